@@ -1,0 +1,1 @@
+"""Mechanisms: sockets, processes, files, HTTP. They move data and decide nothing."""

@@ -1,0 +1,1 @@
+"""Formats: bytes, text and JSON ↔ values. No I/O. Bad foreign bytes raise `errors.Malformed` only."""
