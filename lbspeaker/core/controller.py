@@ -1,0 +1,152 @@
+"""The composed decider of the controller: what it observes goes in, what it has to write comes out.
+
+    observe(change) ─▶ allocate() ─▶ compare with what the services hold ─▶ Assign, Tell, Publish
+
+A write that is under way counts as done (`assumed`), until the service is seen to hold what was written, or
+the write is reported as failed: so the next pass neither writes it again nor gives its IP to somebody else.
+A pass that changes nothing yields nothing.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from lbspeaker.core.allocator import allocate, ours
+from lbspeaker.model import (
+    Allocation,
+    Change,
+    ConfigSet,
+    Kind,
+    Namespace,
+    Refusal,
+    Service,
+    Synced,
+)
+
+GATE = frozenset({Kind.SERVICE, Kind.NAMESPACE, Kind.CONFIG})
+
+
+@dataclass(frozen=True, slots=True)
+class Assign:
+    """Write to the status of `service` what it holds now; None: nothing."""
+
+    service: Service
+    allocation: Allocation | None
+
+
+@dataclass(frozen=True, slots=True)
+class Tell:
+    """Tell the user of `service`, by an event: a refusal, or what it did not get beside its allocation."""
+
+    service: Service
+    refusal: Refusal
+
+
+@dataclass(frozen=True, slots=True)
+class Publish:
+    """Make these documents the effective configuration of all speakers."""
+
+    config: ConfigSet
+
+
+Effect = Assign | Tell | Publish
+
+
+class Controller:
+    """Allocates; knows nothing of who announces."""
+
+    def __init__(self, load_balancer_class: str | None = None) -> None:
+        self.allocations: Mapping[str, Allocation | Refusal] = {}
+        self._class = load_balancer_class
+        self._synced: set[Kind] = set()
+        self._config: ConfigSet | None = None
+        self._published: ConfigSet | None = None
+        self._services: dict[str, Service] = {}
+        self._namespaces: dict[str, Namespace] = {}
+        self._assumed: dict[str, Allocation | None] = {}
+        self._told: dict[str, Refusal] = {}
+        self._changed = False
+
+    @property
+    def ready(self) -> bool:
+        return self._synced >= GATE
+
+    # -- in --
+
+    def observe(self, change: Change | Synced) -> None:
+        """Take note of what is now."""
+        self._changed = True
+        if isinstance(change, Synced):
+            self._synced.add(change.kind)
+        elif change.kind is Kind.SERVICE:
+            self._observe_service(change.key, change.value if isinstance(change.value, Service) else None)
+        elif change.kind is Kind.NAMESPACE and isinstance(change.value, Namespace):
+            self._namespaces[change.key] = change.value
+        elif change.kind is Kind.NAMESPACE:
+            self._namespaces.pop(change.key, None)
+        elif change.kind is Kind.CONFIG and isinstance(change.value, ConfigSet):
+            self._config = change.value
+
+    def _observe_service(self, key: str, service: Service | None) -> None:
+        if service is None or not ours(service, self._class):
+            self._services.pop(key, None)
+            self._assumed.pop(key, None)
+            self._told.pop(key, None)
+            return
+        self._services[key] = service
+        if key in self._assumed and _holds(service, self._assumed[key]):
+            del self._assumed[key]
+
+    def failed(self, key: str) -> None:
+        """The write for this service did not happen: what it was seen to hold is what it holds."""
+        if self._assumed.pop(key, None) is not None or key in self._services:
+            self._changed = True
+
+    # -- out --
+
+    def advance(self) -> list[Effect]:
+        """Return what has to be written now."""
+        if not self.ready or not self._changed or self._config is None:
+            return []
+        self._changed = False
+        effects: list[Effect] = []
+        if self._published != self._config:
+            self._published = self._config
+            effects.append(Publish(self._config))
+        pools = self._config.config.pools
+        self.allocations = allocate(pools, map(self._seen, self._services.values()), self._namespaces)
+        for key, result in self.allocations.items():
+            effects += self._compare(self._services[key], result, may_clear=bool(pools))
+        return effects
+
+    # -- inside --
+
+    def _seen(self, service: Service) -> Service:
+        """The service as it will be once what is under way is written."""
+        if service.key not in self._assumed:
+            return service
+        assumed = self._assumed[service.key]
+        return replace(
+            service,
+            held=assumed.ips if assumed else (),
+            held_pool=assumed.pool if assumed else None,
+        )
+
+    def _compare(self, service: Service, result: Allocation | Refusal, may_clear: bool) -> list[Effect]:
+        effects: list[Effect] = []
+        wanted = result if isinstance(result, Allocation) else None
+        if not _holds(self._seen(service), wanted) and (wanted or may_clear):
+            self._assumed[service.key] = wanted
+            effects.append(Assign(service, wanted))
+        refusal = result if isinstance(result, Refusal) else result.note
+        if refusal is None:
+            self._told.pop(service.key, None)
+        elif self._told.get(service.key) != refusal:
+            self._told[service.key] = refusal
+            effects.append(Tell(service, refusal))
+        return effects
+
+
+def _holds(service: Service, allocation: Allocation | None) -> bool:
+    if allocation is None:
+        return not service.held
+    return service.held == allocation.ips and service.held_pool == allocation.pool

@@ -1,0 +1,20 @@
+"""Who owns a service IP on a segment: rendezvous hashing among the candidates, preferences first.
+
+Every speaker computes the same ranking from the same live members, without asking anybody. A node that
+joins or leaves moves only the IPs that it gains or owned. The hash is the one that MetalLB's users have
+(SHA-256 of "node#ip", lowest first), so that coming from there moves no IP.
+"""
+
+import hashlib
+from collections.abc import Mapping
+
+from lbspeaker.model import Address
+
+
+def rank(ip: Address, candidates: Mapping[str, int]) -> tuple[str, ...]:
+    """Return the candidates, the owner first. `candidates`: node → preference (higher is better)."""
+    return tuple(sorted(candidates, key=lambda node: (-candidates[node], _hash(node, ip), node)))
+
+
+def _hash(node: str, ip: Address) -> bytes:
+    return hashlib.sha256(f"{node}#{ip}".encode()).digest()

@@ -1,0 +1,84 @@
+"""Which speakers are alive, as their Leases in the API say.
+
+Every speaker renews its Lease once a second; one that does not for the duration of its Lease is dead. What
+counts is when a renewal was *seen*, by the clock here: clocks of other nodes are never compared.
+
+The API server may be the one that is silent. So time runs only while the API is seen to work: the sign is
+the own Lease, whose renewals come back by the same watch as everybody's. Without that echo the clock stands
+still after `PATIENCE` of a Lease's duration, and nobody dies; when it comes back, everybody has a whole
+duration to be seen again. Silence of the API alone withdraws nothing.
+"""
+
+from lbspeaker.model import Lease
+
+PATIENCE = 0.5  # of the own Lease's duration: how long after the last echo time still runs
+
+
+class Membership:
+    """The members as seen by the speaker on `node`; an observer that has no Lease passes the empty string."""
+
+    def __init__(self, node: str, duration_s: float = 3.0) -> None:
+        self._node = node
+        self._limit_s = duration_s * PATIENCE
+        self._leases: dict[str, Lease] = {}
+        self._seen: dict[str, float] = {}  # in API time
+        self._base = 0.0  # API time at the last echo
+        self._echo: float | None = None  # when the own Lease was last seen to change
+
+    @property
+    def ready(self) -> bool:
+        """Whether the own Lease was ever seen: before that, nothing is known about who else is there."""
+        return self._echo is not None
+
+    def silent_s(self, now: float) -> float:
+        """For how long the API has not shown that it works."""
+        return 0.0 if self._echo is None else now - self._echo
+
+    def observe(self, node: str, lease: Lease | None, now: float) -> None:
+        """Take note of a Lease as it is now; None: it was deleted, so its speaker has left for good."""
+        before = self._leases.get(node)
+        if lease is None:
+            self._leases.pop(node, None)
+            self._seen.pop(node, None)
+            return
+        self._leases[node] = lease
+        if before is not None and before.renewed == lease.renewed:
+            return
+        if node == self._node:
+            self._tick(now)
+        self._seen[node] = self._api_time(now)
+
+    def members(self, now: float) -> frozenset[str]:
+        """The nodes whose speakers live and take part in elections."""
+        at = self._api_time(now)
+        return frozenset(
+            node for node, lease in self._leases.items() if not lease.draining and not self._dead(lease, at)
+        )
+
+    def next_wakeup(self, now: float) -> float | None:
+        """When the next member may turn out to be dead."""
+        at = self._api_time(now)
+        ends = [
+            self._seen[node] + lease.duration_s - at
+            for node, lease in self._leases.items()
+            if not self._dead(lease, at)
+        ]
+        running = self._echo is not None and now - self._echo < self._limit_s
+        return now + max(min(ends), 0.0) + 1e-3 if ends and running else None
+
+    def _dead(self, lease: Lease, at: float) -> bool:
+        return lease.node != self._node and at - self._seen[lease.node] > lease.duration_s
+
+    def _api_time(self, now: float) -> float:
+        if self._echo is None:
+            return self._base
+        return self._base + min(max(now - self._echo, 0.0), self._limit_s)
+
+    def _tick(self, now: float) -> None:
+        """An echo came: time goes on; after an outage, everybody alive then counts as just seen."""
+        at = self._api_time(now)
+        if self._echo is not None and now - self._echo > self._limit_s:
+            for node, lease in self._leases.items():
+                if not self._dead(lease, at):
+                    self._seen[node] = at
+        self._base, self._echo = at, now

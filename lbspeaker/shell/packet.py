@@ -1,0 +1,42 @@
+"""Packet sockets (AF_PACKET): whole frames in and out of one link. Needs CAP_NET_RAW."""
+
+import ctypes
+import socket
+import struct
+
+from lbspeaker.errors import Unable, Unavailable
+
+ETH_P_ARP = 0x0806
+_SO_ATTACH_FILTER = 26
+_SOL_PACKET, _PACKET_IGNORE_OUTGOING = 263, 23
+_RECEIVE_BUFFER = 1 << 20  # 2,500 ARP frames; more would only make answers stale
+
+
+def open_link(name: str, ethertype: int, program: bytes) -> socket.socket:
+    """Open a socket for the frames of one type on one link that `program` (classic BPF) lets through.
+
+    Raises Unable without the permission, Unavailable if there is no such link or it is gone.
+    """
+    try:
+        # Protocol 0 receives nothing: the filter is in place before the first frame.
+        packets = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, 0)
+    except PermissionError:
+        what = f"no permission for a packet socket on {name}: the capability NET_RAW is missing"
+        hint = 'run as root, or add "NET_RAW" to securityContext.capabilities.add of the speaker'
+        raise Unable(what, hint) from None
+    try:
+        attach(packets, program)
+        packets.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, 1)
+        packets.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
+        packets.bind((name, ethertype))
+    except OSError as error:
+        packets.close()
+        raise Unavailable(f"link {name} cannot be used: {error.strerror}") from None
+    return packets
+
+
+def attach(packets: socket.socket, program: bytes) -> None:
+    """Put a filter in the place of the one before, at once."""
+    buffer = ctypes.create_string_buffer(program)
+    filter_ = struct.pack("HL", len(program) // 8, ctypes.addressof(buffer))
+    packets.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, filter_)

@@ -1,0 +1,67 @@
+"""Classic BPF programs for packet sockets: what the kernel lets through to the answerer.
+
+An instruction is (code, jump if true, jump if false, constant), 8 bytes, as in Linux's struct sock_filter.
+Frames for other hosts, which on an ARP socket are also those of foreign VLANs with their tags removed, never
+pass; of the rest, only ARP about an address of a pool (asked for, or claimed).
+"""
+
+import itertools
+import struct
+from collections.abc import Iterable
+
+Instruction = tuple[int, int, int, int]
+
+_LOAD_HALF, _LOAD_WORD, _LOAD_BYTE = 0x28, 0x20, 0x30
+_JUMP_EQUAL, _JUMP_AT_LEAST, _JUMP_ABOVE, _RETURN = 0x15, 0x35, 0x25, 0x06
+_PACKET_TYPE = 0xFFFFF000 + 4  # SKF_AD_OFF + SKF_AD_PKTTYPE
+_OTHER_HOST = 3
+_ARP_IPV4 = 0x08060001  # EtherType ARP, hardware Ethernet (bytes 12 to 15)
+_IPV4_LENGTHS = 0x08000604
+_SENDER_IP, _TARGET_IP = 28, 38
+_PASS: Instruction = (_RETURN, 0, 0, 128)
+_DROP: Instruction = (_RETURN, 0, 0, 0)
+MOST_RANGES = 600  # two times three instructions each; the kernel takes 4096
+
+
+def arp(ranges: Iterable[tuple[int, int]]) -> bytes:
+    """Return the program that passes ARP whose sender or target IP lies in one of `ranges` (first, last)."""
+    merged = merge(ranges)
+    program: list[Instruction] = [
+        (_LOAD_HALF, 0, 0, _PACKET_TYPE),
+        (_JUMP_EQUAL, 4, 0, _OTHER_HOST),
+        (_LOAD_WORD, 0, 0, 12),
+        (_JUMP_EQUAL, 0, 2, _ARP_IPV4),
+        (_LOAD_WORD, 0, 0, 16),
+        (_JUMP_EQUAL, 1, 0, _IPV4_LENGTHS),
+        _DROP,
+    ]
+    for offset in (_TARGET_IP, _SENDER_IP):
+        program.append((_LOAD_WORD, 0, 0, offset))
+        for first, last in merged:
+            program += [(_JUMP_AT_LEAST, 0, 2, first), (_JUMP_ABOVE, 1, 0, last), _PASS]
+    program.append(_DROP)
+    return assemble(program)
+
+
+def nothing() -> bytes:
+    """Return the program that passes nothing."""
+    return assemble([_DROP])
+
+
+def assemble(program: Iterable[Instruction]) -> bytes:
+    return b"".join(struct.pack("=HBBI", *instruction) for instruction in program)
+
+
+def merge(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Join what overlaps or touches; past `MOST_RANGES` also what is nearest (a little more passes then)."""
+    merged: list[tuple[int, int]] = []
+    for first, last in sorted(ranges):
+        if merged and first <= merged[-1][1] + 1:
+            merged[-1] = (merged[-1][0], max(last, merged[-1][1]))
+        else:
+            merged.append((first, last))
+    while len(merged) > MOST_RANGES:
+        gaps = [later[0] - earlier[1] for earlier, later in itertools.pairwise(merged)]
+        nearest = gaps.index(min(gaps))
+        merged[nearest : nearest + 2] = [(merged[nearest][0], merged[nearest + 1][1])]
+    return merged
