@@ -7,11 +7,21 @@ Nothing here does I/O or reads a clock.
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from ipaddress import (
+    IPv4Address,
+    IPv4Interface,
+    IPv4Network,
+    IPv6Address,
+    IPv6Interface,
+    IPv6Network,
+)
 from typing import Literal
+
+from lbspeaker.errors import Problem
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
+Interface = IPv4Interface | IPv6Interface  # an address with its network
 Family = Literal[4, 6]
 Labels = Mapping[str, str]
 
@@ -44,6 +54,9 @@ class Reason(enum.StrEnum):
     NO_PEER = "NoPeer"  # no BGP peer for this advertisement on any node
     NO_LINK = "NoLink"  # the owner has no such interface
     CONFLICTING_ADVERTISEMENTS = "ConflictingAdvertisements"  # same prefix, same peer, other attributes
+    NO_NEXT_HOP = "NoNextHop"  # the session has no address of this family that could be the next hop
+    FAMILY_NOT_NEGOTIATED = "FamilyNotNegotiated"  # the router does not take routes of this family
+    REFUSED_BY_CHILD = "RefusedByChild"  # ExaBGP does not take the route
 
 
 @dataclass(frozen=True, slots=True)
@@ -338,16 +351,25 @@ class Lease:
     duration_s: float = 3.0
 
 
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """A Secret of type kubernetes.io/basic-auth, "namespace/name"; None without a readable `password`."""
+
+    key: str
+    password: str | None = field(default=None, repr=False)
+
+
 class Kind(enum.StrEnum):
     """What can be observed."""
 
     SERVICE = "Service"
     ENDPOINT_SLICE = "EndpointSlice"
     NODE = "Node"
+    POD = "Pod"  # only in the lab: speakers need not know pods
     NAMESPACE = "Namespace"
     LEASE = "Lease"
     SECRET = "Secret"  # noqa: S105
-    CONFIG = "Config"  # the whole configuration, as one value
+    CONFIG = "Config"  # the whole configuration, as one ConfigSet
 
 
 @dataclass(frozen=True, slots=True)
@@ -364,6 +386,40 @@ class Synced:
     """The first full list of this kind is complete: what was not told by now does not exist."""
 
     kind: Kind
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One page of a list. `version`: of the whole list; `next`: the token of the next page, "" on the last."""
+
+    version: str
+    next: str
+    changes: tuple[Change, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One event of a watch: the list is now at `version`; without a change, it only says so."""
+
+    version: str
+    change: Change | None
+
+
+@dataclass(frozen=True, slots=True)
+class WatchError:
+    """The server ends a watch: `code` as in HTTP; 410 means that the version asked for is too old."""
+
+    code: int
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigSet:
+    """The value of Kind.CONFIG: what is accepted, the documents that say so, and what is wrong with the rest."""
+
+    config: Config = Config()
+    documents: tuple[Mapping[str, object], ...] = ()
+    problems: tuple[Problem, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -426,9 +482,110 @@ class Unannounced:
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """An interface that can carry announcements."""
+    """An interface, as the kernel tells of it. `mac` is empty where the link has none.
+
+    `running`: up, and with carrier. `member`: part of a bridge or bond, which is the link to use instead.
+    """
 
     name: str
     index: int
     mac: bytes
-    networks: tuple[Network, ...] = ()
+    running: bool = True
+    broadcast: bool = True
+    member: bool = False
+    addresses: tuple[Interface, ...] = ()
+
+
+# --- BGP sessions: what a child reports, and what it is told ---------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class SessionUp:
+    """The session is established."""
+
+
+@dataclass(frozen=True, slots=True)
+class Negotiated:
+    """The families that both sides speak on this session."""
+
+    families: frozenset[Family]
+
+
+@dataclass(frozen=True, slots=True)
+class SessionDown:
+    """The session ended, or an attempt failed; `notification` is (code, subcode), RFC 4271 §4.5."""
+
+    reason: str
+    notification: tuple[int, int] | None = None
+    by_peer: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """One UPDATE as it went out on the wire."""
+
+    announced: tuple[Route, ...] = ()
+    withdrawn: tuple[Network, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class EndOfRibSent:
+    """The End-of-RIB marker of this family went out (RFC 4724 §2)."""
+
+    family: Family
+
+
+@dataclass(frozen=True, slots=True)
+class Ack:
+    """The child has understood a command, or has not; neither says what was sent."""
+
+    ok: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Other:
+    """Something that a session has no use for, but a sign of life."""
+
+
+SessionEvent = SessionUp | Negotiated | SessionDown | Sent | EndOfRibSent | Ack | Other
+
+
+@dataclass(frozen=True, slots=True)
+class Announce:
+    """Announce `routes`: one family, the same attributes in each."""
+
+    routes: tuple[Route, ...]
+    next_hop: Address
+
+
+@dataclass(frozen=True, slots=True)
+class Withdraw:
+    """Withdraw `routes`, given as they were announced: one family, the same attributes in each."""
+
+    routes: tuple[Route, ...]
+    next_hop: Address
+
+
+@dataclass(frozen=True, slots=True)
+class EndOfRib:
+    """Tell the peer that the first full set of this family is complete (RFC 4724 §2)."""
+
+    family: Family
+
+
+@dataclass(frozen=True, slots=True)
+class Resend:
+    """Send everything again that was announced."""
+
+
+@dataclass(frozen=True, slots=True)
+class Teardown:
+    """End the session with a Cease, Administrative Shutdown (RFC 4486 §3)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ping:
+    """Ask for a sign of life."""
+
+
+SessionCommand = Announce | Withdraw | EndOfRib | Resend | Teardown | Ping

@@ -16,7 +16,7 @@ LEVELS = [
     {"cli"},
     {"lab"},
     {"controller", "speaker", "answerer"},
-    {"observe", "peering"},
+    {"answering", "events", "ledger", "observe", "peering"},
     {"core", "wire", "shell", "config"},
     {"model"},
     {"errors"},

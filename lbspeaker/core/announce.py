@@ -322,7 +322,7 @@ class Desired:
     owned: Mapping[Address, frozenset[str]] = field(default_factory=dict)
     owners: Mapping[Address, str] = field(default_factory=dict)  # of every IP on the segment
     peers: Mapping[str, Peer] = field(default_factory=dict)
-    routes: Mapping[str, Mapping[Network, Route]] = field(default_factory=dict)
+    routes: Mapping[str, Mapping[Network, PlannedRoute]] = field(default_factory=dict)
 
 
 def desired(snapshot: Snapshot, held: Holders, node: str) -> Desired:
@@ -334,7 +334,7 @@ def desired(snapshot: Snapshot, held: Holders, node: str) -> Desired:
         {ip: found.interfaces for ip, found in announcements.items() if found.owner == node},
         {ip: found.owner for ip, found in announcements.items()},
         {peer.name: peer for peer in peers_of(snapshot.config, labels)},
-        {peer: {p: planned.route for p, planned in table.items()} for peer, table in routes.items()},
+        routes,
     )
 
 
@@ -366,7 +366,7 @@ class SetRoutes:
     """Announce exactly these routes to this peer."""
 
     peer: str
-    routes: Mapping[Network, Route]
+    routes: Mapping[Network, PlannedRoute]
 
 
 Step = Claim | Release | SetPeer | SetRoutes

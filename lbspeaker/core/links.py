@@ -27,5 +27,5 @@ def choose(ip: Address, links: Iterable[Link], interfaces: frozenset[str]) -> tu
     if interfaces:
         return tuple(link.name for link in usables if link.name in interfaces)
     usables = [link for link in usables if not EXCLUDED.match(link.name)]
-    inside = [link for link in usables if any(ip in network for network in link.networks)]
+    inside = [link for link in usables if any(ip in address.network for address in link.addresses)]
     return tuple(link.name for link in inside or usables)

@@ -73,10 +73,10 @@ class Speaker:
 
     def __init__(self, node: str, *, leases: bool = True, resumed: bool = False) -> None:
         self.node = node
+        self.resumed = resumed
         self.state = State.STARTING
         self.current = Desired()
         self._membership = Membership(node, LEASE_DURATION_S) if leases else None
-        self._resumed = resumed
         self._unserved = True  # nothing was decided yet
         self._synced: set[Kind] = set()
         self._config = Config()
@@ -174,6 +174,9 @@ class Speaker:
     def members(self) -> frozenset[str]:
         return self._members
 
+    def service(self, key: str) -> Service | None:
+        return self._services.get(key)
+
     def snapshot(self) -> Snapshot:
         """The world as it was last told; a peer whose Secret is missing is left out."""
         peers = tuple(p for peer in self._config.peers if (p := self._with_password(peer)) is not None)
@@ -224,7 +227,7 @@ class Speaker:
     def _occasion(self, ip: Address) -> Occasion:
         """Why the segment has to hear of `ip`: what do neighbours believe that is wrong?"""
         if self._unserved:
-            return Occasion.REFRESH if self._resumed else Occasion.TAKEOVER
+            return Occasion.REFRESH if self.resumed else Occasion.TAKEOVER
         owner = self._owners.get(ip)
         if owner is None:
             return Occasion.NEW

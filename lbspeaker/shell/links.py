@@ -9,7 +9,7 @@ from typing import Any
 from pyroute2 import AsyncIPRoute
 from pyroute2.netlink.rtnl import RTMGRP_IPV4_IFADDR, RTMGRP_IPV6_IFADDR, RTMGRP_LINK
 
-from lbspeaker.model import Link, Network
+from lbspeaker.model import Interface, Link
 
 _UP, _BROADCAST, _RUNNING = 0x1, 0x2, 0x10000  # IFF_UP, IFF_BROADCAST, IFF_LOWER_UP
 _SETTLE_S = 0.02  # a change is often several messages
@@ -36,15 +36,15 @@ async def watch(report: Callable[[tuple[Link, ...]], None]) -> None:
 
 async def _links() -> tuple[Link, ...]:
     async with AsyncIPRoute() as route:
-        networks: dict[int, list[Network]] = {}
+        addresses: dict[int, list[Interface]] = {}
         async for message in await route.get_addr():
             address = f"{message.get_attr('IFA_ADDRESS')}/{message['prefixlen']}"
-            networks.setdefault(message["index"], []).append(ip_interface(address).network)
-        links = [_link(message, networks) async for message in await route.get_links()]
+            addresses.setdefault(message["index"], []).append(ip_interface(address))
+        links = [_link(message, addresses) async for message in await route.get_links()]
         return tuple(sorted(links, key=lambda link: link.name))
 
 
-def _link(message: Any, networks: dict[int, list[Network]]) -> Link:
+def _link(message: Any, addresses: dict[int, list[Interface]]) -> Link:
     mac = bytes.fromhex((message.get_attr("IFLA_ADDRESS") or "").replace(":", ""))
     flags = message["flags"]
     return Link(
@@ -54,5 +54,5 @@ def _link(message: Any, networks: dict[int, list[Network]]) -> Link:
         running=flags & (_UP | _RUNNING) == _UP | _RUNNING,
         broadcast=bool(flags & _BROADCAST),
         member=message.get_attr("IFLA_MASTER") is not None,
-        networks=tuple(networks.get(message["index"], ())),
+        addresses=tuple(addresses.get(message["index"], ())),
     )

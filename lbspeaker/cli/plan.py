@@ -1,0 +1,184 @@
+"""`lbspeaker plan`: what the whole system would decide for documents on disk."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import click
+import yaml
+from rich.console import Console
+from rich.table import Table
+
+from lbspeaker.core.allocator import allocate, ours, usage
+from lbspeaker.core.announce import Picture, holders, picture
+from lbspeaker.errors import ConfigError
+from lbspeaker.model import Allocation, Refusal, Snapshot
+from lbspeaker.observe import load
+
+
+@click.command()
+@click.argument("paths", nargs=-1, required=True, metavar="PATH…")
+@click.option(
+    "-o", "--output", type=click.Choice(["table", "json", "yaml"]), default="table", show_default=True
+)
+@click.option("--lb-class", "load_balancer_class", metavar="CLASS", help="Plan Services of this class.")
+def plan(paths: tuple[str, ...], output: str, load_balancer_class: str | None) -> None:
+    """Show which Service would get which IP, and who would announce it.
+
+    PATH is a file, a directory or - (stdin), with configuration, Services, EndpointSlices, Nodes, Namespaces
+    and Secrets. Every Node counts as alive with a speaker. Nothing is changed anywhere.
+
+    \b
+    Example:
+      lbspeaker plan examples/layer2
+      kubectl get svc,endpointslices,nodes -A -o yaml | lbspeaker plan - pools.yaml
+    """
+    loaded = load(paths)
+    errors = [problem for problem in loaded.problems if problem.severity == "error"]
+    if errors:
+        raise ConfigError(errors)
+    found = decide(loaded.snapshot, load_balancer_class)
+    if output == "json":
+        click.echo(json.dumps(found, indent=2))
+    elif output == "yaml":
+        click.echo(yaml.safe_dump(found, sort_keys=False), nl=False)
+    else:
+        _print(found)
+
+
+def decide(snapshot: Snapshot, load_balancer_class: str | None = None) -> dict[str, Any]:
+    """Return the plan for `snapshot`, in the form of `-o json`."""
+    services = [s for s in snapshot.services.values() if ours(s, load_balancer_class)]
+    results = allocate(snapshot.config.pools, services, snapshot.namespaces)
+    settled = [replace(s, held=_ips(results[s.key])) for s in services]
+    snapshot = replace(snapshot, services={s.key: s for s in settled})
+    return {
+        "allocations": _allocations(results),
+        "refusals": _refusals(results),
+        **_announcements(picture(snapshot, holders(settled))),
+        "pools": _pools(snapshot, results),
+    }
+
+
+def _ips(result: Allocation | Refusal) -> tuple[Any, ...]:
+    return result.ips if isinstance(result, Allocation) else ()
+
+
+def _allocations(results: Mapping[str, Allocation | Refusal]) -> list[dict[str, Any]]:
+    return [
+        {"service": key, "ips": [str(ip) for ip in result.ips], "pool": result.pool}
+        for key, result in sorted(results.items())
+        if isinstance(result, Allocation)
+    ]
+
+
+def _refusals(results: Mapping[str, Allocation | Refusal]) -> list[dict[str, Any]]:
+    """Who gets nothing, and who does not get all that it wants."""
+    refusals = {
+        key: result if isinstance(result, Refusal) else result.note for key, result in sorted(results.items())
+    }
+    return [
+        {"service": key, "reason": refusal.reason.value, "message": refusal.message}
+        for key, refusal in refusals.items()
+        if refusal is not None
+    ]
+
+
+def _announcements(found: Picture) -> dict[str, Any]:
+    l2 = sorted(found.l2.values(), key=lambda a: (a.ip.version, int(a.ip)))
+    return {
+        "layer2": [
+            {
+                "ip": str(a.ip),
+                "services": list(a.services),
+                "owner": a.owner,
+                "candidates": list(a.candidates),
+                "interfaces": sorted(a.interfaces),
+            }
+            for a in l2
+        ],
+        "bgp": [
+            {
+                "node": node,
+                "peer": peer,
+                "prefix": str(prefix),
+                "services": list(planned.services),
+                "localPref": planned.route.local_pref,
+                "communities": list(planned.route.communities),
+            }
+            for node, routes in sorted(found.bgp.items())
+            for peer, table in sorted(routes.items())
+            for prefix, planned in sorted(table.items(), key=lambda item: str(item[0]))
+        ],
+        "unannounced": [
+            {
+                "service": row.service,
+                "ip": str(row.ip),
+                "protocol": row.protocol,
+                "node": row.node,
+                "reason": row.refusal.reason.value,
+                "message": row.refusal.message,
+            }
+            for row in found.unannounced
+        ],
+    }
+
+
+def _pools(snapshot: Snapshot, results: Mapping[str, Allocation | Refusal]) -> list[dict[str, Any]]:
+    used = usage(results, snapshot.config.pools)
+    return [
+        {
+            "name": pool.name,
+            "size": {"ipv4": pool.size(4), "ipv6": pool.size(6)},
+            "used": {"ipv4": used[pool.name][4], "ipv6": used[pool.name][6]},
+        }
+        for pool in snapshot.config.pools
+    ]
+
+
+# --- for people -----------------------------------------------------------------------------------------
+
+
+def _print(found: Mapping[str, Any]) -> None:
+    console = Console()
+    owners = {row["ip"]: row["owner"] for row in found["layer2"]}
+    routes: dict[str, list[str]] = {}
+    for row in found["bgp"]:
+        for key in row["services"]:
+            routes.setdefault(key, []).append(f"{row['node']}→{row['peer']}")
+    table = _table("SERVICE", "IP", "POOL", "OWNER (layer 2)", "BGP")
+    for row in found["allocations"]:
+        for ip in row["ips"]:
+            bgp = ", ".join(sorted(set(routes.get(row["service"], ())))) or "-"
+            table.add_row(row["service"], ip, row["pool"], owners.get(ip, "-"), bgp)
+    console.print(table)
+    _print_refusals(console, found)
+    pools = _table("POOL", "IPV4", "IPV6")
+    for row in found["pools"]:
+        filled = (
+            f"{row['used'][f]} of {row['size'][f]}" if row["size"][f] else "-" for f in ("ipv4", "ipv6")
+        )
+        pools.add_row(row["name"], *filled)
+    console.print(pools)
+
+
+def _print_refusals(console: Console, found: Mapping[str, Any]) -> None:
+    if found["refusals"]:
+        table = _table("NO IP FOR", "REASON", "WHAT TO CHANGE")
+        for row in found["refusals"]:
+            table.add_row(row["service"], row["reason"], row["message"])
+        console.print(table)
+    if found["unannounced"]:
+        table = _table("NOT ANNOUNCED", "IP", "BY", "ON", "REASON", "WHY")
+        for row in found["unannounced"]:
+            where = row["node"] or "any node"
+            table.add_row(row["service"], row["ip"], row["protocol"], where, row["reason"], row["message"])
+        console.print(table)
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table

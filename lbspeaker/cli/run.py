@@ -1,0 +1,124 @@
+"""`lbspeaker controller` and `lbspeaker speaker`: the two programs."""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from lbspeaker.core.guard import PROFILES
+from lbspeaker.errors import LbspeakerError
+from lbspeaker.shell import logs
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+_SOURCES = (
+    click.option(
+        "--kubeconfig", metavar="FILE", help="Kubeconfig of the cluster (default: as kubectl does)."
+    ),
+    click.option("--context", metavar="NAME", help="Context of the kubeconfig."),
+    click.option(
+        "--namespace", default="lbspeaker-system", show_default=True, help="Where its configuration lives."
+    ),
+    click.option(
+        "--config",
+        "directory",
+        type=click.Path(path_type=Path),
+        metavar="DIR",
+        help="Run from YAML files instead of a cluster.",
+    ),
+    click.option(
+        "--lb-class",
+        "load_balancer_class",
+        metavar="CLASS",
+        help="Serve Services of this loadBalancerClass (default: those without one).",
+    ),
+    click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True),
+    click.option(
+        "--log-level",
+        type=click.Choice(["debug", "info", "warning", "error"]),
+        default="info",
+        show_default=True,
+    ),
+)
+
+
+def sources(command: Command) -> Command:
+    """The options that both programs have."""
+    for option in reversed(_SOURCES):
+        command = option(command)
+    return command
+
+
+@click.command()
+@sources
+@click.option("--api-group", "group", default="lbspeaker.io", show_default=True, help="Group of the objects.")
+def controller(log_format: Any, log_level: str, **options: Any) -> None:
+    """Give every Service of type LoadBalancer an IP from the pools.
+
+    One per cluster; it writes the status of Services, and what speakers follow.
+
+    \b
+    Example:
+      lbspeaker controller --kubeconfig ~/.kube/config
+      lbspeaker controller --config ./announcements     # without a cluster
+    """
+    from lbspeaker.controller import Options, run
+
+    logs.configure(log_format, log_level)
+    _run(run(Options(**options)))
+
+
+@click.command()
+@sources
+@click.option(
+    "--node", required=True, envvar="NODE_NAME", help="This node's name in the cluster. [$NODE_NAME]"
+)
+@click.option(
+    "--guard",
+    type=click.Choice(sorted(PROFILES)),
+    default="standard",
+    show_default=True,
+    help="How much ARP a link may carry: standard (12 unsolicited frames a second), strict (12 frames of all "
+    "kinds), fast; off is for the lab only.",
+)
+@click.option(
+    "--runtime-dir",
+    type=click.Path(path_type=Path),
+    default=Path("/run/lbspeaker"),
+    show_default=True,
+    help="For sockets and the configuration of BGP sessions.",
+)
+def speaker(log_format: Any, log_level: str, **options: Any) -> None:
+    """Announce what this node owns, by ARP and by BGP.
+
+    One per node, on the host's network; it needs the capability NET_RAW. SIGTERM hands over, then ends.
+
+    \b
+    Example:
+      lbspeaker speaker --node node-a --kubeconfig ~/.kube/config
+      lbspeaker speaker --node gateway --config ./announcements     # without a cluster
+    """
+    from lbspeaker.speaker import Options, run
+
+    logs.configure(log_format, log_level)
+    _run(run(Options(**options)))
+
+
+def _run(program: Coroutine[Any, Any, None]) -> None:
+    """Run a program; out of the group in which its tasks fail, tell the one failure that matters."""
+    with contextlib.suppress(KeyboardInterrupt):
+        try:
+            asyncio.run(program)
+        except* LbspeakerError as failures:
+            raise _first(failures) from None
+
+
+def _first(failures: BaseExceptionGroup[LbspeakerError]) -> LbspeakerError:
+    failure: BaseException = failures
+    while isinstance(failure, BaseExceptionGroup):
+        failure = failure.exceptions[0]
+    assert isinstance(failure, LbspeakerError)
+    return failure

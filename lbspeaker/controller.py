@@ -1,0 +1,212 @@
+"""The controller: gives services their IPs, and speakers their configuration.
+
+    API server ─changes─▶ inbox ─▶ core.controller ─▶ Assign ──▶ one patch of services/status, by 16 writers
+                                                   ─▶ Tell ────▶ events, rationed
+                                                   ─▶ Publish ─▶ the EffectiveConfiguration
+
+One loop owns the decider; writers report into the same inbox. Everything it knows is in the API, so it may
+be killed at any time.
+"""
+
+import asyncio
+import contextlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from lbspeaker.core import controller as core
+from lbspeaker.events import Events
+from lbspeaker.ledger import Ledger
+from lbspeaker.model import Allocation, Change, ConfigSet, Kind, Refusal, Service, Synced
+from lbspeaker.observe import from_api, from_files
+from lbspeaker.shell.apiserver import ApiError, ApiServer, credentials
+from lbspeaker.wire import kube
+
+WRITERS = 16  # as many as reach the API server's own bound; more only make everybody wait
+RETRY_S = 0.5
+KINDS = (Kind.SERVICE, Kind.NAMESPACE, Kind.CONFIG)
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to run. Either an API server (`kubeconfig`, or in-cluster), or a directory of documents."""
+
+    kubeconfig: str | None = None
+    context: str | None = None
+    namespace: str = "lbspeaker-system"
+    group: str = "lbspeaker.io"
+    directory: Path | None = None
+    load_balancer_class: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A write did not happen."""
+
+    service: str
+    retry: bool
+
+
+async def run(options: Options) -> None:
+    """Run until cancelled. Raises Unable where it cannot begin."""
+    if options.directory is not None:
+        await _run_from_files(options.directory, options)
+        return
+    api = ApiServer(credentials(options.kubeconfig, options.context), "controller", WRITERS)
+    async with api:
+        await Program(api, options).run()
+
+
+async def _run_from_files(directory: Path, options: Options) -> None:
+    """Without an API server: allocate what the documents say, and keep it in the ledger."""
+    ledger = Ledger(directory, options.load_balancer_class)
+    inbox: asyncio.Queue[Change | Synced] = asyncio.Queue()
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(from_files(directory, inbox.put_nowait))
+        while True:
+            for change in await _batch(inbox):
+                ledger.observe(change)
+            ledger.advance()
+
+
+class Program:
+    """The controller of one cluster."""
+
+    def __init__(self, api: ApiServer, options: Options) -> None:
+        self._api = api
+        self._options = options
+        self._core = core.Controller(options.load_balancer_class)
+        self._log: Any = structlog.get_logger()
+        self._inbox: asyncio.Queue[Change | Synced | Failed] = asyncio.Queue()
+        self._writes: asyncio.Queue[core.Assign] = asyncio.Queue()
+        self._events = Events(api, "lbspeaker-controller", "lbspeaker-controller")
+        self._config: asyncio.Queue[ConfigSet] = asyncio.Queue()
+
+    async def run(self) -> None:
+        self._log.info("starting", program="controller", api=self._api.host)
+        options = self._options
+        async with asyncio.TaskGroup() as tasks:
+            observing = from_api(
+                self._api,
+                KINDS,
+                self._inbox.put_nowait,
+                namespace=options.namespace,
+                group=options.group,
+                effective=False,
+            )
+            tasks.create_task(observing)
+            tasks.create_task(self._publish_all())
+            tasks.create_task(self._events.run())
+            for _ in range(WRITERS):
+                tasks.create_task(self._write_all())
+            while True:
+                self._take(await _batch(self._inbox))
+
+    def _take(self, batch: list[Change | Synced | Failed]) -> None:
+        """One turn: note what is new, decide, and hand out the work."""
+        for item in batch:
+            if not isinstance(item, Failed):
+                self._core.observe(item)
+            elif item.retry:
+                self._core.failed(item.service)
+        for effect in self._core.advance():
+            if isinstance(effect, core.Assign):
+                self._writes.put_nowait(effect)
+            elif isinstance(effect, core.Tell):
+                self._refused(effect.service, effect.refusal)
+            else:
+                self._config.put_nowait(effect.config)
+
+    # -- the status of services --
+
+    async def _write_all(self) -> None:
+        while True:
+            await self._write(await self._writes.get())
+
+    async def _write(self, assign: core.Assign) -> None:
+        service = assign.service
+        path = f"/api/v1/namespaces/{service.namespace}/services/{service.name}/status"
+        body = kube.allocation_patch(service, assign.allocation)
+        try:
+            answer = await self._api.request("PATCH", path, body=body)
+        except ApiError as error:
+            await self._not_written(service, error)
+            return
+        written = kube.object_change(Kind.SERVICE, answer)
+        if written is not None:
+            self._inbox.put_nowait(written)
+        self._allocated(service, assign.allocation)
+
+    async def _not_written(self, service: Service, error: ApiError) -> None:
+        """A conflict (409) or a service that is gone (404) is told by the watch; the rest is tried again."""
+        if error.status == 404:
+            self._inbox.put_nowait(Failed(service.key, retry=False))
+            return
+        if error.status != 409:
+            self._log.warning("unwritten", service=service.key, why=error.what, retry_s=RETRY_S)
+            await asyncio.sleep(RETRY_S)
+        self._inbox.put_nowait(Failed(service.key, retry=True))
+
+    def _allocated(self, service: Service, allocation: Allocation | None) -> None:
+        if allocation is None:
+            self._log.info("released", service=service.key)
+            return
+        ips = ", ".join(map(str, allocation.ips))
+        self._log.info("allocated", service=service.key, ips=ips.replace(" ", ""), pool=allocation.pool)
+        self._events.tell(service, "Normal", "Allocated", f"allocated {ips} from pool {allocation.pool}")
+
+    def _refused(self, service: Service, refusal: Refusal) -> None:
+        self._log.warning("refused", service=service.key, reason=refusal.reason.value, why=refusal.message)
+        self._events.tell(service, "Warning", refusal.reason.value, refusal.message)
+
+    # -- the effective configuration --
+
+    async def _publish_all(self) -> None:
+        while True:
+            config = await self._config.get()
+            while not self._config.empty():
+                config = self._config.get_nowait()
+            for problem in config.problems:
+                self._log.warning("config-wrong", problem=str(problem).replace("\n    hint:", "; hint:"))
+            while self._config.empty() and not await self._publish(config):
+                await asyncio.sleep(RETRY_S)
+
+    async def _publish(self, config: ConfigSet) -> bool:
+        """Write the effective configuration if it differs from what is there; False: try again."""
+        base = f"/apis/lbspeaker.io/v1beta1/namespaces/{self._options.namespace}/effectiveconfigurations"
+        body = kube.effective_configuration(config.documents)
+        try:
+            present = await self._present(f"{base}/{kube.EFFECTIVE_NAME}")
+            if present is None:
+                await self._api.request("POST", base, body=body)
+            elif present != json.loads(body)["spec"]:
+                await self._api.request("PATCH", f"{base}/{kube.EFFECTIVE_NAME}", body=body)
+            else:
+                return True
+        except ApiError as error:
+            self._log.warning("config-unpublished", why=error.what, retry_s=RETRY_S)
+            return False
+        pools = len(config.config.pools)
+        self._log.info("config", documents=len(config.documents), pools=pools, problems=len(config.problems))
+        return True
+
+    async def _present(self, path: str) -> object | None:
+        try:
+            present: dict[str, object] = json.loads(await self._api.request("GET", path))
+            return present.get("spec")
+        except ApiError as error:
+            if error.status == 404:
+                return None
+            raise
+
+
+async def _batch(inbox: asyncio.Queue[Any]) -> list[Any]:
+    """Wait for something, and take everything that is there with it."""
+    items = [await inbox.get()]
+    with contextlib.suppress(asyncio.QueueEmpty):
+        while True:
+            items.append(inbox.get_nowait())
+    return items

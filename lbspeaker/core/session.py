@@ -1,0 +1,443 @@
+"""One BGP session as desired state against the wire.
+
+The engine is an ExaBGP child that is told commands and reports which updates it has sent. Between the two it
+re-orders: changes that wait are grouped by their attributes, groups go out in the order in which they were
+first seen, the first batch of a session leaves out withdrawals, and an announcement equal to what it already
+holds is dropped. So two quick changes of one prefix may end in the wrong one. The rules that make it right:
+
+* act only while the session is up; on down forget what is on the wire, for the peer has forgotten it too;
+* one command per prefix at a time: the next one waits until the first is seen on the wire, or for 1 s
+  without any update; what changed meanwhile is coalesced, for only the latest desire is looked at;
+* a child that loses its session keeps what it was told and sends it again by itself when it is back: expect
+  that, and correct only what differs;
+* what the wire shows and nobody desires is withdrawn, with the attributes with which it was announced;
+* what was told and is not on the wire after 1 s is asked for again; after three times it is given up.
+
+    IDLE ──started──▶ CONNECTING ──SessionUp──▶ UP ──drain──▶ DRAINING ──gone from the wire──▶ STOPPED
+      ◀──ended─────────────┘ ◀──SessionDown──────┘
+"""
+
+import enum
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import groupby
+
+from lbspeaker.model import (
+    Address,
+    Announce,
+    EndOfRib,
+    EndOfRibSent,
+    Family,
+    Negotiated,
+    Network,
+    Peer,
+    Ping,
+    Reason,
+    Refusal,
+    Resend,
+    Route,
+    Sent,
+    SessionCommand,
+    SessionDown,
+    SessionEvent,
+    SessionUp,
+    Teardown,
+    Withdraw,
+)
+
+CONFIRM_S = 1.0  # a command is overdue when nothing at all was sent for so long
+PATIENCE_S = 30.0  # or when it is so old, whatever else is sent
+TRIES = 3  # how often a prefix is asked for before it is given up
+BATCH = 500  # prefixes in one command
+WINDOW = 1000  # prefixes on their way: what waits here can still change for free
+QUIET_S = 5.0  # silence after which the child is asked for a sign of life
+SILENT_S = 10.0  # and how long it may take to give one
+NO_ANSWER_S = 10.0  # a router that neither accepts nor refuses for so long is worth a word
+DEFAULT_LOCAL_PREF = 100  # what ExaBGP sends on iBGP when it is told nothing
+
+
+class State(enum.StrEnum):
+    IDLE = "idle"  # no child
+    CONNECTING = "connecting"
+    UP = "up"
+    DRAINING = "draining"
+    STOPPED = "stopped"  # drained: to be ended
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A session as others may see it. `since`: when the state began, on the clock of its caller."""
+
+    state: State
+    since: float
+    last_error: str | None
+    desired: int
+    on_wire: int
+    flaps: int
+
+
+def usable_next_hop(address: Address) -> bool:
+    """Whether a router can use `address`; any other would make it reset the session (RFC 7606 §7.3)."""
+    return not (
+        address.is_unspecified or address.is_multicast or address.is_loopback or address.is_link_local
+    )
+
+
+class Session:
+    """Decides what a child must be told so that the wire shows what is desired."""
+
+    def __init__(self, peer: Peer) -> None:
+        self._peer = peer
+        self._state = State.IDLE
+        self._since = 0.0
+        self._last_error: str | None = None
+        self._misconfigured = False
+        self._flaps = 0
+        self._next_hops: Mapping[Family, Address] = {}
+        self._families: frozenset[Family] | None = None  # None: not negotiated yet
+        self._asked_for: Mapping[Network, Route] = {}  # as the caller gave it
+        self._desired: dict[Network, Route] = {}  # what of it can be served, as it will look on the wire
+        self._unservable: dict[Network, Refusal] = {}
+        self._given_up: dict[Network, Route] = {}
+        self._told: dict[Network, Route] = {}  # what the child holds
+        self._wire: dict[Network, Route] = {}  # what the peer holds
+        self._waiting: dict[Network, float] = {}  # on its way since
+        self._dirty: dict[Network, None] = {}  # to be looked at, in this order
+        self._tries: dict[Network, int] = {}
+        self._initial: set[Network] | None = None  # still missing before End-of-RIB; None: marked
+        self._progress = 0.0
+        self._heard = 0.0
+        self._pinged: float | None = None
+        self._attempt_failed = False
+        self._torn_down = False
+        self._stuck: str | None = None
+
+    # --- what others may know ---------------------------------------------------------------------------
+
+    @property
+    def view(self) -> View:
+        return View(
+            self._state,
+            self._since,
+            self._last_error,
+            len(self._desired),
+            len(self._wire),
+            self._flaps,
+        )
+
+    @property
+    def unservable(self) -> dict[Network, Refusal]:
+        """Desired routes that this session cannot carry, and why."""
+        given_up = {
+            prefix: Refusal(Reason.REFUSED_BY_CHILD, f"ExaBGP was told {TRIES} times and never sent it")
+            for prefix in self._given_up
+        }
+        return self._unservable | given_up
+
+    @property
+    def stuck(self) -> str | None:
+        """Why this child must be replaced, if it must."""
+        return self._stuck
+
+    @property
+    def misconfigured(self) -> bool:
+        """Whether the last attempt failed for what only a person can change (RFC 4271 §6.2)."""
+        return self._misconfigured
+
+    # --- what happens -----------------------------------------------------------------------------------
+
+    def desire(self, routes: Mapping[Network, Route], now: float) -> None:
+        """From now on `routes` should be with the peer, and nothing else."""
+        if self._state not in (State.DRAINING, State.STOPPED):
+            self._asked_for = dict(routes)
+            self._assess()
+
+    def started(self, next_hops: Mapping[Family, Address], now: float) -> None:
+        """A child runs, and holds nothing; `next_hops`: what routes of each family are reached by."""
+        self._forget_child()
+        self._next_hops = {f: hop for f, hop in next_hops.items() if usable_next_hop(hop)}
+        self._heard, self._pinged, self._stuck, self._attempt_failed = now, None, None, False
+        self._enter(State.CONNECTING, now)
+        self._assess()
+
+    def ended(self, error: str | None, now: float) -> None:
+        """The child is gone."""
+        if self._state is State.UP:
+            self._flaps += 1
+        self._forget_child()
+        self._last_error = error or self._last_error
+        if self._state not in (State.DRAINING, State.STOPPED):
+            self._enter(State.IDLE, now)
+        else:
+            self._enter(State.STOPPED, now)
+
+    def receive(self, event: SessionEvent, now: float) -> None:
+        """The child reports `event`."""
+        self._heard, self._pinged = now, None
+        match event:
+            case Sent(announced, withdrawn):
+                self._sent(announced, withdrawn, now)
+            case Negotiated(families):
+                self._families = families
+                self._assess()
+            case SessionUp():
+                self._up(now)
+            case SessionDown():
+                self._down(event, now)
+            case EndOfRibSent():
+                self._progress = now
+            case _:
+                pass
+
+    def drain(self, now: float) -> None:
+        """Withdraw everything, for good; when nothing is left on the wire, end the session."""
+        if self._state in (State.DRAINING, State.STOPPED):
+            return
+        self._asked_for = {}
+        self._assess()
+        self._enter(State.DRAINING if self._state is State.UP else State.STOPPED, now)
+
+    def advance(self, now: float) -> list[SessionCommand]:
+        """What the child must be told now."""
+        if self._state in (State.UP, State.DRAINING):
+            commands = self._overdue(now) + self._changes(now) + self._end_of_rib() + self._teardown()
+        else:
+            commands = []
+            self._complain(now)
+        return commands + self._ping(now)
+
+    def next_wakeup(self) -> float | None:
+        """When `advance` should be called next, if nothing happens before; None: not at all."""
+        if self._state in (State.IDLE, State.STOPPED):
+            return None
+        times = [self._heard + QUIET_S if self._pinged is None else self._pinged + SILENT_S]
+        if self._waiting and self._state is not State.CONNECTING:
+            oldest = next(iter(self._waiting.values()))
+            times.append(min(max(oldest, self._progress) + CONFIRM_S, oldest + PATIENCE_S))
+        if self._state is State.CONNECTING and not self._attempt_failed:
+            times.append(self._since + NO_ANSWER_S)
+        return min(times)
+
+    # --- desire -----------------------------------------------------------------------------------------
+
+    def _assess(self) -> None:
+        """Sort what is asked for into what can be served and what cannot; note what changed."""
+        before = self._desired
+        self._desired, self._unservable = {}, {}
+        for prefix, route in self._asked_for.items():
+            refusal = self._refuse(prefix.version)
+            if refusal:
+                self._unservable[prefix] = refusal
+            else:
+                self._desired[prefix] = self._as_sent(route)
+        for prefix in before.keys() | self._desired.keys():
+            if before.get(prefix) != self._desired.get(prefix):
+                self._dirty[prefix] = None
+                self._given_up.pop(prefix, None)
+
+    def _refuse(self, family: Family) -> Refusal | None:
+        if self._state is not State.IDLE and family not in self._next_hops:
+            return Refusal(
+                Reason.NO_NEXT_HOP,
+                f"BGPPeer/{self._peer.name}: this node has no IPv{family} address that can be the next hop"
+                f" on a session with {self._peer.address}; add a peer with an IPv{family} address",
+            )
+        if self._families is not None and family not in self._families:
+            return Refusal(
+                Reason.FAMILY_NOT_NEGOTIATED,
+                f"BGPPeer/{self._peer.name}: the router does not take IPv{family} routes on this session;"
+                f" activate the family ipv{family} unicast for this neighbor on the router",
+            )
+        return None
+
+    def _as_sent(self, route: Route) -> Route:
+        """`route` as it appears on the wire: local preference exists within one AS only (RFC 4271 §5.1.5)."""
+        local_pref = None
+        if self._peer.ibgp:
+            local_pref = DEFAULT_LOCAL_PREF if route.local_pref is None else route.local_pref
+        return Route(route.prefix, local_pref, tuple(sorted(set(route.communities))))
+
+    # --- the session's life -----------------------------------------------------------------------------
+
+    def _enter(self, state: State, now: float) -> None:
+        if state is not self._state:
+            self._state, self._since = state, now
+
+    def _forget_child(self) -> None:
+        for known in (self._told, self._wire, self._waiting, self._tries, self._given_up, self._dirty):
+            known.clear()
+        self._families, self._initial = None, None
+
+    def _up(self, now: float) -> None:
+        if self._state in (State.DRAINING, State.STOPPED):
+            return  # torn down, and back before it could be ended
+        self._wire.clear()
+        self._given_up.clear()
+        self._tries.clear()
+        # What the child holds, it sends by itself. A withdrawal that was on its way may come or not.
+        self._waiting = dict.fromkeys([*self._told, *self._waiting], now)
+        self._initial = self._desired.keys() | self._told.keys()
+        self._dirty = dict.fromkeys(self._desired)
+        self._progress = now
+        self._misconfigured = False
+        self._enter(State.UP, now)
+
+    def _down(self, event: SessionDown, now: float) -> None:
+        self._attempt_failed = True
+        if self._state in (State.DRAINING, State.STOPPED):
+            self._enter(State.STOPPED, now)
+            return
+        self._misconfigured = event.notification is not None and event.notification[0] == 2
+        self._last_error = self._explain(event)
+        self._flaps += self._state is State.UP
+        self._wire.clear()
+        self._waiting = {p: asked for p, asked in self._waiting.items() if p not in self._told}
+        self._families = None
+        self._enter(State.CONNECTING, now)
+        self._assess()
+
+    def _explain(self, event: SessionDown) -> str:
+        peer = self._peer
+        if event.notification == (2, 2):
+            hint = (
+                f"the router at {peer.address} expects another AS than {peer.my_asn} (myASN) from this node"
+                if event.by_peer
+                else f"the router at {peer.address} is not in AS {peer.peer_asn} (peerASN)"
+            )
+        elif event.notification is None and self._state is not State.UP:
+            hint = f"does the router at {peer.address} port {peer.port} run BGP and know this neighbor?"
+        else:
+            return event.reason
+        return f"{event.reason}; {hint}"
+
+    def _complain(self, now: float) -> None:
+        if self._state is not State.CONNECTING or self._attempt_failed:
+            return
+        if now - self._since >= NO_ANSWER_S:
+            self._attempt_failed = True
+            password = ", are the passwords the same" if self._peer.password else ", does it want a password"
+            self._last_error = (
+                f"no answer from {self._peer.address} port {self._peer.port} for {NO_ANSWER_S:.0f} s;"
+                f" is the router up, the port open{password}?"
+            )
+
+    # --- the wire ---------------------------------------------------------------------------------------
+
+    def _sent(self, announced: Iterable[Route], withdrawn: Iterable[Network], now: float) -> None:
+        self._progress = now
+        for prefix in withdrawn:
+            self._wire.pop(prefix, None)
+            self._seen(prefix)
+        for route in announced:
+            self._wire[route.prefix] = self._as_sent(route)
+            self._seen(route.prefix)
+
+    def _seen(self, prefix: Network) -> None:
+        """The wire says something about `prefix`: the answer to our command, or a surprise."""
+        have = self._wire.get(prefix)
+        if prefix in self._waiting and have == self._told.get(prefix):
+            del self._waiting[prefix]
+            self._tries.pop(prefix, None)
+            if self._initial:
+                self._initial.discard(prefix)
+        if have != self._desired.get(prefix):
+            self._dirty[prefix] = None
+        else:
+            self._given_up.pop(prefix, None)
+
+    def _overdue(self, now: float) -> list[SessionCommand]:
+        """Give a second thought to commands whose update was not seen in time."""
+        if not self._waiting:
+            return []
+        stalled = now >= self._progress + CONFIRM_S
+        late = [
+            prefix
+            for prefix, asked in self._waiting.items()
+            if now >= asked + (CONFIRM_S if stalled else PATIENCE_S)
+        ]
+        again = [prefix for prefix in late if self._reconsider(prefix, now)]
+        return [Resend()] if again else []
+
+    def _reconsider(self, prefix: Network, now: float) -> bool:
+        """Decide about one overdue prefix; True: everything the child holds must be sent again."""
+        del self._waiting[prefix]
+        want, have = self._desired.get(prefix), self._wire.get(prefix)
+        if self._initial:
+            self._initial.discard(prefix)
+        if want == have:
+            return False
+        tries = self._tries[prefix] = self._tries.get(prefix, 0) + 1
+        if tries >= TRIES and want is not None and have is None:
+            self._given_up[prefix] = want
+        elif tries >= TRIES:
+            self._stuck = f"ExaBGP does not {'change' if want else 'withdraw'} {prefix}"
+        elif self._told.get(prefix) == want and want is not None:
+            self._waiting[prefix] = now
+            return True
+        else:
+            self._dirty[prefix] = None
+        return False
+
+    def _changes(self, now: float) -> list[SessionCommand]:
+        """Commands for the prefixes that differ, as many as the window allows."""
+        announce, withdraw, resend = [], [], False
+        for prefix in list(self._dirty):
+            if len(self._waiting) >= WINDOW:
+                break
+            del self._dirty[prefix]
+            want, have = self._desired.get(prefix), self._wire.get(prefix)
+            if prefix in self._waiting or want == have or prefix in self._given_up:
+                continue
+            self._waiting[prefix] = now
+            if want is None:
+                assert have is not None
+                withdraw.append(have)
+                self._told.pop(prefix, None)
+            elif self._told.get(prefix) == want:
+                resend = True
+            else:
+                announce.append(want)
+                self._told[prefix] = want
+        commands: list[SessionCommand] = [Resend()] if resend else []
+        commands += [Withdraw(batch, self._hop(batch)) for batch in batches(withdraw)]
+        commands += [Announce(batch, self._hop(batch)) for batch in batches(announce)]
+        return commands
+
+    def _hop(self, batch: tuple[Route, ...]) -> Address:
+        return self._next_hops[batch[0].prefix.version]
+
+    def _end_of_rib(self) -> list[SessionCommand]:
+        if self._initial is None or self._initial:
+            return []
+        self._initial = None
+        return [EndOfRib(family) for family in sorted(self._families or ())]
+
+    def _teardown(self) -> list[SessionCommand]:
+        if self._state is not State.DRAINING or self._wire or self._waiting or self._torn_down:
+            return []
+        self._torn_down = True
+        return [Teardown()]
+
+    def _ping(self, now: float) -> list[SessionCommand]:
+        if self._state in (State.IDLE, State.STOPPED):
+            return []
+        if self._pinged is not None:
+            if now >= self._pinged + SILENT_S:
+                self._stuck = f"ExaBGP has not answered for {SILENT_S:.0f} s"
+            return []
+        if now < self._heard + QUIET_S:
+            return []
+        self._pinged = now
+        return [Ping()]
+
+
+def batches(routes: Iterable[Route]) -> Iterable[tuple[Route, ...]]:
+    """Group `routes` by family and attributes, at most BATCH in each group."""
+
+    def attributes(route: Route) -> tuple[int, int, tuple[str, ...]]:
+        return route.prefix.version, route.local_pref or 0, route.communities
+
+    for _, group in groupby(sorted(routes, key=attributes), key=attributes):
+        same = tuple(group)
+        for start in range(0, len(same), BATCH):
+            yield same[start : start + BATCH]

@@ -1,0 +1,79 @@
+"""When a child is started, and when it is replaced.
+
+* A child that ends is started again after 1, 2, 4 … 30 s; a session that was up for a minute resets that.
+* ExaBGP dials less and less often, up to a minute apart, and cannot be told to hurry. So a child that has
+  had no session for 30 s is replaced, which dials at once; if the router has said that the configuration is
+  wrong, 60 s are soon enough.
+* A session that comes up more than five times in ten seconds is a storm, most likely because the router
+  rejects a route that is sent again each time. The child is held for 30, 60 … 300 s.
+"""
+
+from dataclasses import dataclass
+
+from lbspeaker.core.session import State, View
+
+BACKOFF_MAX_S = 30.0
+STEADY_S = 60.0  # up for so long: all is forgiven
+RECYCLE_S = 30.0
+RECYCLE_MISCONFIGURED_S = 60.0
+STORM_UPS = 5
+STORM_S = 10.0
+HOLD_S = 30.0
+HOLD_MAX_S = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class Replace:
+    """End this child, for this reason; `quietly`: it is routine, and no error."""
+
+    reason: str
+    quietly: bool = False
+
+
+class Supervision:
+    """Decides about the child of one peer."""
+
+    def __init__(self) -> None:
+        self._failures = 0
+        self._storms = 0
+        self._ups: list[float] = []
+        self._not_before = 0.0
+
+    @property
+    def start_at(self) -> float:
+        """When the next child may start."""
+        return self._not_before
+
+    def came_up(self, now: float) -> None:
+        self._ups = [when for when in self._ups if when > now - STORM_S] + [now]
+
+    def ended(self, now: float) -> None:
+        """The child ended by itself, or could not start."""
+        self._not_before = max(self._not_before, now + min(BACKOFF_MAX_S, 2.0**self._failures))
+        self._failures = min(self._failures + 1, 10)
+
+    def judge(self, view: View, stuck: str | None, misconfigured: bool, now: float) -> Replace | None:
+        """Whether the child that runs must be replaced now."""
+        if view.state is State.UP and now - view.since >= STEADY_S:
+            self._failures = self._storms = 0
+        if len(self._ups) > STORM_UPS:
+            return self._hold(view, now)
+        if stuck:
+            self._not_before = now
+            return Replace(stuck)
+        if view.state is State.CONNECTING and now >= self.recycle_at(view, misconfigured):
+            self._not_before = now
+            return Replace("dial anew", quietly=True)
+        return None
+
+    def recycle_at(self, view: View, misconfigured: bool) -> float:
+        """When a child that has no session is replaced."""
+        return view.since + (RECYCLE_MISCONFIGURED_S if misconfigured else RECYCLE_S)
+
+    def _hold(self, view: View, now: float) -> Replace:
+        wait_s = min(HOLD_MAX_S, HOLD_S * 2**self._storms)
+        self._storms += 1
+        self._not_before = now + wait_s
+        ups, self._ups = len(self._ups), []
+        cause = f"; the last end: {view.last_error}" if view.last_error else ""
+        return Replace(f"the session came up {ups} times in {STORM_S:.0f} s; held for {wait_s:.0f} s{cause}")

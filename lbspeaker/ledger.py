@@ -1,0 +1,109 @@
+"""Allocations without an API server: kept in a file next to the documents.
+
+With documents in a directory there is no Service status to hold an allocation. Every program that reads the
+directory comes to the same allocations, because they are a function of the documents; the ledger keeps them
+over a restart, so that a new document moves nobody.
+"""
+
+import json
+import os
+from dataclasses import replace
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from lbspeaker.core.controller import Assign, Controller, Tell
+from lbspeaker.model import Address, Change, Kind, Service, Synced
+
+NAME = ".lbspeaker-allocations.json"
+
+
+class Ledger:
+    """The allocations of one directory."""
+
+    def __init__(self, directory: Path, load_balancer_class: str | None = None) -> None:
+        self._path = directory / NAME
+        self._log: Any = structlog.get_logger()
+        self._controller = Controller(load_balancer_class)
+        self._entries = self._read()
+        self._services: dict[str, Service] = {}
+
+    @property
+    def controller(self) -> Controller:
+        return self._controller
+
+    def observe(self, change: Change | Synced) -> None:
+        """Take note of what a document says; a Service without a status holds what the ledger says."""
+        if isinstance(change, Change) and change.kind is Kind.SERVICE:
+            if isinstance(change.value, Service):
+                service = self._with_entry(change.value)
+                self._services[change.key] = service
+                change = Change(Kind.SERVICE, change.key, service)
+            else:
+                self._services.pop(change.key, None)
+                self._entries.pop(change.key, None)
+        self._controller.observe(change)
+
+    def advance(self) -> list[Change]:
+        """Allocate; return the services as they are now, those that changed."""
+        changes = []
+        for effect in self._controller.advance():
+            if isinstance(effect, Assign):
+                changes.append(self._assign(effect))
+            elif isinstance(effect, Tell):
+                refusal = effect.refusal
+                service = effect.service.key
+                self._log.warning(
+                    "refused", service=service, reason=refusal.reason.value, why=refusal.message
+                )
+        if changes:
+            self._write()
+        return changes
+
+    def _assign(self, effect: Assign) -> Change:
+        service, allocation = effect.service, effect.allocation
+        if allocation is None:
+            self._entries.pop(service.key, None)
+            self._log.info("released", service=service.key)
+        else:
+            self._entries[service.key] = (allocation.ips, allocation.pool)
+            ips = ",".join(map(str, allocation.ips))
+            self._log.info("allocated", service=service.key, ips=ips, pool=allocation.pool)
+        held = self._with_entry(replace(service, held=(), held_pool=None))
+        self._services[service.key] = held
+        change = Change(Kind.SERVICE, service.key, held)
+        self._controller.observe(change)
+        return change
+
+    def services(self) -> dict[str, Service]:
+        return self._services
+
+    def _with_entry(self, service: Service) -> Service:
+        entry = self._entries.get(service.key)
+        if service.held or entry is None:
+            return service
+        return replace(service, held=entry[0], held_pool=entry[1])
+
+    def _read(self) -> dict[str, tuple[tuple[Address, ...], str]]:
+        try:
+            found = json.loads(self._path.read_text())
+            return {key: (tuple(map(ip_address, e["ips"])), str(e["pool"])) for key, e in found.items()}
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            why = f"it cannot be read ({error}); allocations are made anew"
+            self._log.warning("ledger-ignored", file=str(self._path), why=why)
+            return {}
+
+    def _write(self) -> None:
+        """Replace the file whole: whoever reads it sees the old or the new one."""
+        entries = {k: {"ips": list(map(str, ips)), "pool": pool} for k, (ips, pool) in self._entries.items()}
+        temporary = self._path.with_suffix(f".{os.getpid()}")
+        try:
+            temporary.write_text(json.dumps(entries, indent=1, sort_keys=True) + "\n")
+            temporary.replace(self._path)
+        except OSError as error:
+            why = f"{error.strerror}; after a restart, allocations may differ"
+            self._log.warning("ledger-unwritten", file=str(self._path), why=why)

@@ -1,0 +1,359 @@
+"""The speaker of one node: announces what the node owns.
+
+    API server ─changes─▶ ┌───────┐                        ┌─▶ answerer (own process): ARP, behind the guard
+    kernel ──────links──▶ │ inbox │ ─▶ core.speaker ───────┼─▶ one ExaBGP child per peer
+    answerer ──reports──▶ └───────┘    (one loop owns it)  └─▶ Lease, events, log
+    children ───status──▶
+
+SIGTERM drains: it leaves the elections, keeps answering until the next owners are heard, and then withdraws.
+"""
+
+import asyncio
+import contextlib
+import json
+import signal
+import time
+from dataclasses import dataclass
+from datetime import datetime
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from lbspeaker.answering import Answering
+from lbspeaker.core import links as core_links
+from lbspeaker.core import speaker as core
+from lbspeaker.core.announce import PlannedRoute, Release, SetPeer, SetRoutes
+from lbspeaker.core.lifecycle import State
+from lbspeaker.errors import LbspeakerError
+from lbspeaker.events import Events
+from lbspeaker.ledger import Ledger
+from lbspeaker.model import Address, Change, ConfigSet, Kind, Link, Network, Peer, Synced
+from lbspeaker.observe import from_api, from_files
+from lbspeaker.peering import Peering, PeerStatus, local_address_towards
+from lbspeaker.shell import links
+from lbspeaker.shell.apiserver import ApiError, ApiServer, credentials
+from lbspeaker.wire import kube, orders
+
+KINDS = (Kind.SERVICE, Kind.ENDPOINT_SLICE, Kind.NODE, Kind.LEASE, Kind.SECRET, Kind.CONFIG)
+CONNECTIONS = 4
+BGP_DRAIN_S = 3.0
+RENEWAL_TIMEOUT_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to run. Either an API server (`kubeconfig`, or in-cluster), or a directory of documents."""
+
+    node: str
+    guard: str = "standard"
+    kubeconfig: str | None = None
+    context: str | None = None
+    namespace: str = "lbspeaker-system"
+    directory: Path | None = None
+    load_balancer_class: str | None = None
+    runtime_dir: Path = Path("/run/lbspeaker")
+
+
+class Drain:
+    """Somebody wants the speaker to end."""
+
+
+Item = Change | Synced | tuple[Link, ...] | orders.Report | PeerStatus | Drain
+
+
+async def run(options: Options) -> None:
+    """Run until drained (SIGTERM, SIGINT), or cancelled. Raises Unable where it cannot begin."""
+    if options.directory is not None:
+        await Program(options, None).run()
+        return
+    api = ApiServer(credentials(options.kubeconfig, options.context), "speaker", CONNECTIONS)
+    async with api:
+        await Program(options, api).run()
+
+
+class Program:
+    """The speaker of one node; without an API server, from files."""
+
+    def __init__(self, options: Options, api: ApiServer | None) -> None:
+        self._options = options
+        self._api = api
+        self._log: Any = structlog.get_logger()
+        self._inbox: asyncio.Queue[Item] = asyncio.Queue()
+        self._core = core.Speaker(options.node, leases=api is not None)
+        directory = options.directory
+        self._ledger = Ledger(directory, options.load_balancer_class) if directory else None
+        self._answering = Answering(options.guard, self._inbox.put_nowait)
+        self._events = Events(api, "lbspeaker-speaker", options.node) if api else None
+        self._links: tuple[Link, ...] = ()
+        self._announced: dict[Address, core.Announce] = {}
+        self._peerings: dict[str, tuple[Peering, asyncio.Task[None]]] = {}
+        self._routes: dict[str, dict[Network, PlannedRoute]] = {}
+        self._peer_states: dict[str, tuple[str, str | None]] = {}
+        self._told: set[tuple[str, str]] = set()  # (service, how) that an event was sent for
+        self._renewals: asyncio.Queue[bool] = asyncio.Queue()
+        self._tasks: asyncio.TaskGroup
+        self._left = False
+
+    async def run(self) -> None:
+        where = self._api.host if self._api else str(self._options.directory)
+        self._log.info("starting", program="speaker", node=self._options.node, source=where)
+        if self._api is not None:
+            self._core.resumed = await self._died_just_now(self._api)
+        async with asyncio.TaskGroup() as self._tasks:
+            background = [self._tasks.create_task(work) for work in self._background()]
+            self._catch_signals()
+            try:
+                while not self._left:
+                    await self._turn()
+            finally:
+                for task in background:
+                    task.cancel()
+            await self._end_peerings()
+        if self._api is not None:
+            await self._delete_lease(self._api)
+        self._log.info("stopped", node=self._options.node)
+
+    def _background(self) -> list[Any]:
+        work: list[Any] = [self._answering.run(), links.watch(self._inbox.put_nowait)]
+        if self._api is not None:
+            namespace = self._options.namespace
+            put = self._inbox.put_nowait
+            work.append(from_api(self._api, KINDS, put, namespace=namespace, effective=True))
+            work.append(self._renew_all(self._api))
+        if self._events is not None:
+            work.append(self._events.run())
+        if self._options.directory is not None:
+            work.append(from_files(self._options.directory, self._inbox.put_nowait))
+        return work
+
+    def _catch_signals(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, self._inbox.put_nowait, Drain())
+
+    # -- the loop --
+
+    async def _turn(self) -> None:
+        """Wait for something, take everything that is there, decide, and act."""
+        items = await self._wait()
+        now = time.monotonic()
+        for item in items:
+            self._take(item, now)
+        if self._ledger is not None:
+            for change in self._ledger.advance():
+                self._core.observe(change, now)
+        before = self._core.state
+        for effect in self._core.advance(now):
+            self._act(effect)
+        if self._core.state is not before:
+            self._log.info(self._core.state.value, node=self._options.node)
+
+    async def _wait(self) -> list[Item]:
+        wakeup = self._core.next_wakeup(time.monotonic())
+        timeout = None if wakeup is None else max(wakeup - time.monotonic(), 0.0)
+        items: list[Item] = []
+        with contextlib.suppress(TimeoutError):
+            items.append(await asyncio.wait_for(self._inbox.get(), timeout))
+        while not self._inbox.empty():
+            items.append(self._inbox.get_nowait())
+        return items
+
+    def _take(self, item: Item, now: float) -> None:
+        if isinstance(item, Change | Synced):
+            self._observe(item, now)
+        elif isinstance(item, tuple):
+            self._set_links(item)
+        elif isinstance(item, PeerStatus):
+            self._peer_changed(item)
+        elif isinstance(item, Drain):
+            self._core.drain(now)
+        else:
+            self._heard(item)
+
+    def _observe(self, item: Change | Synced, now: float) -> None:
+        if isinstance(item, Change) and isinstance(item.value, ConfigSet):
+            pools = item.value.config.pools
+            self._answering.set_ranges(r for pool in pools for r in pool.ranges)
+        if self._ledger is not None:
+            self._ledger.observe(item)
+            if isinstance(item, Change) and item.kind is Kind.SERVICE and item.value is not None:
+                item = Change(item.kind, item.key, self._ledger.services()[item.key])
+        self._core.observe(item, now)
+
+    def _act(self, effect: core.Effect) -> None:
+        if isinstance(effect, core.Announce):
+            self._announced[effect.ip] = effect
+            self._tell_answerer(effect)
+        elif isinstance(effect, Release):
+            self._announced.pop(effect.ip, None)
+            self._answering.release(str(effect.ip))
+            self._log.info("released", ip=str(effect.ip))
+        elif isinstance(effect, SetPeer):
+            self._set_peer(effect.name, effect.peer)
+        elif isinstance(effect, SetRoutes):
+            self._set_routes(effect)
+        elif isinstance(effect, core.Renew):
+            self._renewals.put_nowait(effect.draining)
+        else:
+            self._left = True
+
+    # -- layer 2 --
+
+    def _set_links(self, found: tuple[Link, ...]) -> None:
+        self._links = found
+        self._answering.set_links(link for link in found if core_links.usable(link))
+        for effect in self._announced.values():
+            self._tell_answerer(effect)
+
+    def _tell_answerer(self, effect: core.Announce) -> None:
+        if effect.ip.version != 4:
+            return
+        ports = core_links.choose(effect.ip, self._links, effect.interfaces)
+        if not ports and self._links:
+            wanted = ", ".join(sorted(effect.interfaces)) or "any usable one"
+            have = ", ".join(link.name for link in self._links if core_links.usable(link)) or "none"
+            why = f"no such link that is up (wanted: {wanted}; usable here: {have})"
+            self._log.warning("unannounced", ip=str(effect.ip), reason="NoLink", why=why)
+            for key in effect.services:
+                self._event(key, "Warning", "NoLink", f"{effect.ip} on {self._options.node}: {why}")
+        self._answering.announce(orders.Announce(str(effect.ip), ports, effect.occasion.name))
+
+    def _heard(self, report: orders.Report) -> None:
+        if isinstance(report, orders.Answering):
+            self._answers(ip_address(report.ip), report.ports)
+        elif isinstance(report, orders.Claimed):
+            self._core.claimed(ip_address(report.ip))
+            if self._core.state is State.SERVING:
+                self._log.warning("claimed-by", ip=report.ip, mac=report.mac, link=report.port)
+        elif isinstance(report, orders.Failed):
+            self._log.error("link-unusable", link=report.port, why=report.what, hint=report.hint)
+        else:
+            sent, held_back = _counts(report.sent), _counts(report.held_back)
+            wait = report.longest_wait_s
+            self._log.debug(
+                "guard", link=report.port, sent=sent, held_back=held_back, queue=report.queue, wait=wait
+            )
+
+    def _answers(self, ip: Address, ports: tuple[str, ...]) -> None:
+        effect = self._announced.get(ip)
+        if effect is None or not ports:
+            return
+        on = ",".join(ports)
+        for key in effect.services:
+            occasion = effect.occasion.name.lower()
+            self._log.info("claimed", service=key, ip=str(ip), link=on, reason=occasion)
+            message = f"announcing {ip} from {self._options.node} (layer 2, {on})"
+            self._event(key, "Normal", "Announced", message)
+
+    # -- BGP --
+
+    def _set_peer(self, name: str, peer: Peer | None) -> None:
+        present = self._peerings.pop(name, None)
+        if present is not None:
+            self._tasks.create_task(_end(*present))
+        if peer is None:
+            return
+        try:
+            peering = self._peering(peer)
+        except LbspeakerError as error:
+            self._log.error("peer-unusable", peer=name, why=error.what, hint=error.hint)
+            return
+        self._peerings[name] = (peering, self._tasks.create_task(peering.run()))
+
+    def _peering(self, peer: Peer) -> Peering:
+        local = peer.source_address or local_address_towards(peer.address)
+        mine = [a.ip for link in self._links for a in link.addresses if core_links.usable(link)]
+        v4 = next((a for a in (local, *mine) if isinstance(a, IPv4Address)), IPv4Address("192.0.0.1"))
+        v6 = next((a for a in (local, *mine) if isinstance(a, IPv6Address) and not a.is_link_local), None)
+        directory = self._options.runtime_dir
+        return Peering(peer, local, v4, v6, directory, self._inbox.put_nowait)
+
+    def _set_routes(self, effect: SetRoutes) -> None:
+        self._routes[effect.peer] = dict(effect.routes)
+        present = self._peerings.get(effect.peer)
+        if present is not None:
+            present[0].desire({prefix: planned.route for prefix, planned in effect.routes.items()})
+
+    def _peer_changed(self, status: PeerStatus) -> None:
+        state, before = status.state, self._peer_states.get(status.name)
+        if (state, status.last_error) != before:
+            self._peer_states[status.name] = (state, status.last_error)
+            level = self._log.warning if status.last_error else self._log.info
+            fields = {"why": status.last_error} if status.last_error else {}
+            level(f"peer-{state}", peer=status.name, routes=status.desired, **fields)
+        if state == "up" and status.sent >= status.desired:
+            for prefix, planned in self._routes.get(status.name, {}).items():
+                for key in planned.services:
+                    message = f"announcing {prefix} to {status.name} from {self._options.node} (BGP)"
+                    self._event(key, "Normal", "Announced", message)
+
+    async def _end_peerings(self) -> None:
+        """Withdraw everything from everybody at once."""
+        await asyncio.gather(*(_end(*present) for present in self._peerings.values()))
+        self._peerings.clear()
+
+    # -- the Lease --
+
+    def _lease_path(self, name: str = "") -> str:
+        base = f"/apis/coordination.k8s.io/v1/namespaces/{self._options.namespace}/leases"
+        return f"{base}/{name}" if name else base
+
+    async def _renew_all(self, api: ApiServer) -> None:
+        """Renew when the decider says so; of several renewals that wait, the last one."""
+        while True:
+            draining = await self._renewals.get()
+            while not self._renewals.empty():
+                draining = self._renewals.get_nowait()
+            try:
+                await self._renew(api, draining)
+            except ApiError as error:
+                self._log.warning("lease-unrenewed", why=error.what)
+
+    async def _renew(self, api: ApiServer, draining: bool) -> None:
+        node = self._options.node
+        body = kube.lease(
+            node, self._options.namespace, time.time(), duration_s=core.LEASE_DURATION_S, draining=draining
+        )
+        path = self._lease_path(kube.LEASE_PREFIX + node)
+        try:
+            await api.request("PATCH", path, body=body, timeout_s=RENEWAL_TIMEOUT_S)
+        except ApiError as error:
+            if error.status != 404:
+                raise
+            await api.request("POST", self._lease_path(), body=body, timeout_s=RENEWAL_TIMEOUT_S)
+
+    async def _died_just_now(self, api: ApiServer) -> bool:
+        """Whether the own Lease, by this node's own clock, has not expired: nobody has taken over then."""
+        try:
+            lease = json.loads(
+                await api.request("GET", self._lease_path(kube.LEASE_PREFIX + self._options.node))
+            )
+            renewed = datetime.fromisoformat(lease["spec"]["renewTime"]).timestamp()
+        except (ApiError, LookupError, TypeError, ValueError):
+            return False
+        return 0 <= time.time() - renewed < core.LEASE_DURATION_S
+
+    async def _delete_lease(self, api: ApiServer) -> None:
+        with contextlib.suppress(ApiError):
+            path = self._lease_path(kube.LEASE_PREFIX + self._options.node)
+            await api.request("DELETE", path, timeout_s=RENEWAL_TIMEOUT_S)
+
+    def _event(self, key: str, kind: Any, reason: str, message: str) -> None:
+        """Tell the user of a service, once."""
+        service = self._core.service(key)
+        if self._events is None or service is None or (key, message) in self._told:
+            return
+        self._told.add((key, message))
+        self._events.tell(service, kind, reason, message)
+
+
+async def _end(peering: Peering, running: asyncio.Task[None]) -> None:
+    await peering.drain(BGP_DRAIN_S)
+    running.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await running
+
+
+def _counts(counts: dict[str, int]) -> str:
+    return ",".join(f"{name}:{count}" for name, count in sorted(counts.items()))
