@@ -70,10 +70,15 @@ def snapshot(
     pools: tuple[Pool, ...] = (LAN,),
     l2: tuple[L2Advertisement, ...] = (L2Advertisement("l2"),),
     bgp: tuple[BGPAdvertisement, ...] = (),
-    peers: tuple[Peer, ...] = (ROUTER,),
+    peers: tuple[Peer, ...] | None = None,
     node_fields: dict[str, Any] | None = None,
 ) -> Snapshot:
-    """A cluster in which every service has one serving endpoint on each node of `on` (default: all)."""
+    """A cluster in which every service has one serving endpoint on each node of `on` (default: all).
+
+    With BGP advertisements there is also the router, unless `peers` says otherwise.
+    """
+    if peers is None:
+        peers = (ROUTER,) if bgp else ()
     names = nodes.split()
     endpoints = tuple(Endpoint(name) for name in (nodes if on is None else on).split())
     return Snapshot(

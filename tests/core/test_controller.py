@@ -1,0 +1,134 @@
+"""The composed controller: what it writes, and when it writes nothing."""
+
+from dataclasses import replace
+
+from lbspeaker.core.controller import GATE, Assign, Controller, Effect, Publish, Tell
+from lbspeaker.model import Allocation, Change, Config, ConfigSet, Kind, Pool, Reason, Service, Synced
+from tests.build import ips, pool, service
+
+LAN = pool("lan", "192.0.2.1-192.0.2.2")
+
+
+def config(*pools: Pool) -> Change:
+    return Change(Kind.CONFIG, "", ConfigSet(Config(pools)))
+
+
+def seen(value: Service) -> Change:
+    return Change(Kind.SERVICE, value.key, value)
+
+
+def gone(key: str) -> Change:
+    return Change(Kind.SERVICE, f"default/{key}", None)
+
+
+def started(*services: Service, pools: tuple[Pool, ...] = (LAN,)) -> tuple[Controller, list[Effect]]:
+    controller = Controller()
+    for change in (config(*pools), *map(seen, services), *map(Synced, GATE)):
+        controller.observe(change)
+    effects = [effect for effect in controller.advance() if not isinstance(effect, Publish)]
+    return controller, effects
+
+
+def after(controller: Controller, *changes: Change) -> list[Effect]:
+    for change in changes:
+        controller.observe(change)
+    return controller.advance()
+
+
+def holding(value: Service, *addresses: str, pool_name: str = "lan") -> Service:
+    return replace(value, held=ips(*addresses), held_pool=pool_name)
+
+
+def test_it_writes_nothing_before_it_has_seen_everything() -> None:
+    controller = Controller()
+    for change in (config(LAN), seen(service("a"))):
+        controller.observe(change)
+    for kind in sorted(GATE):
+        assert controller.advance() == []
+        controller.observe(Synced(kind))
+    publish, assign = controller.advance()
+    assert isinstance(publish, Publish)
+    assert assign == Assign(service("a"), Allocation(ips("192.0.2.1"), "lan"))
+
+
+def test_a_write_under_way_is_not_written_again_and_its_ip_is_not_given_twice() -> None:
+    controller, effects = started(service("a"))
+    assert len(effects) == 1
+    (assign,) = after(controller, seen(service("b")))
+    assert assign == Assign(service("b"), Allocation(ips("192.0.2.2"), "lan"))
+
+
+def test_nothing_is_left_to_do_once_it_is_seen_to_be_written() -> None:
+    controller, _ = started(service("a"))
+    assert after(controller, seen(holding(service("a"), "192.0.2.1"))) == []
+    assert after(controller, config(LAN), seen(holding(service("a"), "192.0.2.1"))) == []
+
+
+def test_a_restart_over_allocated_services_writes_nothing() -> None:
+    services = [holding(service("a"), "192.0.2.2"), holding(service("b"), "192.0.2.1")]
+    assert started(*services)[1] == []
+
+
+def test_an_older_version_of_the_service_does_not_make_it_write_again() -> None:
+    controller, _ = started(service("a"))
+    assert after(controller, seen(service("a", labels={"edited": "meanwhile"}))) == []
+
+
+def test_a_failed_write_is_decided_anew() -> None:
+    controller, _ = started(service("a"))
+    controller.failed("default/a")
+    assert controller.advance() == [Assign(service("a"), Allocation(ips("192.0.2.1"), "lan"))]
+
+
+def test_who_edits_the_status_is_corrected() -> None:
+    controller, _ = started(holding(service("a"), "192.0.2.1"))
+    assert after(controller, seen(service("a"))) == [
+        Assign(service("a"), Allocation(ips("192.0.2.1"), "lan"))
+    ]
+
+
+def test_a_refusal_is_told_once_and_again_when_it_changes() -> None:
+    services = [holding(service("a"), "192.0.2.1"), holding(service("b"), "192.0.2.2")]
+    controller, effects = started(*services, service("c"))
+    (tell,) = effects
+    assert isinstance(tell, Tell)
+    assert tell.refusal.reason is Reason.POOL_EXHAUSTED
+    assert after(controller, seen(service("c", labels={"edited": "x"}))) == []
+    (assign,) = after(controller, gone("a"))
+    assert assign == Assign(service("c", labels={"edited": "x"}), Allocation(ips("192.0.2.1"), "lan"))
+
+
+def test_a_released_ip_goes_to_the_one_that_waits_longest() -> None:
+    held = [holding(service("a"), "192.0.2.1"), holding(service("b"), "192.0.2.2")]
+    waiting = [service("young", created="2026-03"), service("old", created="2026-02")]
+    controller, _ = started(*held, *waiting)
+    (assign,) = after(controller, gone("a"))
+    assert isinstance(assign, Assign)
+    assert assign.service.key == "default/old"
+
+
+def test_an_ip_that_no_pool_has_any_more_is_replaced_or_taken_back() -> None:
+    controller, effects = started(holding(service("a"), "203.0.113.7", pool_name="old"))
+    assert effects == [Assign(controller._services["default/a"], Allocation(ips("192.0.2.1"), "lan"))]
+    full = [holding(service("a"), "192.0.2.1"), holding(service("b"), "192.0.2.2")]
+    lost = holding(service("c"), "203.0.113.7", pool_name="old")
+    effects = started(*full, lost)[1]
+    assert Assign(lost, None) in effects
+
+
+def test_without_any_pool_nobody_loses_what_he_holds() -> None:
+    _, effects = started(holding(service("a"), "192.0.2.1"), pools=())
+    (tell,) = effects
+    assert isinstance(tell, Tell)
+
+
+def test_services_of_other_classes_and_types_are_left_alone() -> None:
+    services = [service("a", load_balancer_class="other"), service("b", load_balancer=False)]
+    assert started(*services)[1] == []
+
+
+def test_what_is_accepted_is_published_once() -> None:
+    controller, _ = started()
+    assert after(controller, config(LAN)) == []
+    (publish,) = after(controller, config(pool("wan", "198.51.100.1")))
+    assert isinstance(publish, Publish)

@@ -1,0 +1,120 @@
+"""Who is alive, as far as the Leases tell."""
+
+from lbspeaker.core.membership import Membership
+from lbspeaker.model import Lease
+
+
+class World:
+    """Speakers that renew once a second, and an API that may be silent."""
+
+    def __init__(self, me: str, *others: str) -> None:
+        self.me = me
+        self.others = others
+        self.membership = Membership(me)
+        self.now = 0.0
+        self.number = 0
+
+    def second(self, *alive: str, api: bool = True) -> frozenset[str]:
+        """One second passes, in which `alive` (and me) renew, as far as the API works."""
+        self.now += 1.0
+        self.number += 1
+        if api:
+            for node in (self.me, *alive):
+                self.membership.observe(node, Lease(node, str(self.number)), self.now)
+        return self.membership.members(self.now)
+
+
+def test_nothing_is_known_before_the_own_lease_came_back() -> None:
+    membership = Membership("a")
+    membership.observe("b", Lease("b", "1"), 0.0)
+    assert not membership.ready
+    membership.observe("a", Lease("a", "1"), 0.5)
+    assert membership.ready
+    assert membership.members(0.5) == {"a", "b"}
+
+
+def test_a_member_that_stops_renewing_is_dead_after_the_duration_of_its_lease() -> None:
+    world = World("a", "b", "c")
+    for _ in range(5):
+        assert world.second("b", "c") == {"a", "b", "c"}
+    died = world.now
+    while world.second("c") == {"a", "b", "c"}:
+        assert world.now < died + 10
+    assert world.now - died == 4.0  # the first whole second after 3.0
+    assert world.membership.members(world.now) == {"a", "c"}
+
+
+def test_it_is_dead_at_once_and_not_at_the_next_renewal() -> None:
+    world = World("a", "b")
+    world.second("b")
+    for _ in range(3):
+        world.second()
+    assert world.membership.members(world.now) == {"a", "b"}
+    wakeup = world.membership.next_wakeup(world.now)
+    assert wakeup is not None
+    assert world.now < wakeup < world.now + 0.1
+    assert world.membership.members(wakeup) == {"a"}
+
+
+def test_a_silent_api_kills_nobody_however_long() -> None:
+    world = World("a", "b", "c")
+    for _ in range(3):
+        world.second("b", "c")
+    for _ in range(600):
+        assert world.second(api=False) == {"a", "b", "c"}
+    assert world.membership.next_wakeup(world.now) is None, "and nothing is to be looked at meanwhile"
+    assert world.membership.silent_s(world.now) == 600
+
+
+def test_when_it_is_back_everybody_has_time_to_be_seen_again() -> None:
+    world = World("a", "b", "c")
+    for _ in range(3):
+        world.second("b", "c")
+    for _ in range(60):
+        world.second(api=False)
+    assert world.second() == {"a", "b", "c"}
+    assert world.second() == {"a", "b", "c"}
+    assert world.second("b") == {"a", "b", "c"}
+    world.second("b")
+    assert world.second("b") == {"a", "b"}, "and who is dead since then is found out"
+
+
+def test_who_was_dead_before_the_outage_does_not_come_to_life_by_it() -> None:
+    world = World("a", "b")
+    world.second("b")
+    for _ in range(6):
+        world.second()
+    for _ in range(60):
+        world.second(api=False)
+    assert world.second() == {"a"}
+
+
+def test_the_clocks_of_others_do_not_matter() -> None:
+    membership = Membership("a")
+    for second in range(20):
+        now = float(second)
+        membership.observe("a", Lease("a", f"{second}"), now)
+        membership.observe("b", Lease("b", f"1970-01-01T00:00:{second:02d}Z"), now)
+        assert membership.members(now) == {"a", "b"}
+
+
+def test_seeing_the_same_renewal_again_is_no_sign_of_life() -> None:
+    world = World("a", "b")
+    for _ in range(9):
+        world.second()
+        world.membership.observe("b", Lease("b", "always the same"), world.now)
+    assert world.membership.members(world.now) == {"a"}
+
+
+def test_a_deleted_lease_is_a_farewell() -> None:
+    world = World("a", "b")
+    world.second("b")
+    world.membership.observe("b", None, world.now)
+    assert world.membership.members(world.now) == {"a"}
+
+
+def test_who_drains_takes_no_part_although_it_lives() -> None:
+    world = World("a", "b")
+    world.second("b")
+    world.membership.observe("b", Lease("b", "x", draining=True), world.now)
+    assert world.membership.members(world.now) == {"a"}
