@@ -15,19 +15,20 @@ from lbspeaker.wire import orders
 
 RESTART_S = (0.1, 5.0)  # first and longest pause before a restart
 STEADY_S = 60.0  # who has run for so long begins with the first pause again
-_TEMPLATE = "from lbspeaker.wire.arp import template; print(template().hex())"
+_TEMPLATES = "from lbspeaker.wire import arp, ndp; print(arp.template().hex(), ndp.template().hex())"
 
 
-async def template() -> str:
-    """Have the announcement built, in a process that ends: scapy takes 40 MiB and is not needed again."""
+async def templates() -> tuple[str, str]:
+    """Have the announcements (ARP, NDP) built, in a process that ends: scapy takes 40 MiB."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", _TEMPLATE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+        sys.executable, "-c", _TEMPLATES, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
     )
     output, complaint = await process.communicate()
     if process.returncode != 0:
         last = complaint.decode(errors="replace").strip().rpartition("\n")[2]
-        raise Unable(f"scapy cannot build the announcement: {last}", "reinstall lbspeaker")
-    return output.decode().strip()
+        raise Unable(f"scapy cannot build the announcements: {last}", "reinstall lbspeaker")
+    arp, ndp = output.decode().split()
+    return arp, ndp
 
 
 class Answering:
@@ -69,7 +70,7 @@ class Answering:
 
     async def run(self) -> None:
         """Keep an answerer running, until cancelled."""
-        setup = orders.Setup(self._profile, await template())
+        setup = orders.Setup(self._profile, *await templates())
         pause = RESTART_S[0]
         while True:
             began = asyncio.get_running_loop().time()

@@ -1,6 +1,6 @@
 """The speaker of one node: announces what the node owns.
 
-    API server ─changes─▶ ┌───────┐                        ┌─▶ answerer (own process): ARP, behind the guard
+    API server ─changes─▶ ┌───────┐                        ┌─▶ answerer (own process): ARP, NDP, guarded
     kernel ──────links──▶ │ inbox │ ─▶ core.speaker ───────┼─▶ one ExaBGP child per peer
     answerer ──reports──▶ └───────┘    (one loop owns it)  └─▶ Lease, events, log
     children ───status──▶
@@ -207,8 +207,6 @@ class Program:
             self._tell_answerer(effect)
 
     def _tell_answerer(self, effect: core.Announce) -> None:
-        if effect.ip.version != 4:
-            return
         ports = core_links.choose(effect.ip, self._links, effect.interfaces)
         if not ports and self._links:
             wanted = ", ".join(sorted(effect.interfaces)) or "any usable one"
@@ -232,7 +230,13 @@ class Program:
             sent, held_back = _counts(report.sent), _counts(report.held_back)
             wait = report.longest_wait_s
             self._log.debug(
-                "guard", link=report.port, sent=sent, held_back=held_back, queue=report.queue, wait=wait
+                "guard",
+                link=report.port,
+                protocol=report.protocol,
+                sent=sent,
+                held_back=held_back,
+                queue=report.queue,
+                wait=wait,
             )
 
     def _answers(self, ip: Address, ports: tuple[str, ...]) -> None:

@@ -6,7 +6,7 @@ import struct
 
 from lbspeaker.errors import Unable, Unavailable
 
-ETH_P_ARP = 0x0806
+ETH_P_ARP, ETH_P_IPV6 = 0x0806, 0x86DD
 _SO_ATTACH_FILTER = 26
 _SOL_PACKET, _PACKET_IGNORE_OUTGOING = 263, 23
 _RECEIVE_BUFFER = 1 << 20  # 2,500 ARP frames; more would only make answers stale

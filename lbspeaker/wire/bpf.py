@@ -2,7 +2,8 @@
 
 An instruction is (code, jump if true, jump if false, constant), 8 bytes, as in Linux's struct sock_filter.
 Frames for other hosts, which on an ARP socket are also those of foreign VLANs with their tags removed, never
-pass; of the rest, only ARP about an address of a pool (asked for, or claimed).
+pass; of the rest, only ARP about an address of a pool (asked for, or claimed), and neighbour discovery that
+has not crossed a router.
 """
 
 import itertools
@@ -18,6 +19,8 @@ _OTHER_HOST = 3
 _ARP_IPV4 = 0x08060001  # EtherType ARP, hardware Ethernet (bytes 12 to 15)
 _IPV4_LENGTHS = 0x08000604
 _SENDER_IP, _TARGET_IP = 28, 38
+_NEXT_HEADER, _ICMPV6_HOPS_255 = 20, 0x3AFF
+_ICMPV6_TYPE, _SOLICITATION = 54, 135
 _PASS: Instruction = (_RETURN, 0, 0, 128)
 _DROP: Instruction = (_RETURN, 0, 0, 0)
 MOST_RANGES = 600  # two times three instructions each; the kernel takes 4096
@@ -41,6 +44,23 @@ def arp(ranges: Iterable[tuple[int, int]]) -> bytes:
             program += [(_JUMP_AT_LEAST, 0, 2, first), (_JUMP_ABOVE, 1, 0, last), _PASS]
     program.append(_DROP)
     return assemble(program)
+
+
+def ndp() -> bytes:
+    """Return the program that passes neighbour solicitations and advertisements (RFC 4861 §4.3, §4.4)."""
+    return assemble(
+        [
+            (_LOAD_HALF, 0, 0, _PACKET_TYPE),
+            (_JUMP_EQUAL, 6, 0, _OTHER_HOST),
+            (_LOAD_HALF, 0, 0, _NEXT_HEADER),  # and the hop limit after it
+            (_JUMP_EQUAL, 0, 4, _ICMPV6_HOPS_255),
+            (_LOAD_BYTE, 0, 0, _ICMPV6_TYPE),
+            (_JUMP_EQUAL, 1, 0, _SOLICITATION),
+            (_JUMP_EQUAL, 0, 1, _SOLICITATION + 1),
+            (_RETURN, 0, 0, 256),
+            _DROP,
+        ]
+    )
 
 
 def nothing() -> bytes:

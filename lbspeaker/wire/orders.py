@@ -23,10 +23,11 @@ class Port(msgspec.Struct, frozen=True):
 
 
 class Setup(msgspec.Struct, frozen=True, tag="setup"):
-    """The first order: the guard's profile, and the frame that announces (`arp.template`)."""
+    """The first order: the guard's profile, and the frames that announce (`template` of arp and ndp)."""
 
     profile: str
-    template: str
+    arp: str
+    ndp: str
 
 
 class Ports(msgspec.Struct, frozen=True, tag="ports"):
@@ -36,7 +37,7 @@ class Ports(msgspec.Struct, frozen=True, tag="ports"):
 
 
 class Filter(msgspec.Struct, frozen=True, tag="filter"):
-    """Only these IPv4 ranges (first, last as numbers) concern us: the pools."""
+    """Only these IPv4 ranges (first, last as numbers) concern us: the pools. IPv6 is not filtered by it."""
 
     ranges: tuple[tuple[int, int], ...]
 
@@ -86,6 +87,7 @@ class Stats(msgspec.Struct, frozen=True, tag="stats"):
     """What the guard of one link did since it began; sent when it changed, at most once a second."""
 
     port: str
+    protocol: str  # arp, ndp
     sent: dict[str, int]
     held_back: dict[str, int]
     queue: int

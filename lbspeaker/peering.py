@@ -1,0 +1,279 @@
+"""One BGP peer: its session, its child, and the loop that keeps them together.
+
+Each turn reads the clock once, gives what the child has said to the session, asks supervision whether the
+child must be replaced, and sends what the session wants to be told. Peers share nothing, so one peer's
+trouble stays its own.
+"""
+
+import asyncio
+import contextlib
+import hashlib
+import itertools
+import re
+import socket
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from pathlib import Path
+
+from lbspeaker.core.session import Session, State
+from lbspeaker.core.supervision import Supervision
+from lbspeaker.errors import LbspeakerError, Malformed, Unavailable
+from lbspeaker.model import Address, Family, Network, Peer, Refusal, Route, SessionUp
+from lbspeaker.shell.child import Child, own_user, shim_command
+from lbspeaker.wire import exabgp
+
+_serial = itertools.count()  # a peering and the one that replaces it never share a directory
+
+
+@dataclass(frozen=True, slots=True)
+class PeerStatus:
+    """How one peer is.
+
+    `state`: idle (not started), connecting, up, held (a storm: see `last_error`), draining or stopped.
+    `since`: Unix time at which the state began. `sent` routes are on the wire, of `desired` that should be.
+    `restarts` counts children after the first, `flaps` sessions that ended.
+    """
+
+    name: str
+    state: str
+    since: float
+    sent: int
+    desired: int
+    last_error: str | None
+    restarts: int
+    flaps: int
+
+
+def local_address_towards(address: Address) -> Address:
+    """Return the address from which the kernel would reach `address`; no packet is sent.
+
+    Raises Unavailable if there is no route.
+    """
+    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect((str(address), 9))
+        except OSError as error:
+            raise Unavailable(
+                f"no way to {address}: {error.strerror or error}", "check this node's routes"
+            ) from error
+        return ip_address(probe.getsockname()[0])
+
+
+def directory_name(peer: str) -> str:
+    """A short file name for `peer`, whose own name may be long and may hold any character."""
+    readable = re.sub(r"[^A-Za-z0-9-]", "-", peer)[:20]
+    return f"bgp-{readable}-{hashlib.sha256(peer.encode()).hexdigest()[:8]}"
+
+
+class Peering:
+    """Keeps `peer` supplied with the routes that are desired."""
+
+    def __init__(
+        self,
+        peer: Peer,
+        local_address: Address | None,
+        router_id: IPv4Address,
+        next_hop_v6: IPv6Address | None,
+        runtime_dir: Path,
+        report: Callable[[PeerStatus], None],
+    ) -> None:
+        self._peer = peer
+        self._local_address = local_address or peer.source_address
+        self._router_id = peer.router_id or router_id
+        self._next_hop_v6 = next_hop_v6
+        self._directory = runtime_dir / f"{directory_name(peer.name)}-{next(_serial)}"
+        self._report = report
+        self._session = Session(peer)
+        self._supervision = Supervision()
+        self._child: Child | None = None
+        self._inbox: list[bytes] = []
+        self._child_error: str | None = None
+        self._wake = asyncio.Event()
+        self._drain_until: float | None = None
+        self._held = False
+        self._starts = 0
+        self._running: asyncio.Task[None] | None = None
+        self._status = PeerStatus(peer.name, State.IDLE, time.time(), 0, 0, None, 0, 0)
+
+    @property
+    def status(self) -> PeerStatus:
+        return self._status
+
+    @property
+    def unservable(self) -> Mapping[Network, Refusal]:
+        """Desired routes that this session cannot carry, and why."""
+        return self._session.unservable
+
+    @property
+    def pid(self) -> int | None:
+        """The process id of the child that runs."""
+        return self._child.pid if self._child else None
+
+    def desire(self, routes: Mapping[Network, Route]) -> None:
+        """From now on the peer should have `routes`, and nothing else."""
+        self._session.desire(routes, self._now())
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Keep the session, until cancelled or drained. Whatever goes wrong shows in the status."""
+        self._running = asyncio.current_task()
+        try:
+            while self._drain_until is None:
+                await self._rest()
+                if self._drain_until is None and await self._start():
+                    await self._serve()
+        finally:
+            await self._end(None)
+            self._running = None
+
+    async def drain(self, timeout_s: float) -> None:
+        """Withdraw everything, wait until that is on the wire, and end the session and the child.
+
+        The peer sees a Cease, if there is time. Takes at most `timeout_s`, and the 2 s in which a child must
+        end when it is told to.
+        """
+        now = self._now()
+        self._drain_until = now + timeout_s
+        self._session.drain(now)
+        self._wake.set()
+        if self._running is not None:
+            await asyncio.wait({self._running})
+        self._tell()
+
+    # --- the life of a child ----------------------------------------------------------------------------
+
+    async def _rest(self) -> None:
+        """Wait until the next child may start."""
+        while self._drain_until is None:
+            wait_s = self._supervision.start_at - self._now()
+            if wait_s <= 0:
+                return
+            self._tell()
+            await self._wait(wait_s)
+
+    async def _start(self) -> bool:
+        child = Child(self._directory, self._hear, self._lose)
+        self._inbox, self._child_error, self._held = [], None, False
+        try:
+            local = self._local_address or local_address_towards(self._peer.address)
+            text = exabgp.configuration(self._peer, local, self._router_id, shim_command(self._directory))
+            await child.start(text, exabgp.environment(own_user()))
+        except LbspeakerError as error:
+            now = self._now()
+            self._session.ended(str(error), now)
+            self._supervision.ended(now)
+            self._tell()
+            return False
+        self._child = child
+        self._starts += 1
+        self._session.started(self._next_hops(local), self._now())
+        return True
+
+    async def _serve(self) -> None:
+        """Talk with the child until it must be replaced, has ended, or is drained."""
+        while True:
+            now = self._now()
+            self._take(now)
+            if self._child_error is not None:
+                self._supervision.ended(now)
+                await self._end(self._child_error)
+                return
+            verdict = self._supervision.judge(
+                self._session.view, self._session.stuck, self._session.misconfigured, now
+            )
+            if verdict is not None:
+                self._held = self._supervision.start_at > now
+                await self._end(None if verdict.quietly else verdict.reason)
+                return
+            for command in self._session.advance(now):
+                self._send(exabgp.build(command))
+            self._tell()
+            if self._drained(now):
+                return
+            await self._wait(self._until_next(now))
+
+    async def _end(self, error: str | None) -> None:
+        child, self._child = self._child, None
+        if child is not None:
+            await child.stop()
+            self._session.ended(error, self._now())
+        self._tell()
+
+    def _drained(self, now: float) -> bool:
+        if self._drain_until is None:
+            return False
+        return self._session.view.state is State.STOPPED or now >= self._drain_until
+
+    # --- one turn ---------------------------------------------------------------------------------------
+
+    def _take(self, now: float) -> None:
+        """Give the session what the child has said."""
+        lines, self._inbox = self._inbox, []
+        for line in lines:
+            try:
+                event = exabgp.parse(line)
+            except Malformed as error:
+                self._child_error = str(error)
+                return
+            self._session.receive(event, now)
+            if isinstance(event, SessionUp):
+                self._supervision.came_up(now)
+
+    def _send(self, line: str) -> None:
+        if self._child is not None:
+            self._child.send(line)
+
+    def _until_next(self, now: float) -> float | None:
+        times = [self._session.next_wakeup(), self._drain_until]
+        view = self._session.view
+        if view.state is State.CONNECTING:
+            times.append(self._supervision.recycle_at(view, self._session.misconfigured))
+        known = [when for when in times if when is not None]
+        return max(0.0, min(known) - now) if known else None
+
+    async def _wait(self, timeout_s: float | None) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self._wake.wait()
+        self._wake.clear()
+
+    def _hear(self, line: bytes) -> None:
+        self._inbox.append(line)
+        self._wake.set()
+
+    def _lose(self, error: str) -> None:
+        self._child_error = error
+        self._wake.set()
+
+    def _next_hops(self, local: Address) -> dict[Family, Address]:
+        hops: dict[Family, Address] = {local.version: local}
+        if local.version == 4 and self._next_hop_v6 is not None:
+            hops[6] = self._next_hop_v6
+        return hops
+
+    def _now(self) -> float:
+        return time.monotonic()
+
+    def _tell(self) -> None:
+        """Report the status, if it is another one."""
+        view = self._session.view
+        state = str(view.state)
+        if view.state is State.IDLE and (self._starts or view.last_error):
+            state = "held" if self._held else str(State.CONNECTING)
+        since = self._status.since if state == self._status.state else time.time()
+        status = PeerStatus(
+            self._peer.name,
+            state,
+            since,
+            view.on_wire,
+            view.desired,
+            view.last_error,
+            max(0, self._starts - 1),
+            view.flaps,
+        )
+        if status != self._status:
+            self._status = status
+            self._report(status)
