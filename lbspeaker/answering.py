@@ -23,7 +23,12 @@ async def templates() -> tuple[str, str]:
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", _TEMPLATES, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
     )
-    output, complaint = await process.communicate()
+    try:
+        output, complaint = await process.communicate()
+    except asyncio.CancelledError:
+        process.kill()
+        await process.wait()
+        raise
     if process.returncode != 0:
         last = complaint.decode(errors="replace").strip().rpartition("\n")[2]
         raise Unable(f"scapy cannot build the announcements: {last}", "reinstall lbspeaker")

@@ -11,6 +11,7 @@ be killed at any time.
 import asyncio
 import contextlib
 import json
+import signal
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,15 @@ class Failed:
 
 
 async def run(options: Options) -> None:
-    """Run until cancelled. Raises Unable where it cannot begin."""
+    """Run until told to end (SIGTERM, SIGINT). Raises Unable where it cannot begin."""
+    work = asyncio.ensure_future(_work(options))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, work.cancel)
+    with contextlib.suppress(asyncio.CancelledError):
+        await work
+
+
+async def _work(options: Options) -> None:
     if options.directory is not None:
         await _run_from_files(options.directory, options)
         return

@@ -113,7 +113,6 @@ class Program:
             await self._end_peerings()
         if self._api is not None:
             await self._delete_lease(self._api)
-        self._log.info("stopped", node=self._options.node)
 
     def _background(self) -> list[Any]:
         work: list[Any] = [self._answering.run(), links.watch(self._inbox.put_nowait)]
@@ -137,17 +136,19 @@ class Program:
     async def _turn(self) -> None:
         """Wait for something, take everything that is there, decide, and act."""
         items = await self._wait()
+        before = self._core.state
         now = time.monotonic()
         for item in items:
             self._take(item, now)
         if self._ledger is not None:
             for change in self._ledger.advance():
                 self._core.observe(change, now)
-        before = self._core.state
+        drained = self._core.state
         for effect in self._core.advance(now):
             self._act(effect)
-        if self._core.state is not before:
-            self._log.info(self._core.state.value, node=self._options.node)
+        for earlier, state in ((before, drained), (drained, self._core.state)):
+            if state is not earlier:
+                self._log.info(state.value, node=self._options.node)
 
     async def _wait(self) -> list[Item]:
         wakeup = self._core.next_wakeup(time.monotonic())

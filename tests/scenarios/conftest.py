@@ -1,0 +1,169 @@
+"""A lab with everything in it, and words to tell stories about it."""
+
+import itertools
+import json
+import os
+import socket
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from lbspeaker.errors import LbspeakerError, Unavailable
+from lbspeaker.lab import namespaces
+from lbspeaker.lab.lab import Lab
+
+SYSTEM = "lbspeaker-system"
+CONFIG = f"/apis/lbspeaker.io/v1beta1/namespaces/{SYSTEM}"
+SERVICES = "/api/v1/namespaces/default/services"
+
+
+class World:
+    """The lab, as its users see it."""
+
+    def __init__(self, lab: Lab) -> None:
+        self.lab = lab
+
+    # -- the API --
+
+    def call(self, method: str, path: str, body: object = None, *, patch: bool = False) -> Any:
+        request = urllib.request.Request(self.lab.api() + path, method=method)  # noqa: S310
+        if body is not None:
+            request.data = json.dumps(body).encode()
+            kind = "application/merge-patch+json" if patch else "application/json"
+            request.add_header("Content-Type", kind)
+        with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310
+            return json.load(answer)
+
+    def create(self, kind: str, name: str, **spec: Any) -> None:
+        body = {"apiVersion": "lbspeaker.io/v1beta1", "kind": kind, "metadata": {"name": name}, "spec": spec}
+        self.call("POST", f"{CONFIG}/{kind.lower()}s", body)
+
+    def delete(self, path: str) -> None:
+        try:
+            self.call("DELETE", path)
+        except urllib.error.HTTPError as error:
+            if error.code != 404:
+                raise
+
+    def published(self) -> set[str]:
+        """The objects that speakers follow."""
+        try:
+            found = self.call("GET", f"{CONFIG}/effectiveconfigurations/lbspeaker")
+        except urllib.error.HTTPError:
+            return set()
+        return {f"{d['kind']}/{d['metadata']['name']}" for d in found["spec"].get("documents", ())}
+
+    def service(self, name: str, **spec: Any) -> None:
+        annotations = spec.pop("annotations", {})
+        ports = [{"name": "http", "port": 80, "targetPort": 8080}]
+        spec = {"type": "LoadBalancer", "selector": {"app": "web"}, "ports": ports, **spec}
+        metadata = {"name": name, "annotations": annotations}
+        self.call(
+            "POST", SERVICES, {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": spec}
+        )
+
+    def ips(self, name: str) -> list[str]:
+        status = self.call("GET", f"{SERVICES}/{name}")["status"]
+        return [entry["ip"] for entry in status.get("loadBalancer", {}).get("ingress") or []]
+
+    def ip(self, name: str) -> str:
+        """The IP of a service, once it has one."""
+        wait_for(lambda: bool(self.ips(name)), f"{name} gets an IP")
+        return self.ips(name)[0]
+
+    def events(self, name: str) -> list[str]:
+        found = self.call("GET", "/api/v1/namespaces/default/events")["items"]
+        return [f"{e['reason']}: {e['message']}" for e in found if e["involvedObject"]["name"] == name]
+
+    # -- the segment --
+
+    def ask(self, ip: str) -> None:
+        """Make the client's kernel ask the segment who has `ip`, whatever it knew before."""
+        self.lab.exec("client", ["ip", "neigh", "flush", "dev", "eth0", "nud", "all"])
+        client = self.lab.topology.namespace("client")
+        with namespaces.socket_in(client, socket.AF_INET, socket.SOCK_DGRAM) as datagram:
+            datagram.sendto(b"", (ip, 9))
+
+    def answers(self, ip: str, member: str = "client") -> bool:
+        try:
+            return "web-" in self.lab.curl(ip, member, timeout_s=2.0)
+        except Unavailable:
+            return False
+
+    def reachable(self, ip: str, member: str = "client") -> None:
+        wait_for(lambda: self.answers(ip, member), f"{ip} answers {member}", 10)
+
+    def owner(self, ip: str) -> str:
+        """The node whose MAC the client holds for `ip`."""
+        shown = self.lab.exec("client", ["ip", "-j", "neigh", "show", ip, "dev", "eth0"]).stdout
+        mac = next((entry.get("lladdr", "") for entry in json.loads(shown or "[]")), "")
+        return next((n.name for n in self.lab.nodes if n.mac.hex(":") == mac), "")
+
+    def log(self, node: str) -> str:
+        return self.lab.log(f"speaker-{node}")
+
+    def unsolicited(self, since: float) -> int:
+        """How many unsolicited frames the switch saw from nodes since then (Unix time)."""
+        nodes = {node.name for node in self.lab.nodes}
+        return sum(
+            frame.time >= since and frame.kind == "gratuitous" and frame.port in nodes
+            for frame in self.lab.switch.frames()
+        )
+
+
+class Probe:
+    """A client that connects to one IP all the time, and remembers when that worked."""
+
+    def __init__(self, world: World, ip: str, every_s: float = 0.02) -> None:
+        self._world, self._ip, self._every_s = world, ip, every_s
+        self._ok: list[float] = []
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def __enter__(self) -> "Probe":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stop.wait(self._every_s):
+            began = time.monotonic()
+            try:
+                self._world.lab.curl(self._ip, timeout_s=0.25)
+            except Unavailable:
+                continue
+            self._ok.append(began)
+
+    def longest_gap(self) -> float:
+        times = self._ok
+        return max((b - a for a, b in itertools.pairwise(times)), default=float("inf"))
+
+
+def wait_for(condition: Callable[[], bool], what: str, seconds: float = 10.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {seconds} s: {what}")
+        time.sleep(0.05)
+
+
+@pytest.fixture(scope="module")
+def world() -> Iterator[World]:
+    try:
+        lab = Lab.up(name=f"s{os.getpid()}", guard="standard")
+    except LbspeakerError as error:
+        pytest.skip(str(error))
+    with lab:
+        found = World(lab)
+        found.create("IPAddressPool", "lan", addresses=["192.0.2.100-192.0.2.150", "2001:db8::100/120"])
+        found.create("L2Advertisement", "lan")
+        wait_for(lambda: found.published() == {"IPAddressPool/lan", "L2Advertisement/lan"}, "configuration")
+        yield found

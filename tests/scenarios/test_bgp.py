@@ -1,0 +1,135 @@
+"""What users live through with BGP: real children of ExaBGP, a real router, real clients behind it."""
+
+import signal
+import subprocess
+import time
+
+import pytest
+
+from lbspeaker.lab.namespaces import running
+from tests.scenarios.conftest import CONFIG, SERVICES, World, wait_for
+
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(180)]
+
+NODES = ("node-a", "node-b", "node-c")
+
+
+@pytest.fixture(scope="module")
+def bgp(world: World) -> World:
+    """The lab, announcing by BGP and no longer by layer 2."""
+    router = next(str(h.ipv4) for h in world.lab.topology.hosts if h.name == "router")
+    world.create("BGPPeer", "router", myASN=64513, peerASN=64512, peerAddress=router, holdTime="3s")
+    world.create("BGPAdvertisement", "bgp")
+    world.delete(f"{CONFIG}/l2advertisements/lan")
+    world.service("web")
+    world.ip("web")
+    return world
+
+
+def hops(world: World, ip: str) -> int:
+    """Over how many next hops the router reaches `ip`."""
+    length = 128 if ":" in ip else 32
+    table = {str(prefix): where for prefix, where in world.lab.router.table().items()}
+    return len(table.get(f"{ip}/{length}", ()))
+
+
+def converged(world: World, ip: str, number: int, seconds: float = 15) -> None:
+    wait_for(lambda: hops(world, ip) == number, f"{number} next hops for {ip}", seconds)
+
+
+def children(world: World, node: str) -> list[int]:
+    """The processes of ExaBGP that are children of a node's speaker."""
+    speaker = world.lab.processes[f"speaker-{node}"].pid
+    found = subprocess.run(
+        ["pgrep", "-P", str(speaker), "-f", "exabgp"], capture_output=True, text=True, check=False
+    )
+    return [int(pid) for pid in found.stdout.split()]
+
+
+def test_every_node_announces_it_and_a_client_behind_the_router_reaches_it(bgp: World) -> None:
+    ip = bgp.ip("web")
+    converged(bgp, ip, 3)
+    bgp.reachable(ip, "remote")
+    wait_for(lambda: len([e for e in bgp.events("web") if "(BGP)" in e]) == 3, "an event of each node")
+
+
+def test_both_families_over_one_session(bgp: World) -> None:
+    bgp.service("dual", ipFamilyPolicy="RequireDualStack")
+    bgp.ip("dual")
+    for ip in bgp.ips("dual"):
+        converged(bgp, ip, 3)
+        bgp.reachable(ip, "remote")
+
+
+def test_a_local_service_comes_from_where_its_pods_are(bgp: World) -> None:
+    bgp.service("local", externalTrafficPolicy="Local")
+    ip = bgp.ip("local")
+    converged(bgp, ip, 3)
+    bgp.call("DELETE", "/api/v1/namespaces/default/pods/web-node-b")
+    converged(bgp, ip, 2)
+    assert hops(bgp, bgp.ip("web")) == 3, "traffic policy Cluster does not care"
+    bgp.reachable(ip, "remote")
+    bgp.delete(f"{SERVICES}/local")
+    converged(bgp, ip, 0)
+
+
+def test_a_killed_child_is_replaced_and_nothing_is_missing_afterwards(bgp: World) -> None:
+    ip = bgp.ip("web")
+    converged(bgp, ip, 3)
+    (child,) = children(bgp, "node-a")
+    subprocess.run(["kill", "-KILL", str(child)], check=True)
+    converged(bgp, ip, 2)
+    converged(bgp, ip, 3)
+    assert children(bgp, "node-a") != [child]
+
+
+def test_a_speaker_that_ends_withdraws_its_routes_first(bgp: World) -> None:
+    ip = bgp.ip("web")
+    bgp.lab.stop("speaker-node-c")
+    assert hops(bgp, ip) == 2
+    bgp.lab.start("speaker-node-c")
+    converged(bgp, ip, 3)
+
+
+def test_a_killed_speaker_takes_its_child_with_it(bgp: World) -> None:
+    ip = bgp.ip("web")
+    before = children(bgp, "node-b")
+    bgp.lab.signal("speaker-node-b", signal.SIGKILL)
+    converged(bgp, ip, 2)
+    wait_for(lambda: not any(map(running, before)), "they are gone")
+    bgp.lab.stop("speaker-node-b", 0)
+    bgp.lab.start("speaker-node-b")
+    converged(bgp, ip, 3)
+
+
+def test_a_node_that_dies_is_out_of_the_table_after_the_hold_time(bgp: World) -> None:
+    ip = bgp.ip("web")
+    converged(bgp, ip, 3)
+    began = time.monotonic()
+    bgp.lab.cut("node-b")
+    converged(bgp, ip, 2)
+    assert time.monotonic() - began < 4.5
+    bgp.reachable(ip, "remote")
+    bgp.lab.heal("node-b")
+    converged(bgp, ip, 3, 40)
+
+
+def test_a_router_that_expects_another_as_is_named_and_disturbs_nobody(bgp: World) -> None:
+    ip = bgp.ip("web")
+    wrong = next(str(h.ipv4) for h in bgp.lab.topology.hosts if h.name == "client")
+    bgp.create("BGPPeer", "nobody", myASN=64513, peerASN=64512, peerAddress=wrong, holdTime="3s")
+    wait_for(lambda: "peer=nobody" in bgp.log("node-a"), "it is told")
+    assert hops(bgp, ip) == 3
+    bgp.delete(f"{CONFIG}/bgppeers/nobody")
+    time.sleep(1)
+    assert hops(bgp, ip) == 3
+
+
+def test_an_edited_advertisement_keeps_the_sessions(bgp: World) -> None:
+    ip = bgp.ip("web")
+    before = {node: children(bgp, node) for node in NODES}
+    spec = {"spec": {"communities": ["64512:31"]}}
+    bgp.call("PATCH", f"{CONFIG}/bgpadvertisements/bgp", spec, patch=True)
+    time.sleep(2)
+    assert hops(bgp, ip) == 3
+    assert {node: children(bgp, node) for node in NODES} == before

@@ -1,0 +1,191 @@
+"""What users live through with layer 2: the whole system, real processes, a real segment."""
+
+import os
+import signal
+import subprocess
+import time
+
+import pytest
+
+from tests.scenarios.conftest import CONFIG, SERVICES, Probe, World, wait_for
+
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(180)]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def web(world: World) -> None:
+    """The service of most stories."""
+    world.service("web")
+
+
+def test_a_service_becomes_reachable_and_says_so(world: World) -> None:
+    ip = world.ip("web")
+    world.reachable(ip)
+    wait_for(lambda: len(world.events("web")) >= 2, "events")
+    allocated, announced = world.events("web")[:2]
+    assert allocated == f"Allocated: allocated {ip} from pool lan"
+    assert announced == f"Announced: announcing {ip} from {world.owner(ip)} (layer 2, eth0)"
+
+
+def test_dual_stack_reaches_both(world: World) -> None:
+    world.service("dual", ipFamilyPolicy="RequireDualStack")
+    world.ip("dual")
+    four, six = world.ips("dual")
+    assert ":" in six
+    world.reachable(four)
+    world.reachable(six)
+
+
+def test_a_resync_and_a_touch_send_nothing(world: World) -> None:
+    time.sleep(4)  # until the last repeat has left
+    began = time.time()
+    body = {"metadata": {"labels": {"touched": "yes"}}}
+    world.call("PATCH", f"{SERVICES}/web", body, patch=True)
+    world.call("PATCH", f"{CONFIG}/ipaddresspools/lan", body, patch=True)
+    world.lab.restart("controller")
+    wait_for(lambda: world.lab.log("controller").count("starting") == 1, "a new controller")
+    time.sleep(2)
+    assert world.unsolicited(began) == 0
+
+
+def test_a_service_without_an_ip_says_why(world: World) -> None:
+    wrong = {"lbspeaker.io/loadBalancerIPs": "192.0.2.99"}
+    world.service("outside", annotations=wrong)
+    world.service("taken", annotations={"lbspeaker.io/loadBalancerIPs": world.ip("web")})
+    world.service("family", annotations={"lbspeaker.io/loadBalancerIPs": "2001:db8::101"})
+    wait_for(lambda: all(world.events(n) for n in ("outside", "taken", "family")), "events")
+    assert world.events("outside") == [
+        "OutsidePools: 192.0.2.99 is requested, but it is in no pool; "
+        "the nearest is lan (192.0.2.100-192.0.2.150)"
+    ]
+    assert "in use by default/web" in world.events("taken")[0]
+    assert world.events("family") == ["WrongFamily: 2001:db8::101 is requested, but the service is IPv4"]
+    for name in ("outside", "taken", "family"):
+        assert world.ips(name) == []
+        world.delete(f"{SERVICES}/{name}")
+
+
+def test_an_interface_that_is_not_there_is_named_and_the_rest_goes_on(world: World) -> None:
+    ip = world.ip("web")
+    world.create("IPAddressPool", "other", addresses=["198.51.100.1/32"], autoAssign=False)
+    world.call("DELETE", f"{CONFIG}/l2advertisements/lan")
+    world.create("L2Advertisement", "lan", ipAddressPools=["lan"])
+    world.create("L2Advertisement", "other", ipAddressPools=["other"], interfaces=["eth7"])
+    world.service("lost", annotations={"lbspeaker.io/address-pool": "other"})
+    wait_for(lambda: any(e.startswith("NoLink") for e in world.events("lost")), "an event")
+    (event,) = [e for e in world.events("lost") if e.startswith("NoLink")]
+    assert "no such link that is up (wanted: eth7; usable here: ctl0, eth0)" in event
+    assert world.answers(ip)
+    for path in (f"{SERVICES}/lost", f"{CONFIG}/l2advertisements/other", f"{CONFIG}/ipaddresspools/other"):
+        world.delete(path)
+
+
+def test_a_speaker_that_is_told_to_end_hands_over_without_a_lost_connection(world: World) -> None:
+    ip = world.ip("web")
+    world.reachable(ip)
+    owner = world.owner(ip)
+    with Probe(world, ip) as probe:
+        time.sleep(0.5)
+        world.lab.stop(f"speaker-{owner}")
+        wait_for(lambda: world.owner(ip) not in ("", owner), "another owner")
+        time.sleep(1)
+    assert probe.longest_gap() < 0.3
+    assert "draining" in world.log(owner)
+    assert world.log(owner).rstrip().endswith(f"stopped      node={owner}")
+    world.lab.start(f"speaker-{owner}")
+    wait_for(lambda: world.owner(ip) == owner, "and back")
+
+
+def test_a_killed_speaker_is_replaced_within_its_lease(world: World) -> None:
+    ip = world.ip("web")
+    world.reachable(ip)
+    owner = world.owner(ip)
+    with Probe(world, ip) as probe:
+        time.sleep(0.5)
+        world.lab.signal(f"speaker-{owner}", signal.SIGKILL)
+        wait_for(lambda: world.owner(ip) not in ("", owner), "another owner")
+        time.sleep(1)
+    # kube-proxy still runs there, so who knows the MAC loses nothing; new neighbours wait for the next owner.
+    assert probe.longest_gap() < 4.5
+    world.lab.start(f"speaker-{owner}")
+    wait_for(lambda: world.owner(ip) == owner, "and back")
+
+
+def test_a_speaker_that_comes_back_within_its_lease_disturbs_nobody(world: World) -> None:
+    ip = world.ip("web")
+    world.reachable(ip)
+    owner = world.owner(ip)
+    time.sleep(4)
+    began = time.time()
+    world.lab.stop(f"speaker-{owner}", 0)
+    world.lab.start(f"speaker-{owner}")
+    wait_for(lambda: "reason=refresh" in world.log(owner), "it serves again")
+    time.sleep(4)
+    held = sum(world.log(owner).count(f"claimed      service=default/{name} ") for name in ("web", "dual"))
+    assert held >= 1
+    assert world.unsolicited(began) <= 4, "at most one frame for each of its IPs"
+    assert world.owner(ip) == owner
+
+
+def test_a_node_that_is_cut_off_is_replaced(world: World) -> None:
+    ip = world.ip("web")
+    world.reachable(ip)
+    owner = world.owner(ip)
+    with Probe(world, ip) as probe:
+        time.sleep(0.5)
+        world.lab.cut(owner)
+        wait_for(lambda: world.owner(ip) not in ("", owner), "another owner")
+        time.sleep(1)
+    assert probe.longest_gap() < 4.5
+    world.lab.heal(owner)
+    wait_for(lambda: world.owner(ip) == owner, "and back", 15)
+    world.reachable(ip)
+
+
+def test_a_killed_answerer_is_back_at_once(world: World) -> None:
+    ip = world.ip("web")
+    world.reachable(ip)
+    owner = world.owner(ip)
+    speaker = world.lab.processes[f"speaker-{owner}"].pid
+    (answerer,) = subprocess.run(
+        ["pgrep", "-P", str(speaker), "-f", "lbspeaker.answerer"], capture_output=True, text=True, check=True
+    ).stdout.split()
+    os.kill(int(answerer), signal.SIGKILL)
+    world.lab.exec("client", ["ip", "neigh", "flush", "dev", "eth0"])
+    world.reachable(ip)
+    assert world.owner(ip) == owner
+    assert "answerer-ended" in world.log(owner)
+
+
+def test_a_silent_api_server_withdraws_nothing_and_its_return_sends_nothing(world: World) -> None:
+    ip = world.ip("web")
+    world.reachable(ip)
+    owner = world.owner(ip)
+    time.sleep(4)
+    began = time.time()
+    with Probe(world, ip) as probe:
+        world.lab.signal("apiserver", signal.SIGSTOP)
+        time.sleep(8)  # far longer than a Lease
+        assert world.owner(ip) == owner
+        world.lab.signal("apiserver", signal.SIGCONT)
+        time.sleep(6)
+    assert probe.longest_gap() < 0.5
+    assert world.owner(ip) == owner
+    assert world.unsolicited(began) == 0
+    world.service("later")
+    world.reachable(world.ip("later"))
+
+
+def test_the_api_server_is_gone_and_nothing_is_withdrawn(world: World) -> None:
+    """The last story: the lab's API server loses its objects with its life."""
+    ip = world.ip("web")
+    world.reachable(ip)
+    owner = world.owner(ip)
+    began = time.time()
+    with Probe(world, ip) as probe:
+        world.lab.stop("apiserver", 0)
+        time.sleep(8)
+    assert probe.longest_gap() < 0.5
+    assert world.owner(ip) == owner
+    assert world.unsolicited(began) == 0
+    assert 1 <= world.log(owner).count("api-unavailable") <= 3, "said once, not with each try"
