@@ -1,0 +1,164 @@
+"""Documents → Config, and every problem in them.
+
+Each object is judged on its own: one that has an error is left out, and the others are used. Afterwards come
+the rules between objects. No default is applied anywhere else, and nothing of this is checked again.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from lbspeaker.config import build, rules
+from lbspeaker.config.documents import Document, unpack
+from lbspeaker.config.identity import identify, is_meant
+from lbspeaker.config.place import Place
+from lbspeaker.config.rules import Declared
+from lbspeaker.errors import Problem
+from lbspeaker.model import BGPAdvertisement, Config, L2Advertisement, Peer, Pool
+
+
+@dataclass(frozen=True, slots=True)
+class _Object:
+    """One document of ours. `spec` is None when its own fields are wrong."""
+
+    name: str
+    place: Place
+    labels: Mapping[str, str] = field(default_factory=dict)
+    spec: Mapping[str, Any] | None = None
+
+
+_Objects = dict[str, dict[str, _Object]]  # by kind and name
+
+
+def is_configuration(document: Document) -> bool:
+    """Return whether the document is of our kinds, or meant to be: kind, group or version misspelt.
+
+    Only then does `parse` say anything about it. A list is not; look at what it holds (`documents.unpack`).
+    """
+    return is_meant(document)
+
+
+def parse(
+    documents: Sequence[Document], secrets: Mapping[str, str] | None = None
+) -> tuple[Config, list[Problem]]:
+    """Return what the documents say, and everything that is wrong in them, in the order of the documents.
+
+    `secrets` has passwords by "namespace/name" of their Secret. None: Secrets are not known here, and a
+    peer keeps its `password_secret`; otherwise a peer whose Secret is missing is refused.
+    Documents of other kinds are ignored. Never raises for what is in a document.
+    """
+    unpacked, problems = unpack(documents)
+    places = [Place(document, []) for document in unpacked]
+    objects: _Objects = {}
+    for place in places:
+        _declare(place, objects)
+    config = _resolve(objects, secrets)
+    for place in places:
+        problems += sorted(place.problems, key=lambda problem: problem.line or 0)
+    return config, problems
+
+
+def _declare(place: Place, objects: _Objects) -> None:
+    """Read one document on its own, and file it under its kind and name."""
+    identity = identify(place)
+    if identity.schema is None:
+        return
+    parsed = identity.schema.parse(place.document.value, place)
+    name = place.document.name
+    same = objects.setdefault(identity.kind, {})
+    if name in same:
+        other = same[name].place
+        place.at("metadata", "name").error(
+            f"{identity.kind}/{name} is defined already ({other})", "rename one of the two, or remove it"
+        )
+    elif parsed is None or place.refused:
+        same[name] = _Object(name, place)
+    else:
+        same[name] = _Object(name, place, parsed["metadata"]["labels"] or {}, parsed["spec"])
+
+
+def _resolve(objects: _Objects, secrets: Mapping[str, str] | None) -> Config:
+    pools = _pools(objects)
+    peers = _peers(objects, secrets)
+    return Config(
+        pools=tuple(pool.value for pool in pools),
+        l2_advertisements=_l2_advertisements(objects),
+        bgp_advertisements=_bgp_advertisements(objects, pools),
+        peers=tuple(peer.value for peer in peers),
+    )
+
+
+def _right(objects: _Objects, kind: str) -> list[tuple[_Object, Mapping[str, Any]]]:
+    return [(one, one.spec) for one in objects.get(kind, {}).values() if one.spec is not None]
+
+
+def _pools(objects: _Objects) -> list[Declared[Pool]]:
+    declared = [
+        Declared(one.place, build.pool(one.name, one.labels, spec))
+        for one, spec in _right(objects, "IPAddressPool")
+    ]
+    return rules.without_overlaps(declared)
+
+
+def _peers(objects: _Objects, secrets: Mapping[str, str] | None) -> list[Declared[Peer]]:
+    built = [
+        (one, build.peer(one.name, spec, one.place, secrets)) for one, spec in _right(objects, "BGPPeer")
+    ]
+    peers = [Declared(one.place, peer) for one, peer in built if peer is not None]
+    rules.warn_same_router(peers)
+    return peers
+
+
+def _l2_advertisements(objects: _Objects) -> tuple[L2Advertisement, ...]:
+    found = []
+    for one, spec in _right(objects, "L2Advertisement"):
+        rules.warn_unknown(one.place, "ipAddressPools", "IPAddressPool", objects.get("IPAddressPool", {}))
+        found.append(build.l2_advertisement(one.name, spec))
+    return tuple(found)
+
+
+def _bgp_advertisements(objects: _Objects, pools: list[Declared[Pool]]) -> tuple[BGPAdvertisement, ...]:
+    aliases = _aliases(objects)
+    declared: list[Declared[BGPAdvertisement]] = []
+    for one, spec in _right(objects, "BGPAdvertisement"):
+        rules.warn_unknown(one.place, "ipAddressPools", "IPAddressPool", objects.get("IPAddressPool", {}))
+        rules.warn_unknown(one.place, "peers", "BGPPeer", objects.get("BGPPeer", {}))
+        ad = build.bgp_advertisement(one.name, spec, aliases, one.place)
+        if ad is not None:
+            found = Declared(one.place, ad)
+            rules.check_aggregation(found, pools)
+            if not one.place.refused:
+                declared.append(found)
+    return tuple(ad.value for ad in rules.check_local_prefs(declared, pools))
+
+
+def _aliases(objects: _Objects) -> dict[str, str | None]:
+    """Values of communities by name; None for names that only refused objects give."""
+    aliases: dict[str, str | None] = {}
+    for one, spec in _right(objects, "Community"):
+        own: dict[str, str] = {}
+        for number, (name, value) in enumerate(spec["communities"]):
+            if name in aliases or name in own:
+                where = one.place.at("spec", "communities", number, "name")
+                where.error(
+                    f"the community {name} has a value already", "rename one of the two, or remove it"
+                )
+            own[name] = value
+        if not one.place.refused:
+            aliases.update(own)
+    for one in objects.get("Community", {}).values():
+        if one.place.refused:
+            for name in _names_in(one.place.document):
+                aliases.setdefault(name, None)
+    return aliases
+
+
+def _names_in(document: Document) -> list[str]:
+    spec = document.value.get("spec")
+    entries = spec.get("communities") if isinstance(spec, Mapping) else None
+    names = (
+        [entry.get("name") for entry in entries if isinstance(entry, Mapping)]
+        if isinstance(entries, list)
+        else []
+    )
+    return [name for name in names if isinstance(name, str)]
