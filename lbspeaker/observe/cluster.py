@@ -1,0 +1,133 @@
+"""Changes as an API server tells them."""
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import structlog
+
+from lbspeaker.config.documents import from_object, unpack
+from lbspeaker.model import Change, ConfigSet, Kind, Synced
+from lbspeaker.observe.configuration import Configuration
+from lbspeaker.shell.apiserver import ApiServer, Put, Resource
+from lbspeaker.wire import kube
+
+DEBOUNCE_S = 0.05  # `kubectl apply` of a whole directory is one change
+
+_GROUP = "lbspeaker.io"
+_PLURALS = ("ipaddresspools", "l2advertisements", "bgppeers", "bgpadvertisements", "communities")
+_NO_CRDS = "the CRDs of lbspeaker are not installed: kubectl apply -f config/crds.yaml"
+_NO_METALLB = "the CRDs of MetalLB are not installed"
+
+
+async def from_api(
+    api: ApiServer,
+    kinds: Iterable[Kind],
+    put: Put,
+    *,
+    namespace: str,
+    group: str = _GROUP,
+    effective: bool,
+) -> None:
+    """See `lbspeaker.observe.from_api`."""
+    async with asyncio.TaskGroup() as reflectors:
+        for kind in kinds:
+            if kind is not Kind.CONFIG:
+                reflectors.create_task(api.reflect(_resource(kind, namespace), put))
+            elif effective:
+                feed = _Published(put)
+                reflectors.create_task(api.reflect(_effective(namespace), feed.put))
+            else:
+                written = _Written(put, len(_PLURALS))
+                for plural in _PLURALS:
+                    resource = _custom(plural, namespace, group)
+                    reflectors.create_task(api.reflect(resource, written.put))
+
+
+def _resource(kind: Kind, namespace: str) -> Resource:
+    path, selector = {
+        Kind.SERVICE: ("/api/v1/services", "spec.type=LoadBalancer"),
+        Kind.ENDPOINT_SLICE: ("/apis/discovery.k8s.io/v1/endpointslices", ""),
+        Kind.NODE: ("/api/v1/nodes", ""),
+        Kind.NAMESPACE: ("/api/v1/namespaces", ""),
+        Kind.LEASE: (f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases", ""),
+        Kind.SECRET: (f"/api/v1/namespaces/{namespace}/secrets", "type=kubernetes.io/basic-auth"),
+    }[kind]
+    codec = kube.codec(kind)
+    return Resource(kind, path, codec.page, codec.event, selector)
+
+
+def _custom(plural: str, namespace: str, group: str, selector: str = "") -> Resource:
+    version = "v1beta2" if (group, plural) == ("metallb.io", "bgppeers") else "v1beta1"
+    codec = kube.codec(Kind.CONFIG)
+    return Resource(
+        Kind.CONFIG,
+        f"/apis/{group}/{version}/namespaces/{namespace}/{plural}",
+        codec.page,
+        codec.event,
+        selector,
+        missing=_NO_CRDS if group == _GROUP else _NO_METALLB,
+    )
+
+
+def _effective(namespace: str) -> Resource:
+    return _custom("effectiveconfigurations", namespace, _GROUP, f"metadata.name={kube.EFFECTIVE_NAME}")
+
+
+class _Published:
+    """The configuration that the controller has published. Without one, the last one stays."""
+
+    def __init__(self, put: Put) -> None:
+        self._put = put
+        self._log: Any = structlog.get_logger()
+        self._there = False
+
+    def put(self, change: Change | Synced) -> None:
+        if isinstance(change, Synced):
+            if not self._there:
+                self._log.warning(
+                    "config-unpublished", why="the controller has published no configuration yet"
+                )
+            self._put(change)
+        elif isinstance(change.value, Mapping):
+            self._there = True
+            configuration = Configuration()
+            configuration.say("cluster", unpack([from_object(change.value)])[0])
+            self._put(Change(Kind.CONFIG, "", configuration.parse()))
+        else:
+            self._log.warning("config-deleted", why="the published configuration is gone; the last one stays")
+
+
+class _Written:
+    """The configuration that people write as objects of the API: told as a whole, once all of it is known."""
+
+    def __init__(self, put: Put, lists: int) -> None:
+        self._put = put
+        self._missing = lists  # that are not complete yet
+        self._configuration = Configuration()
+        self._told: ConfigSet | None = None
+        self._due: asyncio.TimerHandle | None = None
+
+    def put(self, change: Change | Synced) -> None:
+        if isinstance(change, Synced):
+            self._missing -= 1
+            if self._missing == 0:
+                self._tell()
+                self._put(change)
+            return
+        if isinstance(change.value, Mapping):
+            document = from_object(change.value)
+            # Where two objects cannot both be right, the older one is.
+            since = change.value["metadata"].get("creationTimestamp", "")
+            self._configuration.say(change.key, [document], order=(since, change.key))
+        else:
+            self._configuration.say(change.key, [])
+        if self._missing <= 0 and self._due is None:
+            self._due = asyncio.get_running_loop().call_later(DEBOUNCE_S, self._tell)
+
+    def _tell(self) -> None:
+        self._due = None
+        found = self._configuration.parse()
+        if found != self._told:
+            self._told = found
+            self._put(Change(Kind.CONFIG, "", found))
