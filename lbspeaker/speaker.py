@@ -13,7 +13,7 @@ import contextlib
 import json
 import signal
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
@@ -25,6 +25,7 @@ from lbspeaker.answering import Answering
 from lbspeaker.core import links as core_links
 from lbspeaker.core import speaker as core
 from lbspeaker.core.announce import PlannedRoute, Release, SetPeer, SetRoutes
+from lbspeaker.core.guard import Occasion
 from lbspeaker.core.lifecycle import State
 from lbspeaker.errors import LbspeakerError
 from lbspeaker.events import Events
@@ -143,12 +144,17 @@ class Program:
         if self._ledger is not None:
             for change in self._ledger.advance():
                 self._core.observe(change, now)
-        drained = self._core.state
+        drained, members = self._core.state, self._core.members
         for effect in self._core.advance(now):
             self._act(effect)
         for earlier, state in ((before, drained), (drained, self._core.state)):
             if state is not earlier:
                 self._log.info(state.value, node=self._options.node)
+        if self._core.members != members:
+            there = ",".join(sorted(self._core.members))
+            joined = ",".join(sorted(self._core.members - members)) or "-"
+            lost = ",".join(sorted(members - self._core.members)) or "-"
+            self._log.info("members", joined=joined, lost=lost, members=there)
 
     async def _wait(self) -> list[Item]:
         wakeup = self._core.next_wakeup(time.monotonic())
@@ -204,8 +210,10 @@ class Program:
     def _set_links(self, found: tuple[Link, ...]) -> None:
         self._links = found
         self._answering.set_links(link for link in found if core_links.usable(link))
-        for effect in self._announced.values():
-            self._tell_answerer(effect)
+        for ip, effect in self._announced.items():
+            # On a link that is new for it, nobody can be expected to know where it is.
+            self._announced[ip] = replace(effect, occasion=Occasion.TAKEOVER)
+            self._tell_answerer(self._announced[ip])
 
     def _tell_answerer(self, effect: core.Announce) -> None:
         ports = core_links.choose(effect.ip, self._links, effect.interfaces)

@@ -9,10 +9,12 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from ipaddress import ip_address
 from typing import Any
 
 import pytest
 
+from lbspeaker.core.election import rank
 from lbspeaker.errors import LbspeakerError, Unavailable
 from lbspeaker.lab import namespaces
 from lbspeaker.lab.lab import Lab
@@ -103,6 +105,21 @@ class World:
         shown = self.lab.exec("client", ["ip", "-j", "neigh", "show", ip, "dev", "eth0"]).stdout
         mac = next((entry.get("lladdr", "") for entry in json.loads(shown or "[]")), "")
         return next((n.name for n in self.lab.nodes if n.mac.hex(":") == mac), "")
+
+    def settle(self, ip: str) -> str:
+        """Wait until only the one whom all live nodes elect answers for `ip`, and return it."""
+        elected = rank(ip_address(ip), {node.name: 0 for node in self.lab.nodes})[0]
+
+        def owned() -> bool:
+            began = time.time()
+            self.ask(ip)
+            time.sleep(0.2)
+            frames = self.lab.switch.frames(kind="answer", since=began)
+            answering = {frame.port for frame in frames if frame.sender == ip}
+            return answering == {elected} and self.answers(ip)
+
+        wait_for(owned, f"{elected} owns {ip}", 20)
+        return elected
 
     def log(self, node: str) -> str:
         return self.lab.log(f"speaker-{node}")
