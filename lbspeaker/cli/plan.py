@@ -38,6 +38,8 @@ def plan(paths: tuple[str, ...], output: str, load_balancer_class: str | None) -
     errors = [problem for problem in loaded.problems if problem.severity == "error"]
     if errors:
         raise ConfigError(errors)
+    for problem in loaded.problems:
+        click.echo(str(problem), err=True)
     found = decide(loaded.snapshot, load_balancer_class)
     if output == "json":
         click.echo(json.dumps(found, indent=2))
@@ -164,17 +166,16 @@ def _print(found: Mapping[str, Any]) -> None:
 
 
 def _print_refusals(console: Console, found: Mapping[str, Any]) -> None:
-    if found["refusals"]:
-        table = _table("NO IP FOR", "REASON", "WHAT TO CHANGE")
-        for row in found["refusals"]:
-            table.add_row(row["service"], row["reason"], row["message"])
-        console.print(table)
-    if found["unannounced"]:
-        table = _table("NOT ANNOUNCED", "IP", "BY", "ON", "REASON", "WHY")
-        for row in found["unannounced"]:
-            where = row["node"] or "any node"
-            table.add_row(row["service"], row["ip"], row["protocol"], where, row["reason"], row["message"])
-        console.print(table)
+    """One line each, however long: a message in a narrow column is no message."""
+    for row in found["refusals"]:
+        _line(console, f"{row['service']} gets no IP", row)
+    for row in found["unannounced"]:
+        where = f" from {row['node']}" if row["node"] else ""
+        _line(console, f"{row['service']} {row['ip']} is not announced by {row['protocol']}{where}", row)
+
+
+def _line(console: Console, what: str, row: Mapping[str, Any]) -> None:
+    console.print(f"{what}: {row['reason']}: {row['message']}", soft_wrap=True, highlight=False, markup=False)
 
 
 def _table(*columns: str) -> Table:

@@ -129,7 +129,7 @@ def credentials(kubeconfig: str | None = None, context: str | None = None) -> Cr
     if kubeconfig is not None:
         paths = [kubeconfig]
     else:
-        paths = os.environ.get("KUBECONFIG", "~/.kube/config").split(os.pathsep)
+        paths = (os.environ.get("KUBECONFIG") or "~/.kube/config").split(os.pathsep)
     paths = [str(Path(path).expanduser()) for path in paths if path]
     present = [path for path in paths if Path(path).exists()]
     if present:

@@ -7,6 +7,7 @@ mounted ConfigMap (`..data`) from being read twice.
 import asyncio
 import sys
 from collections.abc import AsyncIterator, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from lbspeaker.errors import Unable
 
 SUFFIXES = frozenset({".yaml", ".yml", ".json"})
 STDIN = "-"
+MOST_BYTES = 64 << 20
 
 _SETTLES = 20  # times that we wait for a directory which changes all the time
 
@@ -41,7 +43,10 @@ def listed(path: str) -> list[str]:
 def read(file: str) -> str:
     """Return the text of `file` ("-": of standard input). Raises Unable if it cannot be read."""
     try:
-        data = sys.stdin.buffer.read() if file == STDIN else Path(file).read_bytes()
+        with nullcontext(sys.stdin.buffer) if file == STDIN else Path(file).open("rb") as source:
+            data = source.read(MOST_BYTES + 1)
+        if len(data) > MOST_BYTES:
+            raise Unable(f"{file}: is larger than {MOST_BYTES >> 20} MiB", "give documents, in several files")
         return data.decode("utf-8-sig")
     except OSError as error:
         raise Unable(f"{file}: cannot be read: {error.strerror}") from error
