@@ -51,10 +51,10 @@ class Listing:
     def _entries(self, target: Target, rv: int | None, token: str, start: str) -> list[Entry]:
         try:
             entries = self._store.entries(target.resource.table, target.namespace, rv)
-        except Forgotten as error:
+        except Forgotten:
             if token:
                 raise gone(EXPIRED_PAGE, api_request.continue_token(0, start)) from None
-            raise gone(f"too old resource version: {rv} ({error.oldest})") from None
+            raise gone("The resourceVersion for the provided list is too old.") from None
         return [entry for entry in entries if entry.key > start] if start else entries
 
     async def _version(self, query: Query, limit: int, token: str) -> tuple[int | None, str]:
