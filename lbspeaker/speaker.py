@@ -82,9 +82,10 @@ class Program:
         self._api = api
         self._log: Any = structlog.get_logger()
         self._inbox: asyncio.Queue[Item] = asyncio.Queue()
-        self._core = core.Speaker(options.node, leases=api is not None)
+        mine = options.load_balancer_class
+        self._core = core.Speaker(options.node, leases=api is not None, load_balancer_class=mine)
         directory = options.directory
-        self._ledger = Ledger(directory, options.load_balancer_class) if directory else None
+        self._ledger = Ledger(directory, mine) if directory else None
         self._answering = Answering(options.guard, self._inbox.put_nowait)
         self._events = Events(api, "lbspeaker-speaker", options.node) if api else None
         self._links: tuple[Link, ...] = ()
@@ -92,7 +93,7 @@ class Program:
         self._peerings: dict[str, tuple[Peering, asyncio.Task[None]]] = {}
         self._routes: dict[str, dict[Network, PlannedRoute]] = {}
         self._peer_states: dict[str, tuple[str, str | None]] = {}
-        self._told: set[tuple[str, str]] = set()  # (service, how) that an event was sent for
+        self._told: dict[str, set[str]] = {}  # by service: what events were sent
         self._renewals: asyncio.Queue[bool] = asyncio.Queue()
         self._tasks: asyncio.TaskGroup
         self._left = False
@@ -150,6 +151,9 @@ class Program:
         for earlier, state in ((before, drained), (drained, self._core.state)):
             if state is not earlier:
                 self._log.info(state.value, node=self._options.node)
+        if self._core.state is State.SERVING and before is State.STARTING and not self._core.knows_itself:
+            why = "the cluster has no Node of this name, so nothing is announced from here"
+            self._log.error("node-unknown", node=self._options.node, why=why, hint="--node, or $NODE_NAME")
         if self._core.members != members:
             there = ",".join(sorted(self._core.members))
             joined = ",".join(sorted(self._core.members - members)) or "-"
@@ -186,6 +190,8 @@ class Program:
             self._ledger.observe(item)
             if isinstance(item, Change) and item.kind is Kind.SERVICE and item.value is not None:
                 item = Change(item.kind, item.key, self._ledger.services()[item.key])
+        if isinstance(item, Change) and item.kind is Kind.SERVICE and item.value is None:
+            self._told.pop(item.key, None)
         self._core.observe(item, now)
 
     def _act(self, effect: core.Effect) -> None:
@@ -355,9 +361,10 @@ class Program:
     def _event(self, key: str, kind: Any, reason: str, message: str) -> None:
         """Tell the user of a service, once."""
         service = self._core.service(key)
-        if self._events is None or service is None or (key, message) in self._told:
+        told = self._told.setdefault(key, set())
+        if self._events is None or service is None or message in told:
             return
-        self._told.add((key, message))
+        told.add(message)
         self._events.tell(service, kind, reason, message)
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from lbspeaker.core import announce, lifecycle
+from lbspeaker.core.allocator import ours
 from lbspeaker.core.announce import Claim, Desired, Release, SetPeer, SetRoutes
 from lbspeaker.core.guard import Occasion
 from lbspeaker.core.lifecycle import Event, State
@@ -71,12 +72,20 @@ class Speaker:
     `resumed`: this speaker died so lately that nobody can have taken over, so its IPs are still its own.
     """
 
-    def __init__(self, node: str, *, leases: bool = True, resumed: bool = False) -> None:
+    def __init__(
+        self,
+        node: str,
+        *,
+        leases: bool = True,
+        resumed: bool = False,
+        load_balancer_class: str | None = None,
+    ) -> None:
         self.node = node
         self.resumed = resumed
         self.state = State.STARTING
         self.current = Desired()
         self._membership = Membership(node, LEASE_DURATION_S) if leases else None
+        self._class = load_balancer_class
         self._unserved = True  # nothing was decided yet
         self._synced: set[Kind] = set()
         self._config = Config()
@@ -111,7 +120,8 @@ class Speaker:
         elif kind is Kind.ENDPOINT_SLICE:
             self._observe_slice(key, value if isinstance(value, EndpointSlice) else None)
         elif kind is Kind.SERVICE:
-            _enter(self._services, key, value if isinstance(value, Service) else None)
+            mine = isinstance(value, Service) and ours(value, self._class)
+            _enter(self._services, key, value if isinstance(value, Service) and mine else None)
         elif kind is Kind.NODE:
             _enter(self._nodes, key, value if isinstance(value, Node) else None)
         elif kind is Kind.SECRET:
@@ -169,6 +179,11 @@ class Speaker:
             moments += [self._membership.next_wakeup(now), self._renew_at]
         known = [moment for moment in moments if moment is not None and moment > float("-inf")]
         return None if self.state is State.STOPPED else min(known, default=None)
+
+    @property
+    def knows_itself(self) -> bool:
+        """Whether the cluster has a Node of this name."""
+        return self.node in self._nodes
 
     @property
     def members(self) -> frozenset[str]:

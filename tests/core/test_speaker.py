@@ -204,6 +204,11 @@ def test_a_speaker_that_never_served_leaves_at_once() -> None:
     assert speaker.next_wakeup(0.0) is None
 
 
+def test_services_of_another_class_are_left_to_others() -> None:
+    other = service("web", held="192.0.2.10", load_balancer_class="other")
+    assert started(snapshot(other, nodes="a"))[1] == []
+
+
 def test_a_claim_while_serving_changes_nothing_here() -> None:
     speaker, _ = started(snapshot(WEB, nodes="a"))
     speaker.claimed(ip("192.0.2.10"))
