@@ -186,7 +186,7 @@ def _tell_what_next(it: Lab) -> None:
         f"\nlab {it.name} is up. Next:\n\n"
         f"  export KUBECONFIG={it.kubeconfig}\n"
         f"  kubectl get nodes -o wide\n"
-        f"  lbspeaker lab exec{_named(it.name)} client curl http://192.0.2.10\n"
+        f"  lbspeaker lab exec{_named(it.name)} client curl http://IP-OF-A-SERVICE\n"
     )
 
 

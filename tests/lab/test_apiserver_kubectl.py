@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.lab.apiserver_backends import MERGE_PATCH, Client
 from tests.lab.test_apiserver_kinds import CRDS, definition
@@ -71,6 +72,13 @@ def test_apply_says_created_unchanged_and_configured(kubectl: Kubectl) -> None:
     assert kubectl("apply", "-f", "-", stdin=changed) == "service/web configured\n"
     ports = json.loads(kubectl("get", "service", "web", "-o", "json"))["spec"]["ports"]
     assert [(port["name"], port["port"]) for port in ports] == [("http", 80), ("https", 444)]
+
+
+def test_a_list_of_objects_is_applied_as_one(kubectl: Kubectl) -> None:
+    both = [yaml.safe_load(WEB) for _ in range(2)]
+    both[1]["metadata"]["name"] = "other"
+    text = json.dumps({"apiVersion": "v1", "kind": "List", "items": both})
+    assert kubectl("apply", "-f", "-", stdin=text) == "service/web created\nservice/other created\n"
 
 
 def test_apply_on_the_server_side(kubectl: Kubectl) -> None:
