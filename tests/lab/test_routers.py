@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from ipaddress import ip_network
@@ -137,16 +138,22 @@ class Bench:
         self.spawn(node.name, node.name, [sys.executable, "-m", "exabgp", "server", str(file)], settings)
 
 
+@pytest.fixture
+def directory() -> Iterator[Path]:
+    """A directory that FRR's own user can get to; pytest's are for their owner alone."""
+    with tempfile.TemporaryDirectory(prefix="lbs-routers-") as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
 @pytest.fixture(params=routers.KINDS)
-def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
+def bench(request: pytest.FixtureRequest, directory: Path) -> Iterator[Bench]:
     kind: RouterKind = request.param
     if kind not in routers.installed():
         pytest.skip(f"router {kind} cannot run here")
-    for parent in (tmp_path, *tmp_path.parents[:2]):
-        parent.chmod(0o755)  # FRR's own user must get to its directory
     picture = topology.topology(f"{kind}{os.getpid()}", 2)
-    router = routers.Router(kind, picture.namespace("router"), tmp_path / "router")
-    it = Bench(picture, router, tmp_path)
+    router = routers.Router(kind, picture.namespace("router"), directory / "router")
+    it = Bench(picture, router, directory)
     try:
         namespaces.build(picture)
         router.start(picture, lambda name, argv, env: it.spawn("router", name, argv, env))
