@@ -35,6 +35,7 @@ STANDARD = "standard"  # the speakers' default guard profile
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,30}[a-z0-9])?")
 _START_S = 60.0  # for processes to be ready, on a machine that is busy with other things
 _END_S = 10.0
+_CARRIER_S = 3.0
 
 Tell = Callable[[str], None]
 
@@ -193,10 +194,16 @@ class Lab:
             self._bridge_port(member, node, forwarding=True)
 
     def _bridge_port(self, member: str, node: str, *, forwarding: bool) -> None:
+        """Switch a port; one that has just come up refuses until the kernel has noticed its carrier."""
         state = "3" if forwarding else "0"  # BR_STATE_FORWARDING, BR_STATE_DISABLED
-        done = self.exec(member, ["bridge", "link", "set", "dev", node, "state", state])
-        if done.returncode != 0:
-            raise Unable(f"the port {node} of {member} cannot be switched: {done.stderr.strip()}")
+        deadline = time.monotonic() + _CARRIER_S
+        while True:
+            done = self.exec(member, ["bridge", "link", "set", "dev", node, "state", state])
+            if done.returncode == 0:
+                return
+            if time.monotonic() > deadline:
+                raise Unable(f"the port {node} of {member} cannot be switched: {done.stderr.strip()}")
+            time.sleep(0.02)
 
     # --- processes --------------------------------------------------------------------------------------
 

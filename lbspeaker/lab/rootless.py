@@ -168,7 +168,7 @@ def _require_user_namespaces() -> None:
         reason = trial.stderr.strip().removeprefix("unshare: ").removeprefix("mount: ")
         raise Unable(
             f"the lab needs root, or unprivileged user namespaces, and this machine allows neither: {reason}",
-            "run it as root (sudo lbspeaker lab up), or allow them: "
+            "run this command as root (sudo), or allow them: "
             "sysctl kernel.unprivileged_userns_clone=1 kernel.apparmor_restrict_unprivileged_userns=0",
         )
 

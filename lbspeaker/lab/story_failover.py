@@ -13,7 +13,6 @@ from lbspeaker.lab.story_stage import (
     answerers,
     during,
     forget,
-    heal,
     owners,
     pacing_s,
     quiet,
@@ -113,7 +112,7 @@ def _heal(stage: Stage, node: str, moved: list[str]) -> list[Claim]:
     before = story_cluster.renewals(stage.lab).get(node)
     stage.screen.say(f"{node} has power again")
     stage.begin = began = time.time()
-    heal(stage, node)
+    stage.lab.heal(node)
     with stage.screen.live(partial(wire, stage)):
         until(stage, lambda: story_cluster.renewals(stage.lab).get(node) != before, _HEAL_S)
         took = time.time() - began

@@ -5,7 +5,7 @@ import time
 from lbspeaker.lab import story_client, story_cluster
 from lbspeaker.lab.story_claims import Claim, all_of, at_most, held
 from lbspeaker.lab.story_cluster import BGP_HOLD_S
-from lbspeaker.lab.story_stage import Stage, during, heal, until
+from lbspeaker.lab.story_stage import Stage, during, until
 from lbspeaker.lab.topology import REMOTE, LabNode
 
 PART = "3"
@@ -45,7 +45,7 @@ def routes(stage: Stage) -> list[Claim]:
     ]
     for claim in after:
         screen.claim(claim)
-    heal(stage, lost.name)
+    stage.lab.heal(lost.name)
     return claims + after
 
 

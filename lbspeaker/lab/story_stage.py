@@ -11,7 +11,6 @@ from rich.table import Table
 from rich.text import Text
 
 from lbspeaker.core.guard import PROFILES, Profile
-from lbspeaker.errors import Unable
 from lbspeaker.lab.frames import Frame, peak
 from lbspeaker.lab.lab import Lab
 from lbspeaker.lab.story_cluster import Births
@@ -25,7 +24,6 @@ LIMIT = DEFAULT_GUARD_PPS
 BUDGET = 12  # frames in any second that a port may carry: the switch's limit, and some air
 
 _TICK_S = 0.05
-_CARRIER_S = 3.0
 
 
 @dataclass(slots=True)
@@ -114,18 +112,6 @@ def quiet(stage: Stage, for_s: float, patience_s: float) -> bool:
         return time.time() - max(last, began) >= for_s
 
     return until(stage, is_quiet, patience_s)
-
-
-def heal(stage: Stage, node: str) -> None:
-    """Give a node its power back. Its port cannot be switched until the kernel has noticed the carrier."""
-    deadline = time.monotonic() + _CARRIER_S
-    while True:
-        try:
-            return stage.lab.heal(node)
-        except Unable:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(_TICK_S)
 
 
 def told(stage: Stage, since: float, patience_s: float) -> bool:
