@@ -73,12 +73,13 @@ class Controller:
     # -- in --
 
     def observe(self, change: Change | Synced) -> None:
-        """Take note of what is now."""
+        """Take note of what is now. The echo of a write brings nothing new, and costs no pass."""
+        if isinstance(change, Change) and change.kind is Kind.SERVICE:
+            self._observe_service(change.key, change.value if isinstance(change.value, Service) else None)
+            return
         self._changed = True
         if isinstance(change, Synced):
             self._synced.add(change.kind)
-        elif change.kind is Kind.SERVICE:
-            self._observe_service(change.key, change.value if isinstance(change.value, Service) else None)
         elif change.kind is Kind.NAMESPACE and isinstance(change.value, Namespace):
             self._namespaces[change.key] = change.value
         elif change.kind is Kind.NAMESPACE:
@@ -87,14 +88,19 @@ class Controller:
             self._config = change.value
 
     def _observe_service(self, key: str, service: Service | None) -> None:
+        before = self._services.get(key)
         if service is None or not ours(service, self._class):
             self._services.pop(key, None)
             self._assumed.pop(key, None)
             self._told.pop(key, None)
+            self._changed = self._changed or before is not None
             return
+        as_decided = self._seen(before) if before is not None else None
         self._services[key] = service
         if key in self._assumed and _holds(service, self._assumed[key]):
             del self._assumed[key]
+        if as_decided is None or not _alike(as_decided, self._seen(service)):
+            self._changed = True
 
     def failed(self, key: str) -> None:
         """The write for this service did not happen: what it was seen to hold is what it holds."""
@@ -144,6 +150,11 @@ class Controller:
             self._told[service.key] = refusal
             effects.append(Tell(service, refusal))
         return effects
+
+
+def _alike(one: Service, other: Service) -> bool:
+    """Whether two versions of a service are the same but for their version."""
+    return replace(one, resource_version=other.resource_version) == other
 
 
 def _holds(service: Service, allocation: Allocation | None) -> bool:

@@ -69,6 +69,16 @@ def test_a_restart_over_allocated_services_writes_nothing() -> None:
     assert started(*services)[1] == []
 
 
+def test_the_echo_of_a_write_costs_no_pass() -> None:
+    controller, _ = started(service("a"), service("b"))
+    before = controller.allocations
+    written = replace(holding(service("a"), "192.0.2.1"), resource_version="7")
+    assert after(controller, seen(written), seen(replace(written, resource_version="8"))) == []
+    assert controller.allocations is before
+    after(controller, seen(replace(written, ports=())))
+    assert controller.allocations is not before, "but what its user changes does"
+
+
 def test_an_older_version_of_the_service_does_not_make_it_write_again() -> None:
     controller, _ = started(service("a"))
     assert after(controller, seen(service("a", labels={"edited": "meanwhile"}))) == []
