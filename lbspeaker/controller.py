@@ -28,6 +28,10 @@ from lbspeaker.wire import kube
 
 WRITERS = 16  # as many as reach the API server's own bound; more only make everybody wait
 RETRY_S = 0.5
+NEWS_S, MOST_NEWS = (
+    0.1,
+    100,
+)  # what was allocated within that time is logged together, past that many as a count
 KINDS = (Kind.SERVICE, Kind.NAMESPACE, Kind.CONFIG)
 
 
@@ -41,6 +45,13 @@ class Options:
     group: str = "lbspeaker.io"
     directory: Path | None = None
     load_balancer_class: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The status of this version of a service was written."""
+
+    service: Service
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +100,9 @@ class Program:
         self._options = options
         self._core = core.Controller(options.load_balancer_class)
         self._log: Any = structlog.get_logger()
-        self._inbox: asyncio.Queue[Change | Synced | Failed] = asyncio.Queue()
+        self._inbox: asyncio.Queue[Change | Synced | Done | Failed] = asyncio.Queue()
         self._writes: asyncio.Queue[core.Assign] = asyncio.Queue()
+        self._news: list[tuple[Service, Allocation]] = []
         self._events = Events(api, "lbspeaker-controller", "lbspeaker-controller")
         self._config: asyncio.Queue[ConfigSet] = asyncio.Queue()
 
@@ -114,10 +126,12 @@ class Program:
             while True:
                 self._take(await _batch(self._inbox))
 
-    def _take(self, batch: list[Change | Synced | Failed]) -> None:
+    def _take(self, batch: list[Change | Synced | Done | Failed]) -> None:
         """One turn: note what is new, decide, and hand out the work."""
         for item in batch:
-            if not isinstance(item, Failed):
+            if isinstance(item, Done):
+                self._core.written(item.service)
+            elif not isinstance(item, Failed):
                 self._core.observe(item)
             elif item.retry:
                 self._core.failed(item.service)
@@ -140,13 +154,11 @@ class Program:
         path = f"/api/v1/namespaces/{service.namespace}/services/{service.name}/status"
         body = kube.allocation_patch(service, assign.allocation)
         try:
-            answer = await self._api.request("PATCH", path, body=body)
+            await self._api.request("PATCH", path, body=body)
         except ApiError as error:
             await self._not_written(service, error)
             return
-        written = kube.object_change(Kind.SERVICE, answer)
-        if written is not None:
-            self._inbox.put_nowait(written)
+        self._inbox.put_nowait(Done(service))
         self._allocated(service, assign.allocation)
 
     async def _not_written(self, service: Service, error: ApiError) -> None:
@@ -163,9 +175,22 @@ class Program:
         if allocation is None:
             self._log.info("released", service=service.key)
             return
+        if not self._news:
+            asyncio.get_running_loop().call_later(NEWS_S, self._log_allocated)
+        self._news.append((service, allocation))
         ips = ", ".join(map(str, allocation.ips))
-        self._log.info("allocated", service=service.key, ips=ips.replace(" ", ""), pool=allocation.pool)
         self._events.tell(service, "Normal", "Allocated", f"allocated {ips} from pool {allocation.pool}")
+
+    def _log_allocated(self) -> None:
+        """A line for each service; for very many at once, one for all."""
+        news, self._news = self._news, []
+        if len(news) > MOST_NEWS:
+            pools = ",".join(sorted({allocation.pool for _, allocation in news}))
+            self._log.info("allocated", count=len(news), pools=pools, waiting=self._writes.qsize())
+            return
+        for service, allocation in news:
+            ips = ",".join(map(str, allocation.ips))
+            self._log.info("allocated", service=service.key, ips=ips, pool=allocation.pool)
 
     def _refused(self, service: Service, refusal: Refusal) -> None:
         self._log.warning("refused", service=service.key, reason=refusal.reason.value, why=refusal.message)

@@ -2,13 +2,15 @@
 
     observe(change) ─▶ allocate() ─▶ compare with what the services hold ─▶ Assign, Tell, Publish
 
-A write that is under way counts as done (`assumed`), until the service is seen to hold what was written, or
+A write that is under way counts as done (`assumed`), until the service is told to be as it was written, or
 the write is reported as failed: so the next pass neither writes it again nor gives its IP to somebody else.
+Each write demands the version that it was decided from; so between that version and its own there is none.
 A pass that changes nothing yields nothing.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from operator import attrgetter
 
 from lbspeaker.core.allocator import allocate, ours
 from lbspeaker.model import (
@@ -63,6 +65,7 @@ class Controller:
         self._services: dict[str, Service] = {}
         self._namespaces: dict[str, Namespace] = {}
         self._assumed: dict[str, Allocation | None] = {}
+        self._written: set[str] = set()  # of these, the write is done, and its echo has not come
         self._told: dict[str, Refusal] = {}
         self._changed = False
 
@@ -90,22 +93,37 @@ class Controller:
     def _observe_service(self, key: str, service: Service | None) -> None:
         before = self._services.get(key)
         if service is None or not ours(service, self._class):
-            self._services.pop(key, None)
-            self._assumed.pop(key, None)
-            self._told.pop(key, None)
+            for table in (self._services, self._assumed, self._told):
+                table.pop(key, None)
+            self._written.discard(key)
             self._changed = self._changed or before is not None
             return
         as_decided = self._seen(before) if before is not None else None
         self._services[key] = service
-        if key in self._assumed and _holds(service, self._assumed[key]):
-            del self._assumed[key]
+        if key in self._assumed and (key in self._written or _holds(service, self._assumed[key])):
+            self._forget(key)
         if as_decided is None or not _alike(as_decided, self._seen(service)):
             self._changed = True
 
+    def written(self, service: Service) -> None:
+        """The write for this version of a service is done: what is told of it next is no older than that."""
+        if service.key not in self._assumed:
+            return
+        if self._services[service.key].resource_version != service.resource_version:
+            self._forget(service.key)  # it was told already, and something else with it
+            self._changed = True
+        else:
+            self._written.add(service.key)
+
     def failed(self, key: str) -> None:
         """The write for this service did not happen: what it was seen to hold is what it holds."""
-        if self._assumed.pop(key, None) is not None or key in self._services:
+        if key in self._services:
+            self._forget(key)
             self._changed = True
+
+    def _forget(self, key: str) -> None:
+        self._assumed.pop(key, None)
+        self._written.discard(key)
 
     # -- out --
 
@@ -152,9 +170,12 @@ class Controller:
         return effects
 
 
+_content = attrgetter(*(name.name for name in fields(Service) if name.name != "resource_version"))
+
+
 def _alike(one: Service, other: Service) -> bool:
     """Whether two versions of a service are the same but for their version."""
-    return replace(one, resource_version=other.resource_version) == other
+    return bool(_content(one) == _content(other))
 
 
 def _holds(service: Service, allocation: Allocation | None) -> bool:

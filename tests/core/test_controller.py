@@ -84,6 +84,22 @@ def test_an_older_version_of_the_service_does_not_make_it_write_again() -> None:
     assert after(controller, seen(service("a", labels={"edited": "meanwhile"}))) == []
 
 
+def test_after_a_write_whatever_is_told_next_is_the_truth() -> None:
+    controller, _ = started(service("a", resource_version="1"))
+    controller.written(service("a", resource_version="1"))
+    assert controller.advance() == []
+    cleared = service("a", resource_version="3")  # somebody took it away again, and only that was told
+    assert after(controller, seen(cleared)) == [Assign(cleared, Allocation(ips("192.0.2.1"), "lan"))]
+
+
+def test_what_was_told_before_the_answer_to_the_write_counts_too() -> None:
+    controller, _ = started(service("a", resource_version="1"))
+    cleared = service("a", resource_version="3")
+    assert after(controller, seen(cleared)) == []
+    controller.written(service("a", resource_version="1"))
+    assert controller.advance() == [Assign(cleared, Allocation(ips("192.0.2.1"), "lan"))]
+
+
 def test_a_failed_write_is_decided_anew() -> None:
     controller, _ = started(service("a"))
     controller.failed("default/a")

@@ -1,0 +1,22 @@
+"""Every benchmark by its name. Each is independent of the others and cleans up after itself."""
+
+from collections.abc import Callable
+
+from tests.bench import allocation, answers, assign, failover, latency, memory, resync, storm
+from tests.bench.results import Result
+from tests.lab.apiserver_backends import real_binaries
+
+ALL: dict[str, Callable[[], list[Result]]] = {
+    "allocation-pass": allocation.allocation_pass,
+    "speaker-memory": memory.speaker_memory,
+    "ip-latency": latency.in_memory,
+    "storm-50": storm.storm_50,
+    "storm-1000": storm.storm_1000,
+    "strict-50": storm.strict_50,
+    "resync": resync.resync,
+    "failover": failover.failover,
+    "answers": answers.answers,
+    "assign-10000": assign.in_memory,
+}
+if real_binaries():
+    ALL |= {"ip-latency-real": latency.real, "assign-10000-real": assign.real}
