@@ -1,0 +1,50 @@
+# Everything that one does with this tree; `make` alone lists it.
+
+.DEFAULT_GOAL := help
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/made
+# tests/conftest.py says which tests may run at the same time.
+PYTEST_ARGS ?= -n 2 --dist loadgroup -r s
+
+.PHONY: help demo test bench lint types fmt manifests venv clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(STAMP) ## fifty Services at once, on a cluster made of this machine: one minute, with numbers
+	@.ci/prepare demo
+	@$(BIN)/lbspeaker demo $(ARGS)
+
+test: $(STAMP) ## run all tests, and say which are skipped and why (ARGS= for pytest)
+	@.ci/prepare test
+	@$(BIN)/pytest $(PYTEST_ARGS) $(ARGS)
+
+bench: $(STAMP) ## measure every number that is promised, into build/bench.json (ONLY=name for one)
+	@.ci/prepare test
+	@$(BIN)/python -m tests.bench $(ONLY)
+
+lint: $(STAMP) ## check the style of the code
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+types: $(STAMP) ## check the types
+	@$(BIN)/mypy
+
+fmt: $(STAMP) ## format the code, and mend what can be mended by itself
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+manifests: $(STAMP) ## write config/crds.yaml from the schemas in the code
+	@$(BIN)/python -m lbspeaker.config.crds > config/crds.yaml
+
+venv: $(STAMP) ## make .venv, with exactly the versions of .ci/constraints.txt
+
+$(STAMP): pyproject.toml .ci/constraints.txt
+	@.ci/prepare venv $(VENV)
+	@touch $@
+
+clean: ## remove everything that was made here
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find lbspeaker tests -name __pycache__ -prune -exec rm -rf {} +
