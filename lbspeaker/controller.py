@@ -28,6 +28,7 @@ from lbspeaker.wire import kube
 
 WRITERS = 16  # as many as reach the API server's own bound; more only make everybody wait
 RETRY_S = 0.5
+SETTLE_S = 0.3  # until a refusal is told
 NEWS_S, MOST_NEWS = (
     0.1,
     100,
@@ -139,7 +140,8 @@ class Program:
             if isinstance(effect, core.Assign):
                 self._writes.put_nowait(effect)
             elif isinstance(effect, core.Tell):
-                self._refused(effect.service, effect.refusal)
+                later = asyncio.get_running_loop().call_later
+                later(SETTLE_S, self._refused, effect.service, effect.refusal)
             else:
                 self._config.put_nowait(effect.config)
 
@@ -193,6 +195,10 @@ class Program:
             self._log.info("allocated", service=service.key, ips=ips, pool=allocation.pool)
 
     def _refused(self, service: Service, refusal: Refusal) -> None:
+        """Tell a refusal that still stands: who applies a pool and a service together need not hear of it."""
+        result = self._core.allocations.get(service.key)
+        if (result.note if isinstance(result, Allocation) else result) != refusal:
+            return
         self._log.warning("refused", service=service.key, reason=refusal.reason.value, why=refusal.message)
         self._events.tell(service, "Warning", refusal.reason.value, refusal.message)
 

@@ -222,6 +222,9 @@ class SecretRef:
     namespace: str
     name: str
 
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
 
 @dataclass(frozen=True, slots=True)
 class Peer:
@@ -390,7 +393,7 @@ class Synced:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One page of a list. `version`: of the whole list; `next`: the token of the next page, "" on the last."""
+    """One page of a list. `version`: of the whole list; `next`: token of the next page, "" on the last."""
 
     version: str
     next: str
@@ -415,7 +418,7 @@ class WatchError:
 
 @dataclass(frozen=True, slots=True)
 class ConfigSet:
-    """The value of Kind.CONFIG: what is accepted, the documents that say so, and what is wrong with the rest."""
+    """The value of Kind.CONFIG: what is accepted, the documents that say so, what is wrong with the rest."""
 
     config: Config = Config()
     documents: tuple[Mapping[str, object], ...] = ()

@@ -96,6 +96,7 @@ class Program:
         self._told: dict[str, set[str]] = {}  # by service: what events were sent
         self._renewals: asyncio.Queue[bool] = asyncio.Queue()
         self._tasks: asyncio.TaskGroup
+        self._unusable: dict[str, str] = {}  # links and peers, and why: each is told once
         self._left = False
 
     async def run(self) -> None:
@@ -154,11 +155,26 @@ class Program:
         if self._core.state is State.SERVING and before is State.STARTING and not self._core.knows_itself:
             why = "the cluster has no Node of this name, so nothing is announced from here"
             self._log.error("node-unknown", node=self._options.node, why=why, hint="--node, or $NODE_NAME")
+        self._log_unusable_peers()
         if self._core.members != members:
             there = ",".join(sorted(self._core.members))
             joined = ",".join(sorted(self._core.members - members)) or "-"
             lost = ",".join(sorted(members - self._core.members)) or "-"
             self._log.info("members", joined=joined, lost=lost, members=there)
+
+    def _log_unusable_peers(self) -> None:
+        found = self._core.without_password()
+        for peer, why in found.items():
+            self._tell_unusable("peer", peer, why, "create it, of type kubernetes.io/basic-auth")
+        for what in [w for w in self._unusable if w.startswith("peer ")]:
+            if what.removeprefix("peer ") not in found:
+                del self._unusable[what]
+
+    def _tell_unusable(self, kind: str, name: str, why: str, hint: str) -> None:
+        """Log that a link or a peer cannot be used; again only when the reason is another."""
+        if self._unusable.get(f"{kind} {name}") != why:
+            self._unusable[f"{kind} {name}"] = why
+            self._log.error(f"{kind}-unusable", **{kind: name}, why=why, hint=hint)
 
     async def _wait(self) -> list[Item]:
         wakeup = self._core.next_wakeup(time.monotonic())
@@ -215,6 +231,7 @@ class Program:
 
     def _set_links(self, found: tuple[Link, ...]) -> None:
         self._links = found
+        self._unusable = {what: why for what, why in self._unusable.items() if not what.startswith("link ")}
         self._answering.set_links(link for link in found if core_links.usable(link))
         for ip, effect in self._announced.items():
             # On a link that is new for it, nobody can be expected to know where it is.
@@ -240,7 +257,7 @@ class Program:
             if self._core.state is State.SERVING:
                 self._log.warning("claimed-by", ip=report.ip, mac=report.mac, link=report.port)
         elif isinstance(report, orders.Failed):
-            self._log.error("link-unusable", link=report.port, why=report.what, hint=report.hint)
+            self._tell_unusable("link", report.port, report.what, report.hint)
         else:
             sent, held_back = _counts(report.sent), _counts(report.held_back)
             wait = report.longest_wait_s
@@ -301,11 +318,25 @@ class Program:
             level = self._log.warning if status.last_error else self._log.info
             fields = {"why": status.last_error} if status.last_error else {}
             level(f"peer-{state}", peer=status.name, routes=status.desired, **fields)
+        self._tell_unservable(status.name)
         if state == "up" and status.sent >= status.desired:
             for prefix, planned in self._routes.get(status.name, {}).items():
                 for key in planned.services:
                     message = f"announcing {prefix} to {status.name} from {self._options.node} (BGP)"
                     self._event(key, "Normal", "Announced", message)
+
+    def _tell_unservable(self, name: str) -> None:
+        """Say which routes a session cannot carry, each once."""
+        present = self._peerings.get(name)
+        refusals = present[0].unservable if present is not None else {}
+        for prefix, refusal in refusals.items():
+            planned = self._routes.get(name, {}).get(prefix)
+            for key in planned.services if planned is not None else ():
+                message = f"{prefix} is not announced to {name} from {self._options.node}: {refusal.message}"
+                if self._event(key, "Warning", refusal.reason.value, message):
+                    fields = {"service": key, "prefix": str(prefix), "peer": name}
+                    why = refusal.message
+                    self._log.warning("unannounced", **fields, reason=refusal.reason.value, why=why)
 
     async def _end_peerings(self) -> None:
         """Withdraw everything from everybody at once."""
@@ -358,14 +389,16 @@ class Program:
             path = self._lease_path(kube.LEASE_PREFIX + self._options.node)
             await api.request("DELETE", path, timeout_s=RENEWAL_TIMEOUT_S)
 
-    def _event(self, key: str, kind: Any, reason: str, message: str) -> None:
-        """Tell the user of a service, once."""
+    def _event(self, key: str, kind: Any, reason: str, message: str) -> bool:
+        """Tell the user of a service; False: he was told before."""
         service = self._core.service(key)
         told = self._told.setdefault(key, set())
-        if self._events is None or service is None or message in told:
-            return
+        if service is None or message in told:
+            return False
         told.add(message)
-        self._events.tell(service, kind, reason, message)
+        if self._events is not None:
+            self._events.tell(service, kind, reason, message)
+        return True
 
 
 async def _end(peering: Peering, running: asyncio.Task[None]) -> None:

@@ -256,7 +256,6 @@ class Kind:
 
 
 _POOLS: Column = ("Pools", ".spec.ipAddressPools", "string")
-_ACCEPTED: Column = ("Accepted", '.status.conditions[?(@.type=="Accepted")].status', "string")
 _AGE: Column = ("Age", ".metadata.creationTimestamp", "date")
 
 _ALL = (
@@ -269,7 +268,6 @@ _ALL = (
         (
             ("Addresses", ".spec.addresses", "string"),
             ("Auto Assign", ".spec.autoAssign", "boolean"),
-            _ACCEPTED,
             _AGE,
         ),
     ),
@@ -279,7 +277,7 @@ _ALL = (
         "Announces the service IPs of pools by ARP and NDP.",
         {OURS: L2_ADVERTISEMENT, METALLB: L2_ADVERTISEMENT},
         "l2ad",
-        (_POOLS, ("Interfaces", ".spec.interfaces", "string"), _ACCEPTED, _AGE),
+        (_POOLS, ("Interfaces", ".spec.interfaces", "string"), _AGE),
     ),
     Kind(
         "BGPPeer",
@@ -287,7 +285,7 @@ _ALL = (
         "A router that the speakers have BGP sessions with.",
         {OURS: PEER, METALLB_2: PEER, METALLB: PEER_OLD},
         "",
-        (("Address", ".spec.peerAddress", "string"), ("ASN", ".spec.peerASN", "integer"), _ACCEPTED, _AGE),
+        (("Address", ".spec.peerAddress", "string"), ("ASN", ".spec.peerASN", "integer"), _AGE),
     ),
     Kind(
         "BGPAdvertisement",
@@ -295,14 +293,14 @@ _ALL = (
         "Announces the service IPs of pools by BGP.",
         {OURS: BGP_ADVERTISEMENT, METALLB: BGP_ADVERTISEMENT},
         "bgpad",
-        (_POOLS, ("Peers", ".spec.peers", "string"), _ACCEPTED, _AGE),
+        (_POOLS, ("Peers", ".spec.peers", "string"), _AGE),
     ),
     Kind(
         "Community",
         "communities",
         "Names for BGP communities.",
         {OURS: COMMUNITY, METALLB: COMMUNITY},
-        columns=(_ACCEPTED, _AGE),
+        columns=(_AGE,),
     ),
     Kind(
         "EffectiveConfiguration",

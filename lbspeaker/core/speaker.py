@@ -198,11 +198,18 @@ class Speaker:
         config = replace(self._config, peers=peers)
         return Snapshot(config, self._services, self._endpoints, self._nodes, {}, self._members)
 
+    def without_password(self) -> dict[str, str]:
+        """The peers that cannot be used because their password is not known, and why."""
+        return {
+            peer.name: f"Secret {peer.password_secret} is missing, or has no key `password`"
+            for peer in self._config.peers
+            if self._with_password(peer) is None
+        }
+
     def _with_password(self, peer: Peer) -> Peer | None:
-        ref = peer.password_secret
-        if ref is None or peer.password is not None:
+        if peer.password_secret is None or peer.password is not None:
             return peer
-        secret = self._secrets.get(f"{ref.namespace}/{ref.name}")
+        secret = self._secrets.get(str(peer.password_secret))
         if secret is None or not secret.password:
             return None
         return replace(peer, password=secret.password)

@@ -175,6 +175,7 @@ def test_the_api_server_is_gone_and_nothing_is_withdrawn(world: World) -> None:
     """The last story: the lab's API server loses its objects with its life."""
     ip = world.ip("web")
     owner = world.settle(ip)
+    time.sleep(4)  # until the last repeat has left
     began = time.time()
     with Probe(world, ip) as probe:
         world.lab.stop("apiserver", 0)
