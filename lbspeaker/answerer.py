@@ -85,8 +85,8 @@ class Voice:
         self._claims: dict[bytes, tuple[float, bytes]] = {}  # who else claims an IP, and when it was told
         self._reported = 0
 
-    def own(self, ip: bytes, occasion: Occasion, now: float) -> None:
-        if ip not in self.owned:
+    def own(self, ip: bytes, occasion: Occasion, now: float, again: bool = False) -> None:
+        if again or ip not in self.owned:
             self.owned.add(ip)
             self.guard.submit(ip, occasion, now)
 
@@ -222,6 +222,7 @@ class Answerer:
     def _obey(self, order: orders.Order, now: float) -> None:
         if isinstance(order, orders.Setup):
             self._setup = order
+            self._report(orders.Ready())
         elif isinstance(order, orders.Filter):
             self._program = bpf.arp(order.ranges)
             for voice in self._voices.values():
@@ -279,7 +280,7 @@ class Answerer:
         answering = []
         for voice in self._voices_for(order.ip):
             if voice.port.name in order.ports:
-                voice.own(ip, Occasion[order.occasion], now)
+                voice.own(ip, Occasion[order.occasion], now, order.again)
                 answering.append(voice.port.name)
             else:
                 voice.release(ip)

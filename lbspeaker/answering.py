@@ -66,8 +66,14 @@ class Answering:
             self._send(self._filter)
 
     def announce(self, order: orders.Announce) -> None:
-        self._announced[order.ip] = order
-        self._send(order)
+        sent = self._send(order)
+        # After a restart its neighbours still know this node for it.
+        occasion = Occasion.REFRESH.name if sent else order.occasion
+        self._announced[order.ip] = orders.Announce(order.ip, order.ports, occasion)
+
+    def ports_of(self, ip: str) -> tuple[str, ...] | None:
+        announced = self._announced.get(ip)
+        return None if announced is None else announced.ports
 
     def release(self, ip: str) -> None:
         if self._announced.pop(ip, None) is not None:
@@ -105,7 +111,6 @@ class Answering:
             self._send(order)
         for announced in self._announced.values():
             self._send(announced)
-            # After a restart its neighbours still know this node for it.
             refresh = orders.Announce(announced.ip, announced.ports, Occasion.REFRESH.name)
             self._announced[announced.ip] = refresh
 
@@ -115,6 +120,7 @@ class Answering:
         except Malformed as error:
             self._log.error("answerer-garbled", why=error.what)
 
-    def _send(self, order: orders.Order) -> None:
+    def _send(self, order: orders.Order) -> bool:
         if self._child is not None:
             self._child.send(orders.build(order))
+        return self._child is not None

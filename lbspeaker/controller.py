@@ -50,17 +50,16 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """The status of this version of a service was written."""
+    """A write was done."""
 
-    service: Service
+    assign: core.Assign
 
 
 @dataclass(frozen=True, slots=True)
 class Failed:
     """A write did not happen."""
 
-    service: str
-    retry: bool
+    assign: core.Assign
 
 
 async def run(options: Options) -> None:
@@ -131,11 +130,11 @@ class Program:
         """One turn: note what is new, decide, and hand out the work."""
         for item in batch:
             if isinstance(item, Done):
-                self._core.written(item.service)
-            elif not isinstance(item, Failed):
+                self._core.written(item.assign)
+            elif isinstance(item, Failed):
+                self._core.failed(item.assign)
+            else:
                 self._core.observe(item)
-            elif item.retry:
-                self._core.failed(item.service)
         for effect in self._core.advance():
             if isinstance(effect, core.Assign):
                 self._writes.put_nowait(effect)
@@ -158,20 +157,16 @@ class Program:
         try:
             await self._api.request("PATCH", path, body=body)
         except ApiError as error:
-            await self._not_written(service, error)
+            self._not_written(assign, error)
             return
-        self._inbox.put_nowait(Done(service))
+        self._inbox.put_nowait(Done(assign))
         self._allocated(service, assign.allocation)
 
-    async def _not_written(self, service: Service, error: ApiError) -> None:
-        """A conflict (409) or a service that is gone (404) is told by the watch; the rest is tried again."""
-        if error.status == 404:
-            self._inbox.put_nowait(Failed(service.key, retry=False))
-            return
-        if error.status != 409:
-            self._log.warning("unwritten", service=service.key, why=error.what, retry_s=RETRY_S)
-            await asyncio.sleep(RETRY_S)
-        self._inbox.put_nowait(Failed(service.key, retry=True))
+    def _not_written(self, assign: core.Assign, error: ApiError) -> None:
+        """Decide anew, after the watch had time to tell what a conflict (409) or a 404 was about."""
+        if error.status not in (404, 409):
+            self._log.warning("unwritten", service=assign.service.key, why=error.what, retry_s=RETRY_S)
+        asyncio.get_running_loop().call_later(RETRY_S, self._inbox.put_nowait, Failed(assign))
 
     def _allocated(self, service: Service, allocation: Allocation | None) -> None:
         if allocation is None:

@@ -49,15 +49,16 @@ class Ledger:
     def advance(self) -> list[Change]:
         """Allocate; return the services as they are now, those that changed."""
         changes = []
-        for effect in self._controller.advance():
-            if isinstance(effect, Assign):
-                changes.append(self._assign(effect))
-            elif isinstance(effect, Tell):
-                refusal = effect.refusal
-                service = effect.service.key
-                self._log.warning(
-                    "refused", service=service, reason=refusal.reason.value, why=refusal.message
-                )
+        while effects := self._controller.advance():  # what one service leaves, another may have waited for
+            for effect in effects:
+                if isinstance(effect, Assign):
+                    changes.append(self._assign(effect))
+                elif isinstance(effect, Tell):
+                    refusal = effect.refusal
+                    service = effect.service.key
+                    self._log.warning(
+                        "refused", service=service, reason=refusal.reason.value, why=refusal.message
+                    )
         if changes:
             self._write()
         return changes

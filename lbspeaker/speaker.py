@@ -84,6 +84,7 @@ class Program:
         self._inbox: asyncio.Queue[Item] = asyncio.Queue()
         mine = options.load_balancer_class
         self._core = core.Speaker(options.node, leases=api is not None, load_balancer_class=mine)
+        self._core.can_answer = False
         directory = options.directory
         self._ledger = Ledger(directory, mine) if directory else None
         self._answering = Answering(options.guard, self._inbox.put_nowait)
@@ -250,7 +251,9 @@ class Program:
         self._answering.announce(orders.Announce(str(effect.ip), ports, effect.occasion.name))
 
     def _heard(self, report: orders.Report) -> None:
-        if isinstance(report, orders.Answering):
+        if isinstance(report, orders.Ready):
+            self._core.can_answer = True
+        elif isinstance(report, orders.Answering):
             self._answers(ip_address(report.ip), report.ports)
         elif isinstance(report, orders.Claimed):
             self._core.claimed(ip_address(report.ip))

@@ -98,10 +98,9 @@ class Holding:
 
     def refuses(self, service: Service) -> str:
         """Why `service` may not use this IP too; empty if it may."""
-        others = [user for user in self.users.values() if user.key != service.key]
-        if not others:
+        other = next((user for user in self.users.values() if user.key != service.key), None)
+        if other is None:
             return ""
-        other = others[0]
         if not service.sharing_key or service.sharing_key != other.sharing_key:
             return f"in use by {other.key}, and the two have no sharing key in common"
         if backend_key(service) != backend_key(other):
@@ -240,8 +239,11 @@ class Book:
             return False
         if service.requested_pool is None:
             return True
-        pool = self._index.pool_of(ips[0])
-        return pool is not None and pool.name == service.requested_pool
+        return all(self._of_requested_pool(service, ip) for ip in ips)
+
+    def _of_requested_pool(self, service: Service, ip: Address) -> bool:
+        pool = self._index.pool_of(ip)
+        return service.requested_pool is None or (pool is not None and pool.name == service.requested_pool)
 
     def _complete(
         self, service: Service, kept: tuple[Address, ...], wanted: tuple[Family, ...]
@@ -263,25 +265,31 @@ class Book:
         """Find new IPs. Who holds an IP that he did not ask for keeps it until he gets the other."""
         found: list[Address] = []
         refusal: Refusal | None = None
+        strict = service.ip_family_policy != "PreferDualStack"
         for family in self._families_to_find(service, wanted):
             requested = next((ip for ip in service.requested_ips if ip.version == family), None)
+            held = next((ip for ip in kept if ip.version == family), None)
             if requested is not None:
                 answer = self._check_requested(service, requested)
+            elif held is not None and self._of_requested_pool(service, held):
+                answer = held  # what is asked for anew is the other family
             else:
                 prefer = self._index.pool_of(found[0]) if found else self._pool_for_all(service, wanted)
                 answer = self._find(service, family, prefer)
             if isinstance(answer, Refusal):
                 refusal = refusal or answer
+                strict = strict or requested is not None
             else:
                 found.append(answer)
-        strict = service.ip_family_policy != "PreferDualStack" or bool(service.requested_ips)
         if not found or (refusal is not None and strict):
             assert refusal is not None
             return self._allocation(service, kept, refusal) if kept else refusal
         for ip in kept:
-            self._leave(service, ip)
+            if ip not in found:
+                self._leave(service, ip)
         for ip in found:
-            self._enter(service, ip)
+            if ip not in kept:
+                self._enter(service, ip)
         return self._allocation(service, tuple(found), refusal)
 
     def _families_to_find(self, service: Service, wanted: tuple[Family, ...]) -> tuple[Family, ...]:

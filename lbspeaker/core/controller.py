@@ -92,6 +92,9 @@ class Controller:
 
     def _observe_service(self, key: str, service: Service | None) -> None:
         before = self._services.get(key)
+        if before is not None and service is not None and before.uid != service.uid:
+            self._forget(key)  # another service of the same name
+            self._told.pop(key, None)
         if service is None or not ours(service, self._class):
             for table in (self._services, self._assumed, self._told):
                 table.pop(key, None)
@@ -105,21 +108,27 @@ class Controller:
         if as_decided is None or not _alike(as_decided, self._seen(service)):
             self._changed = True
 
-    def written(self, service: Service) -> None:
-        """The write for this version of a service is done: what is told of it next is no older than that."""
-        if service.key not in self._assumed:
+    def written(self, assign: Assign) -> None:
+        """This write is done: what is told of its service next is no older than that."""
+        key = assign.service.key
+        if not self._under_way(assign):
             return
-        if self._services[service.key].resource_version != service.resource_version:
-            self._forget(service.key)  # it was told already, and something else with it
+        if self._services[key].resource_version != assign.service.resource_version:
+            self._forget(key)  # it was told already, and something else with it
             self._changed = True
         else:
-            self._written.add(service.key)
+            self._written.add(key)
 
-    def failed(self, key: str) -> None:
-        """The write for this service did not happen: what it was seen to hold is what it holds."""
-        if key in self._services:
-            self._forget(key)
+    def failed(self, assign: Assign) -> None:
+        """This write did not happen: what its service was seen to hold is what it holds."""
+        if self._under_way(assign):
+            self._forget(assign.service.key)
             self._changed = True
+
+    def _under_way(self, assign: Assign) -> bool:
+        """Whether this is the write that is assumed: a later one may have taken its place."""
+        key = assign.service.key
+        return key in self._assumed and self._assumed[key] is assign.allocation
 
     def _forget(self, key: str) -> None:
         self._assumed.pop(key, None)

@@ -5,6 +5,7 @@ joins or leaves moves only the IPs that it gains or owned. The hash is the one t
 (SHA-256 of "node#ip", lowest first), so that coming from there moves no IP.
 """
 
+import functools
 import hashlib
 from collections.abc import Mapping
 
@@ -16,5 +17,6 @@ def rank(ip: Address, candidates: Mapping[str, int]) -> tuple[str, ...]:
     return tuple(sorted(candidates, key=lambda node: (-candidates[node], _hash(node, ip), node)))
 
 
+@functools.lru_cache(maxsize=1 << 16)
 def _hash(node: str, ip: Address) -> bytes:
     return hashlib.sha256(f"{node}#{ip}".encode()).digest()

@@ -9,7 +9,8 @@ of `w` seconds at most `burst + rate * w` of them leave. What has to wait, waits
     REFRESH    nothing changed
 
 Answers have a bucket of their own (profile `standard`, `fast`), or go first out of the common one (`strict`:
-for switch ports that count every ARP frame, like Dynamic ARP Inspection with its 15 a second).
+for switch ports that count every ARP frame, like Dynamic ARP Inspection with its 15 a second). There a
+takeover has its turn after three answers: one frame corrects every neighbour, so questions must not stop it.
 
 An IP waits at most once: asking again for what already waits changes nothing, or makes it more urgent.
 A takeover is repeated after 1.1 s and 3.3 s, because frames get lost, and because Linux does not change an
@@ -141,6 +142,7 @@ class Counts:
 
 ANSWER_EXPIRES_S = 3.0  # a client has given up by then, or has asked again
 ANSWERS_WAITING = 1024
+ANSWERS_IN_A_ROW = 3  # out of a common budget, while a takeover waits
 
 
 class Guard:
@@ -159,6 +161,7 @@ class Guard:
         self._answers: deque[tuple[float, bytes, bytes]] = deque()
         self._asked: set[tuple[bytes, bytes]] = set()
         self._serial = 0
+        self._in_a_row = 0  # answers since the last announcement
 
     @property
     def queue_length(self) -> int:
@@ -187,7 +190,8 @@ class Guard:
 
     def answer(self, ip: bytes, frame: bytes, now: float) -> bool:
         """Whether the answer `frame` may leave at once; if not, it waits, and `due` will return it."""
-        if not self._answers and self._answer_budget.take(now):
+        if not self._answers and not self._its_turn() and self._answer_budget.take(now):
+            self._in_a_row += 1
             self.counts.sent["answer"] += 1
             return True
         if (ip, frame) in self._asked:
@@ -204,9 +208,9 @@ class Guard:
 
     def due(self, now: float) -> list[Sending]:
         """Return what may leave now, in order; it counts as sent."""
-        sendings = self._due_answers(now)
         fresh = self._become_ready(now)
-        while self._ready and not (self.profile.together and self._answers):
+        sendings = self._due_answers(now)
+        while self._ready and (self._its_turn() or not (self.profile.together and self._answers)):
             *_, ip, waiting = self._ready[0]
             if self._waiting.get(ip) is waiting:
                 if not self._budget.take(now):
@@ -247,7 +251,10 @@ class Guard:
             since, ip, frame = self._answers[0]
             if now - since > ANSWER_EXPIRES_S:
                 self.counts.expired += 1
+            elif self._its_turn():
+                break
             elif self._answer_budget.take(now):
+                self._in_a_row += 1
                 sendings.append(Sending(ip, None, frame, now - since))
                 self._count("answer", now - since)
             else:
@@ -255,6 +262,13 @@ class Guard:
             self._answers.popleft()
             self._asked.discard((ip, frame))
         return sendings
+
+    def _its_turn(self) -> bool:
+        """Whether the next token of a common budget is for a takeover."""
+        if not self.profile.together or self._in_a_row < ANSWERS_IN_A_ROW or not self._ready:
+            return False
+        *_, ip, waiting = self._ready[0]
+        return waiting.occasion is Occasion.TAKEOVER and self._waiting.get(ip) is waiting
 
     def _enter(self, ip: bytes, waiting: _Waiting) -> None:
         self._waiting[ip] = waiting
@@ -268,6 +282,7 @@ class Guard:
         for _ in range(copies):
             self._count(waiting.occasion.name.lower(), waited)
         del self._waiting[ip]
+        self._in_a_row = 0
         schedule = self.profile.schedule(waiting.first)
         number = waiting.number + 1
         if number < len(schedule):

@@ -38,7 +38,8 @@ from lbspeaker.model import (
 GATE = frozenset({Kind.SERVICE, Kind.ENDPOINT_SLICE, Kind.NODE, Kind.CONFIG})
 LEASE_DURATION_S = 3.0
 RENEW_EVERY_S = 1.0
-HANDOVER_S = 5.0  # how long a drain waits for the next owners
+DEFEND_EVERY_S = 10.0  # RFC 5227 §2.4: DEFEND_INTERVAL
+HANDOVER_S, HANDOVER_PER_S, MOST_HANDOVER_S = 5.0, 8.0, 25.0  # how long a drain waits for the next owners
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,7 @@ class Announce:
     interfaces: frozenset[str]
     occasion: Occasion
     services: tuple[str, ...]
+    again: bool = False  # also where it is answered already
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +84,7 @@ class Speaker:
     ) -> None:
         self.node = node
         self.resumed = resumed
+        self.can_answer = True  # False: not yet
         self.state = State.STARTING
         self.current = Desired()
         self._membership = Membership(node, LEASE_DURATION_S) if leases else None
@@ -101,6 +104,8 @@ class Speaker:
         self._renew_at = float("-inf")
         self._drain_ends: float | None = None
         self._handed_over: list[Address] = []
+        self._contested: set[Address] = set()  # claimed by others while it was ours, as far as we knew
+        self._defended: dict[Address, float] = {}
 
     # -- in --
 
@@ -118,7 +123,8 @@ class Speaker:
         if kind is Kind.CONFIG and isinstance(value, ConfigSet):
             self._config = value.config
         elif kind is Kind.ENDPOINT_SLICE:
-            self._observe_slice(key, value if isinstance(value, EndpointSlice) else None)
+            if not self._observe_slice(key, value if isinstance(value, EndpointSlice) else None):
+                return
         elif kind is Kind.SERVICE:
             mine = isinstance(value, Service) and ours(value, self._class)
             _enter(self._services, key, value if isinstance(value, Service) and mine else None)
@@ -128,7 +134,8 @@ class Speaker:
             _enter(self._secrets, key, value if isinstance(value, Secret) else None)
         self._changed = True
 
-    def _observe_slice(self, key: str, value: EndpointSlice | None) -> None:
+    def _observe_slice(self, key: str, value: EndpointSlice | None) -> bool:
+        """Whether it is about a service of ours."""
         services = set()
         if (before := self._service_of.pop(key, None)) is not None:
             services.add(before)
@@ -142,16 +149,20 @@ class Speaker:
             self._endpoints[service] = tuple(e for _, s in sorted(slices.items()) for e in s.endpoints)
             if not slices:
                 del self._slices[service], self._endpoints[service]
+        return any(service in self._services for service in services)
 
     def claimed(self, ip: Address) -> None:
         """Another speaker was heard to claim `ip`: in a drain, that is what was waited for."""
         if self.state is State.DRAINING and ip in self.current.owned:
             self._handed_over.append(ip)
+        elif self.state is State.SERVING and ip in self.current.owned:
+            self._contested.add(ip)
 
     def drain(self, now: float) -> None:
         """Begin to leave; `advance` says the rest."""
         if self.state is State.SERVING:
-            self._drain_ends = now + HANDOVER_S
+            needed = HANDOVER_S + len(self.current.owned) / HANDOVER_PER_S
+            self._drain_ends = now + min(needed, MOST_HANDOVER_S)
             self._renew_at = now
         self.state = lifecycle.step(self.state, Event.DRAIN)
         self._changed = True
@@ -163,6 +174,8 @@ class Speaker:
         effects: list[Effect] = self._renewal(now)
         if self.state is State.STARTING and self._ready():
             self.state = lifecycle.step(self.state, Event.SYNCED)
+            self._renew_at = now
+            effects += self._renewal(now)
         if self.state is State.SERVING:
             effects += self._serve(now)
         elif self.state is State.DRAINING:
@@ -219,25 +232,42 @@ class Speaker:
     def _ready(self) -> bool:
         if self._membership is None:
             return self._synced >= GATE
-        return self._synced >= GATE | {Kind.LEASE} and self._membership.ready
+        return self._synced >= GATE | {Kind.LEASE} and self._membership.ready and self.can_answer
 
     def _renewal(self, now: float) -> list[Effect]:
         if self._membership is None or self.state is State.STOPPED or now < self._renew_at:
             return []
         self._renew_at = now + RENEW_EVERY_S
-        return [Renew(self.state is State.DRAINING)]
+        # Who cannot answer yet takes no part, unless it died so lately that others still count on it.
+        counts = self.state is State.SERVING or (self.state is State.STARTING and self.resumed)
+        return [Renew(draining=not counts)]
 
     def _serve(self, now: float) -> list[Effect]:
         """From what is announced to what ought to be; nothing, if nothing has changed."""
         members = frozenset(self._nodes) if self._membership is None else self._membership.members(now)
-        if members == self._members and not self._changed:
+        if members == self._members and not self._changed and not self._contested:
             return []
         self._members, self._changed = members, False
         held = announce.holders(self._services.values())
         wanted = announce.desired(self.snapshot(), held, self.node)
         effects = [self._effect(step, held) for step in announce.plan(self.current, wanted)]
+        effects += self._defend(wanted, held, now)
         self._owners.update(wanted.owners)
-        self.current, self._unserved = wanted, False
+        self.current = wanted
+        self._unserved = self._unserved and self.node not in members
+        return effects
+
+    def _defend(self, wanted: Desired, held: announce.Holders, now: float) -> list[Effect]:
+        """Claim again what others claimed while we were cut off, once the API says that it is still ours."""
+        if self._membership is not None and self._membership.silent_s(now) > RENEW_EVERY_S * 1.5:
+            return []
+        effects: list[Effect] = []
+        for ip in sorted(self._contested & wanted.owned.keys(), key=str):
+            if now >= self._defended.get(ip, float("-inf")) + DEFEND_EVERY_S:
+                self._defended[ip] = now
+                users = tuple(service.key for service in held[ip])
+                effects.append(Announce(ip, wanted.owned[ip], Occasion.TAKEOVER, users, again=True))
+        self._contested.clear()
         return effects
 
     def _effect(self, step: announce.Step, held: announce.Holders) -> Effect:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 from collections.abc import Callable
 from ipaddress import ip_interface
 from typing import Any
@@ -25,13 +26,20 @@ async def watch(report: Callable[[tuple[Link, ...]], None]) -> None:
             if links != before:
                 before = links
                 report(links)
-            async for _ in route.get():
-                break
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_SETTLE_S):
-                    while True:
-                        async for _ in route.get():
-                            pass
+            try:
+                async for _ in route.get():
+                    break
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_SETTLE_S):
+                        while True:
+                            async for _ in route.get():
+                                pass
+            except (
+                OSError
+            ) as error:  # more messages than the socket holds: some are lost, so look at everything
+                if error.errno != errno.ENOBUFS:
+                    raise
+                await asyncio.sleep(_SETTLE_S)
 
 
 async def _links() -> tuple[Link, ...]:

@@ -48,6 +48,7 @@ class Announce(msgspec.Struct, frozen=True, tag="announce"):
     ip: str
     ports: tuple[str, ...]
     occasion: str  # guard.Occasion's name
+    again: bool = False  # announce it also where it is answered already
 
 
 class Release(msgspec.Struct, frozen=True, tag="release"):
@@ -58,6 +59,10 @@ Order = Setup | Ports | Filter | Announce | Release
 
 
 # --- from the answerer ----------------------------------------------------------------------------------
+
+
+class Ready(msgspec.Struct, frozen=True, tag="ready"):
+    """The answerer has its setup."""
 
 
 class Answering(msgspec.Struct, frozen=True, tag="answering"):
@@ -94,7 +99,7 @@ class Stats(msgspec.Struct, frozen=True, tag="stats"):
     longest_wait_s: float
 
 
-Report = Answering | Failed | Claimed | Stats
+Report = Ready | Answering | Failed | Claimed | Stats
 
 _orders: msgspec.json.Decoder[Order] = msgspec.json.Decoder(Order)
 _reports: msgspec.json.Decoder[Report] = msgspec.json.Decoder(Report)

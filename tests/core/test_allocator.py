@@ -220,6 +220,24 @@ STORIES = {
         [service("a", ip_family_policy="RequireDualStack", **BOTH)],
         {"a": "198.51.100.1 2001:db8:d::1"},
     ),
+    "the IPv6 stays when only the IPv4 is asked for anew": (
+        [DUAL],
+        [
+            service(
+                "a",
+                held=["192.0.2.5", "2001:db8::5"],
+                requested_ips="192.0.2.7",
+                ip_family_policy="RequireDualStack",
+                **BOTH,
+            )
+        ],
+        {"a": "192.0.2.7 2001:db8::5"},
+    ),
+    "PreferDualStack with an IPv4 of its wish needs no IPv6": (
+        [TWO],
+        [service("a", requested_ips="192.0.2.2", ip_family_policy="PreferDualStack", **BOTH)],
+        {"a": "192.0.2.2"},
+    ),
     "a service that lost a family loses that IP only": (
         [DUAL],
         [service("a", held=["192.0.2.5", "2001:db8::5"])],

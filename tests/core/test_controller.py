@@ -85,25 +85,49 @@ def test_an_older_version_of_the_service_does_not_make_it_write_again() -> None:
 
 
 def test_after_a_write_whatever_is_told_next_is_the_truth() -> None:
-    controller, _ = started(service("a", resource_version="1"))
-    controller.written(service("a", resource_version="1"))
+    controller, (assign,) = started(service("a", resource_version="1"))
+    assert isinstance(assign, Assign)
+    controller.written(assign)
     assert controller.advance() == []
     cleared = service("a", resource_version="3")  # somebody took it away again, and only that was told
     assert after(controller, seen(cleared)) == [Assign(cleared, Allocation(ips("192.0.2.1"), "lan"))]
 
 
 def test_what_was_told_before_the_answer_to_the_write_counts_too() -> None:
-    controller, _ = started(service("a", resource_version="1"))
+    controller, (assign,) = started(service("a", resource_version="1"))
+    assert isinstance(assign, Assign)
     cleared = service("a", resource_version="3")
     assert after(controller, seen(cleared)) == []
-    controller.written(service("a", resource_version="1"))
+    controller.written(assign)
     assert controller.advance() == [Assign(cleared, Allocation(ips("192.0.2.1"), "lan"))]
 
 
 def test_a_failed_write_is_decided_anew() -> None:
-    controller, _ = started(service("a"))
-    controller.failed("default/a")
-    assert controller.advance() == [Assign(service("a"), Allocation(ips("192.0.2.1"), "lan"))]
+    controller, (assign,) = started(service("a"))
+    assert isinstance(assign, Assign)
+    controller.failed(assign)
+    assert controller.advance() == [assign]
+
+
+def test_the_late_result_of_an_older_write_says_nothing_about_a_newer_one() -> None:
+    controller, (first,) = started(service("a", resource_version="5"))
+    assert isinstance(first, Assign)
+    written = holding(service("a", resource_version="6"), "192.0.2.1")
+    assert after(controller, seen(written)) == []
+    wish = replace(written, resource_version="7", requested_ips=ips("192.0.2.2"))
+    (second,) = after(controller, seen(wish))
+    assert isinstance(second, Assign)
+    for result in (controller.written, controller.failed):
+        result(first)
+        older = service("older", created="0", requested_ips="192.0.2.2")
+        assert not [e for e in after(controller, seen(older)) if isinstance(e, Assign)], "it is given already"
+        controller.observe(gone("older"))
+
+
+def test_a_service_deleted_and_made_again_under_a_write_gets_its_ip() -> None:
+    controller, _ = started(service("a", uid="1"))
+    (assign,) = after(controller, seen(service("a", uid="2")))
+    assert assign == Assign(service("a", uid="2"), Allocation(ips("192.0.2.1"), "lan"))
 
 
 def test_who_edits_the_status_is_corrected() -> None:

@@ -124,6 +124,19 @@ def test_strict_counts_everything_together_and_answers_first() -> None:
     assert peak(at_once + [at for at, _ in sent]) == 10
 
 
+def test_in_strict_a_flood_of_questions_does_not_stop_takeovers() -> None:
+    guard = Guard(STRICT, 0.0)
+    for number in range(20):
+        guard.submit(ip(number), Occasion.TAKEOVER, 0.0)
+    sent = []
+    for tick in range(1000):  # a hundred questions a second, for ten seconds
+        guard.answer(ip(99), b"%d" % tick, tick / 100)
+        sent += guard.due(tick / 100)
+    taken = [s for s in sent if s.occasion is Occasion.TAKEOVER]
+    assert len(taken) >= 20
+    assert sum(s.occasion is None for s in sent) > 2 * len(taken), "and most are answers"
+
+
 def test_strict_forgets_answers_that_nobody_waits_for_any_more() -> None:
     guard = Guard(STRICT, 0.0)
     for number in range(40):
