@@ -71,12 +71,12 @@ class Voice:
     """One protocol on one link: its socket, its guard, and the IPs that are answered."""
 
     def __init__(
-        self, port: orders.Port, protocol: Protocol, program: bytes, profile: str, template: str, now: float
+        self, port: orders.Port, protocol: Protocol, program: bytes, guard: Guard, template: str
     ) -> None:
         self.port = port
         self.protocol = protocol
         self.socket = open_link(port.name, protocol.ethertype, program)
-        self.guard = Guard(PROFILES[profile], now)
+        self.guard = guard
         self.owned: set[bytes] = set()
         self._mac = bytes.fromhex(port.mac)
         self._template = bytes.fromhex(template)
@@ -99,6 +99,8 @@ class Voice:
             self._groups.leave(ndp.solicited_node(ip))
 
     def close(self) -> None:
+        for ip in list(self.owned):
+            self.release(ip)
         self.socket.close()
         self._groups.close()
 
@@ -170,6 +172,7 @@ class Answerer:
         self._voices: dict[tuple[str, str], Voice] = {}  # by link and protocol
         self._by_fd: dict[int, Voice] = {}
         self._owned: dict[str, orders.Announce] = {}
+        self._guards: dict[tuple[str, str], Guard] = {}
         self._epoll = select.epoll()
         self._report_at = 0.0
         self._unsent = bytearray()
@@ -258,7 +261,7 @@ class Answerer:
             (self._program, self._setup.arp) if protocol is ARP else (bpf.ndp(), self._setup.ndp)
         )
         try:
-            voice = Voice(port, protocol, program, self._setup.profile, template, now)
+            voice = Voice(port, protocol, program, self._guard(port.name, protocol, now), template)
         except LbspeakerError as error:
             self._report(orders.Failed(port.name, error.what, error.hint))
             return
@@ -268,6 +271,14 @@ class Answerer:
         for order in self._owned.values():
             if port.name in order.ports and voice in self._voices_for(order.ip):
                 voice.own(ip_address(order.ip).packed, Occasion.TAKEOVER, now)
+
+    def _guard(self, link: str, protocol: Protocol, now: float) -> Guard:
+        """The guard of a link outlives its socket: a link that flaps has one budget, not one each time."""
+        assert self._setup is not None
+        key = (link, protocol.name)
+        if key not in self._guards:
+            self._guards[key] = Guard(PROFILES[self._setup.profile], now)
+        return self._guards[key]
 
     def _close(self, voice: Voice) -> None:
         del self._voices[voice.port.name, voice.protocol.name], self._by_fd[voice.socket.fileno()]

@@ -102,6 +102,7 @@ class Program:
         self._log: Any = structlog.get_logger()
         self._inbox: asyncio.Queue[Change | Synced | Done | Failed] = asyncio.Queue()
         self._writes: asyncio.Queue[core.Assign] = asyncio.Queue()
+        self._unpublished = ""  # why, as it was told last
         self._news: list[tuple[Service, Allocation]] = []
         self._events = Events(api, "lbspeaker-controller", "lbspeaker-controller")
         self._config: asyncio.Queue[ConfigSet] = asyncio.Queue()
@@ -205,7 +206,11 @@ class Program:
             while not self._config.empty():
                 config = self._config.get_nowait()
             for problem in config.problems:
-                self._log.warning("config-wrong", problem=str(problem).replace("\n    hint:", "; hint:"))
+                event = "config-wrong" if problem.severity == "error" else "config-doubtful"
+                fields = {"object": problem.object, "path": problem.path, "what": problem.what}
+                fields["hint"] = problem.hint
+                self._log.warning(event, **{name: value for name, value in fields.items() if value})
+            self._unpublished = ""
             while self._config.empty() and not await self._publish(config):
                 await asyncio.sleep(RETRY_S)
 
@@ -222,7 +227,9 @@ class Program:
             else:
                 return True
         except ApiError as error:
-            self._log.warning("config-unpublished", why=error.what, retry_s=RETRY_S)
+            if error.what != self._unpublished:
+                self._log.warning("config-unpublished", why=error.what, retry_s=RETRY_S)
+            self._unpublished = error.what
             return False
         pools = len(config.config.pools)
         self._log.info("config", documents=len(config.documents), pools=pools, problems=len(config.problems))

@@ -27,20 +27,20 @@ from lbspeaker.core import speaker as core
 from lbspeaker.core.announce import PlannedRoute, Release, SetPeer, SetRoutes
 from lbspeaker.core.guard import Occasion
 from lbspeaker.core.lifecycle import State
-from lbspeaker.errors import LbspeakerError
 from lbspeaker.events import Events
 from lbspeaker.ledger import Ledger
 from lbspeaker.model import Address, Change, ConfigSet, Kind, Link, Network, Peer, Synced
 from lbspeaker.observe import from_api, from_files
-from lbspeaker.peering import Peering, PeerStatus, local_address_towards
+from lbspeaker.peering import Peering, PeerStatus
 from lbspeaker.shell import links
 from lbspeaker.shell.apiserver import ApiError, ApiServer, credentials
-from lbspeaker.wire import kube, orders
+from lbspeaker.shell.packet import ETH_P_ARP, open_link
+from lbspeaker.wire import bpf, kube, orders
 
 KINDS = (Kind.SERVICE, Kind.ENDPOINT_SLICE, Kind.NODE, Kind.LEASE, Kind.SECRET, Kind.CONFIG)
 CONNECTIONS = 4
 BGP_DRAIN_S = 3.0
-RENEWAL_TIMEOUT_S = 2.0
+RENEWAL_TIMEOUT_S = 1.2  # so that one lost request does not cost the Lease
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +66,8 @@ Item = Change | Synced | tuple[Link, ...] | orders.Report | PeerStatus | Drain
 
 async def run(options: Options) -> None:
     """Run until drained (SIGTERM, SIGINT), or cancelled. Raises Unable where it cannot begin."""
+    # Without the permission it must not even be a candidate: it would own IPs and answer for none.
+    open_link("lo", ETH_P_ARP, bpf.nothing()).close()
     if options.directory is not None:
         await Program(options, None).run()
         return
@@ -103,11 +105,11 @@ class Program:
     async def run(self) -> None:
         where = self._api.host if self._api else str(self._options.directory)
         self._log.info("starting", program="speaker", node=self._options.node, source=where)
+        self._catch_signals()
         if self._api is not None:
             self._core.resumed = await self._died_just_now(self._api)
         async with asyncio.TaskGroup() as self._tasks:
             background = [self._tasks.create_task(work) for work in self._background()]
-            self._catch_signals()
             try:
                 while not self._left:
                     await self._turn()
@@ -175,7 +177,8 @@ class Program:
         """Log that a link or a peer cannot be used; again only when the reason is another."""
         if self._unusable.get(f"{kind} {name}") != why:
             self._unusable[f"{kind} {name}"] = why
-            self._log.error(f"{kind}-unusable", **{kind: name}, why=why, hint=hint)
+            event = "link-unusable" if kind == "link" else "peer-unusable"
+            self._log.error(event, why=why, hint=hint, **{kind: name})
 
     async def _wait(self) -> list[Item]:
         wakeup = self._core.next_wakeup(time.monotonic())
@@ -214,7 +217,7 @@ class Program:
     def _act(self, effect: core.Effect) -> None:
         if isinstance(effect, core.Announce):
             self._announced[effect.ip] = effect
-            self._tell_answerer(effect)
+            self._tell_answerer(effect, core_links.choose(effect.ip, self._links, effect.interfaces))
         elif isinstance(effect, Release):
             self._announced.pop(effect.ip, None)
             self._answering.release(str(effect.ip))
@@ -235,12 +238,13 @@ class Program:
         self._unusable = {what: why for what, why in self._unusable.items() if not what.startswith("link ")}
         self._answering.set_links(link for link in found if core_links.usable(link))
         for ip, effect in self._announced.items():
-            # On a link that is new for it, nobody can be expected to know where it is.
-            self._announced[ip] = replace(effect, occasion=Occasion.TAKEOVER)
-            self._tell_answerer(self._announced[ip])
+            ports = core_links.choose(ip, found, effect.interfaces)
+            if ports != self._answering.ports_of(str(ip)):
+                # On a link that is new for it, nobody can be expected to know where it is.
+                self._announced[ip] = replace(effect, occasion=Occasion.TAKEOVER)
+                self._tell_answerer(self._announced[ip], ports)
 
-    def _tell_answerer(self, effect: core.Announce) -> None:
-        ports = core_links.choose(effect.ip, self._links, effect.interfaces)
+    def _tell_answerer(self, effect: core.Announce, ports: tuple[str, ...]) -> None:
         if not ports and self._links:
             wanted = ", ".join(sorted(effect.interfaces)) or "any usable one"
             have = ", ".join(link.name for link in self._links if core_links.usable(link)) or "none"
@@ -248,7 +252,7 @@ class Program:
             self._log.warning("unannounced", ip=str(effect.ip), reason="NoLink", why=why)
             for key in effect.services:
                 self._event(key, "Warning", "NoLink", f"{effect.ip} on {self._options.node}: {why}")
-        self._answering.announce(orders.Announce(str(effect.ip), ports, effect.occasion.name))
+        self._answering.announce(orders.Announce(str(effect.ip), ports, effect.occasion.name, effect.again))
 
     def _heard(self, report: orders.Report) -> None:
         if isinstance(report, orders.Ready):
@@ -293,20 +297,14 @@ class Program:
             self._tasks.create_task(_end(*present))
         if peer is None:
             return
-        try:
-            peering = self._peering(peer)
-        except LbspeakerError as error:
-            self._log.error("peer-unusable", peer=name, why=error.what, hint=error.hint)
-            return
+        peering = self._peering(peer)
         self._peerings[name] = (peering, self._tasks.create_task(peering.run()))
 
     def _peering(self, peer: Peer) -> Peering:
-        local = peer.source_address or local_address_towards(peer.address)
-        mine = [a.ip for link in self._links for a in link.addresses if core_links.usable(link)]
-        v4 = next((a for a in (local, *mine) if isinstance(a, IPv4Address)), IPv4Address("192.0.0.1"))
-        v6 = next((a for a in (local, *mine) if isinstance(a, IPv6Address) and not a.is_link_local), None)
-        directory = self._options.runtime_dir
-        return Peering(peer, local, v4, v6, directory, self._inbox.put_nowait)
+        mine = core_links.addresses_towards(peer.address, self._links)
+        v4 = next((a for a in mine if isinstance(a, IPv4Address)), core_links.router_id(self._options.node))
+        v6 = next((a for a in mine if isinstance(a, IPv6Address)), None)
+        return Peering(peer, peer.source_address, v4, v6, self._options.runtime_dir, self._inbox.put_nowait)
 
     def _set_routes(self, effect: SetRoutes) -> None:
         self._routes[effect.peer] = dict(effect.routes)
@@ -318,8 +316,9 @@ class Program:
         state, before = status.state, self._peer_states.get(status.name)
         if (state, status.last_error) != before:
             self._peer_states[status.name] = (state, status.last_error)
-            level = self._log.warning if status.last_error else self._log.info
-            fields = {"why": status.last_error} if status.last_error else {}
+            trouble = status.last_error is not None and state not in ("up", "draining", "stopped")
+            level = self._log.warning if trouble else self._log.info
+            fields = {"why": status.last_error} if trouble else {}
             level(f"peer-{state}", peer=status.name, routes=status.desired, **fields)
         self._tell_unservable(status.name)
         if state == "up" and status.sent >= status.desired:
@@ -354,6 +353,7 @@ class Program:
 
     async def _renew_all(self, api: ApiServer) -> None:
         """Renew when the decider says so; of several renewals that wait, the last one."""
+        failing = False
         while True:
             draining = await self._renewals.get()
             while not self._renewals.empty():
@@ -361,7 +361,13 @@ class Program:
             try:
                 await self._renew(api, draining)
             except ApiError as error:
-                self._log.warning("lease-unrenewed", why=error.what)
+                if not failing:
+                    self._log.warning("lease-unrenewed", why=error.what)
+                failing = True
+            else:
+                if failing:
+                    self._log.info("lease-renewed", node=self._options.node)
+                failing = False
 
     async def _renew(self, api: ApiServer, draining: bool) -> None:
         node = self._options.node
@@ -379,9 +385,8 @@ class Program:
     async def _died_just_now(self, api: ApiServer) -> bool:
         """Whether the own Lease, by this node's own clock, has not expired: nobody has taken over then."""
         try:
-            lease = json.loads(
-                await api.request("GET", self._lease_path(kube.LEASE_PREFIX + self._options.node))
-            )
+            path = self._lease_path(kube.LEASE_PREFIX + self._options.node)
+            lease = json.loads(await api.request("GET", path, timeout_s=RENEWAL_TIMEOUT_S))
             renewed = datetime.fromisoformat(lease["spec"]["renewTime"]).timestamp()
         except (ApiError, LookupError, TypeError, ValueError):
             return False

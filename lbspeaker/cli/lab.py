@@ -62,6 +62,14 @@ def up(
 
     For root it stays until `lbspeaker lab down`. For others it lives in a user namespace, and only as long as
     this command: leave it in the foreground, and end it with Ctrl-C.
+
+    The ports of its switch shut when more than 15 ARP frames enter in one second, as with Dynamic ARP
+    Inspection. Profile `standard` does not count answers: a client that asks for many IPs at once may shut a
+    port then; `--guard strict` prevents that, `--no-port-guard` gives a switch that tolerates all.
+
+    \b
+    Example:
+      lbspeaker lab up --nodes 5 --router bird --guard strict
     """
     _refuse_if_there(name)
     target = access.server(kubeconfig.read_text(), str(kubeconfig)) if kubeconfig else None
@@ -80,7 +88,12 @@ def up(
 @lab.command()
 @name_option
 def down(name: str) -> None:
-    """Remove a lab, or what a crash left of it."""
+    """Remove a lab, or what a crash left of it.
+
+    \b
+    Example:
+      lbspeaker lab down
+    """
     if holder := _holder(name):
         namespaces.end([holder], patience_s=10.0)
         click.echo(f"lab {name} is gone")
@@ -97,7 +110,12 @@ def down(name: str) -> None:
 @name_option
 @click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
 def status(name: str, output: str) -> None:
-    """Show what runs in a lab, and which ports of its switch are down."""
+    """Show what runs in a lab, and which ports of its switch are down. Exit status 3: there is no such lab.
+
+    \b
+    Example:
+      lbspeaker lab status -o json
+    """
     it = _join(name)
     running = {process.name: process.running for process in it.processes.values() if process.pid}
     if output == "json":
@@ -113,7 +131,8 @@ def status(name: str, output: str) -> None:
     click.echo(f"\nAPI server {it.api()}, router {it.router.kind}, {len(it.nodes)} nodes")
     click.echo(f"logs in {it.directory}")
     if ports := it.switch.ports_down():
-        click.echo(f"ports down: {', '.join(ports)}")
+        again = f"lbspeaker lab exec{_named(name)} switch ip link set {ports[0]} up"
+        click.echo(f"ports down: {', '.join(ports)}; one up again: {again}")
 
 
 @lab.command("exec", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
@@ -121,7 +140,13 @@ def status(name: str, output: str) -> None:
 @click.argument("member", metavar="NODE|client|router|remote|switch|control")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 def exec_(name: str, member: str, command: tuple[str, ...]) -> None:
-    """Run a command where a node, the client, the router … is."""
+    """Run a command where a node, the client, the router … is. Its exit status is the command's.
+
+    \b
+    Example:
+      lbspeaker lab exec client curl -s http://192.0.2.60
+      lbspeaker lab exec node-a tcpdump -ni eth0 arp
+    """
     it = _join(name)
     if member not in it.topology.members:
         raise click.UsageError(f"the lab has no {member}; it has {', '.join(sorted(it.topology.members))}")

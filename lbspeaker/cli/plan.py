@@ -16,6 +16,8 @@ from lbspeaker.errors import ConfigError
 from lbspeaker.model import Allocation, Refusal, Snapshot
 from lbspeaker.observe import load
 
+MOST_PASSES = 10
+
 
 @click.command()
 @click.argument("paths", nargs=-1, required=True, metavar="PATH…")
@@ -27,7 +29,8 @@ def plan(paths: tuple[str, ...], output: str, load_balancer_class: str | None) -
     """Show which Service would get which IP, and who would announce it.
 
     PATH is a file, a directory or - (stdin), with configuration, Services, EndpointSlices, Nodes, Namespaces
-    and Secrets. Every Node counts as alive with a speaker. Nothing is changed anywhere.
+    and Secrets. Every Node counts as alive with a speaker. Nothing is changed anywhere. Exit status: 0 there
+    is a plan (with refusals, too), 1 the documents are wrong, 3 they cannot be read.
 
     \b
     Example:
@@ -52,12 +55,17 @@ def plan(paths: tuple[str, ...], output: str, load_balancer_class: str | None) -
 def decide(snapshot: Snapshot, load_balancer_class: str | None = None) -> dict[str, Any]:
     """Return the plan for `snapshot`, in the form of `-o json`."""
     services = [s for s in snapshot.services.values() if ours(s, load_balancer_class)]
-    results = allocate(snapshot.config.pools, services, snapshot.namespaces)
-    settled = [replace(s, held=_ips(results[s.key])) for s in services]
+    for _ in range(MOST_PASSES):  # what one service leaves, another may have waited for
+        results = allocate(snapshot.config.pools, services, snapshot.namespaces)
+        settled = [replace(s, held=_ips(results[s.key])) for s in services]
+        if settled == services:
+            break
+        services = settled
     snapshot = replace(snapshot, services={s.key: s for s in settled})
     return {
         "allocations": _allocations(results),
-        "refusals": _refusals(results),
+        "refusals": _refusals({key: r for key, r in results.items() if isinstance(r, Refusal)}),
+        "notes": _refusals({k: r.note for k, r in results.items() if isinstance(r, Allocation) and r.note}),
         **_announcements(picture(snapshot, holders(settled))),
         "pools": _pools(snapshot, results),
     }
@@ -75,15 +83,10 @@ def _allocations(results: Mapping[str, Allocation | Refusal]) -> list[dict[str, 
     ]
 
 
-def _refusals(results: Mapping[str, Allocation | Refusal]) -> list[dict[str, Any]]:
-    """Who gets nothing, and who does not get all that it wants."""
-    refusals = {
-        key: result if isinstance(result, Refusal) else result.note for key, result in sorted(results.items())
-    }
+def _refusals(refusals: Mapping[str, Refusal]) -> list[dict[str, Any]]:
     return [
         {"service": key, "reason": refusal.reason.value, "message": refusal.message}
-        for key, refusal in refusals.items()
-        if refusal is not None
+        for key, refusal in sorted(refusals.items())
     ]
 
 
@@ -169,6 +172,8 @@ def _print_refusals(console: Console, found: Mapping[str, Any]) -> None:
     """One line each, however long: a message in a narrow column is no message."""
     for row in found["refusals"]:
         _line(console, f"{row['service']} gets no IP", row)
+    for row in found["notes"]:
+        _line(console, f"{row['service']} does not get all that it asks for", row)
     for row in found["unannounced"]:
         where = f" from {row['node']}" if row["node"] else ""
         _line(console, f"{row['service']} {row['ip']} is not announced by {row['protocol']}{where}", row)

@@ -54,7 +54,14 @@ def sources(command: Command) -> Command:
 
 @click.command()
 @sources
-@click.option("--api-group", "group", default="lbspeaker.io", show_default=True, help="Group of the objects.")
+@click.option(
+    "--api-group",
+    "group",
+    type=click.Choice(["lbspeaker.io", "metallb.io"]),
+    default="lbspeaker.io",
+    show_default=True,
+    help="Whose IPAddressPools, L2Advertisements, BGPPeers ... count.",
+)
 def controller(log_format: Any, log_level: str, **options: Any) -> None:
     """Give every Service of type LoadBalancer an IP from the pools.
 
@@ -81,7 +88,7 @@ def controller(log_format: Any, log_level: str, **options: Any) -> None:
     type=click.Choice(sorted(PROFILES)),
     default="standard",
     show_default=True,
-    help="How much ARP a link may carry: standard (12 unsolicited frames a second), strict (12 frames of all "
+    help="How much ARP a link may carry: standard (11 unsolicited frames a second), strict (11 frames of all "
     "kinds), fast; off is for the lab only.",
 )
 @click.option(

@@ -107,7 +107,7 @@ class Holding:
             return f"in use by {other.key}, and with traffic policy Local only the same endpoints may share"
         for port in service.ports:
             if self.ports.get(port, service.key) != service.key:
-                return f"port {port} of it is in use by {self.ports[port]}"
+                return f"in use by {self.ports[port]} with the same port, {port}"
         return ""
 
 
@@ -398,7 +398,8 @@ class Book:
 
     def _nothing(self, asked: list[Pool], family: Family) -> Refusal:
         if not self._pools:
-            return Refusal(Reason.NO_POOL, "there is no IPAddressPool; create one")
+            message = "there is no IPAddressPool in the controller's namespace; create one there"
+            return Refusal(Reason.NO_POOL, message)
         if not asked:
             message = "no pool serves this service automatically (autoAssign: false, or serviceAllocation)"
             return Refusal(Reason.NO_POOL, message)

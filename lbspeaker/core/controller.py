@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from operator import attrgetter
 
-from lbspeaker.core.allocator import allocate, ours
+from lbspeaker.core.allocator import PoolIndex, allocate, ours
 from lbspeaker.model import (
     Allocation,
     Change,
@@ -146,9 +146,14 @@ class Controller:
             self._published = self._config
             effects.append(Publish(self._config))
         pools = self._config.config.pools
+        refused = any(p.severity == "error" and "IPAddressPool/" in p.object for p in self._config.problems)
+        index = PoolIndex(pools)
         self.allocations = allocate(pools, map(self._seen, self._services.values()), self._namespaces)
         for key, result in self.allocations.items():
-            effects += self._compare(self._services[key], result, may_clear=bool(pools))
+            service = self._services[key]
+            # An IP that is in no pool may be one of a pool that is wrong at the moment: nobody loses it then.
+            uncertain = refused and any(index.pool_of(ip) is None for ip in service.held)
+            effects += self._compare(service, result, bool(pools) and not uncertain, not uncertain)
         return effects
 
     # -- inside --
@@ -164,10 +169,12 @@ class Controller:
             held_pool=assumed.pool if assumed else None,
         )
 
-    def _compare(self, service: Service, result: Allocation | Refusal, may_clear: bool) -> list[Effect]:
+    def _compare(
+        self, service: Service, result: Allocation | Refusal, may_clear: bool, may_move: bool
+    ) -> list[Effect]:
         effects: list[Effect] = []
         wanted = result if isinstance(result, Allocation) else None
-        if not _holds(self._seen(service), wanted) and (wanted or may_clear):
+        if not _holds(self._seen(service), wanted) and (may_move if wanted else may_clear):
             self._assumed[service.key] = wanted
             effects.append(Assign(service, wanted))
         refusal = result if isinstance(result, Refusal) else result.note

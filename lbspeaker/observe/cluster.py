@@ -38,9 +38,10 @@ async def from_api(
                 feed = _Published(put)
                 reflectors.create_task(api.reflect(_effective(namespace), feed.put))
             else:
-                written = _Written(put, len(_PLURALS))
-                for plural in _PLURALS:
-                    resource = _custom(plural, namespace, group)
+                resources = [_custom(plural, namespace, group) for plural in _PLURALS]
+                resources.append(_effective(namespace))
+                written = _Written(put, len(resources))
+                for resource in resources:
                     reflectors.create_task(api.reflect(resource, written.put))
 
 
@@ -99,7 +100,10 @@ class _Published:
 
 
 class _Written:
-    """The configuration that people write as objects of the API: told as a whole, once all of it is known."""
+    """The configuration that people write as objects of the API: told as a whole, once all of it is known.
+
+    What was published before a restart is remembered: an object that is wrong now counts as it was then.
+    """
 
     def __init__(self, put: Put, lists: int) -> None:
         self._put = put
@@ -114,6 +118,11 @@ class _Written:
             if self._missing == 0:
                 self._tell()
                 self._put(change)
+            return
+        if change.key.startswith("EffectiveConfiguration/"):
+            if self._missing > 0 and isinstance(change.value, Mapping):
+                for document in unpack([from_object(change.value)])[0]:
+                    self._configuration.remember(document.object, [document])
             return
         if isinstance(change.value, Mapping):
             document = from_object(change.value)

@@ -28,6 +28,10 @@ class Configuration:
             for table in (self._order, self._now, self._right):
                 table.pop(source, None)
 
+    def remember(self, source: str, documents: list[Document]) -> None:
+        """Before a restart, `source` said this, and it was right."""
+        self._right.setdefault(source, documents)
+
     def parse(self) -> ConfigSet:
         """Return what counts, and every problem of what is said now."""
         sources = sorted(self._now, key=lambda source: self._order[source])

@@ -5,6 +5,7 @@ mounted ConfigMap (`..data`) from being read twice.
 """
 
 import asyncio
+import stat
 import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import nullcontext
@@ -103,6 +104,8 @@ def _stamps(directory: str) -> dict[str, tuple[int, int, int]]:
         try:
             found = path.stat()
         except OSError:
+            continue
+        if not stat.S_ISREG(found.st_mode):  # to read a FIFO would be to wait for its writer
             continue
         stamps[str(path)] = (found.st_size, found.st_mtime_ns, found.st_ino)
     return stamps

@@ -18,12 +18,12 @@ class Groups:
 
     def join(self, group: bytes) -> None:
         """Join `group` (16 bytes). A link that is gone is no error: there is nobody to hear there."""
-        where, times = self._joined.get(group, (self._with_room(), 0))
-        if times == 0:
-            with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):  # also where the kernel has no IPv6
+            where, times = self._joined.get(group) or (self._with_room(), 0)
+            if times == 0:
                 self._set(where, socket.IPV6_JOIN_GROUP, group)
-            self._room[where] -= 1
-        self._joined[group] = (where, times + 1)
+                self._room[where] -= 1
+            self._joined[group] = (where, times + 1)
 
     def leave(self, group: bytes) -> None:
         where, times = self._joined.pop(group, (0, 0))

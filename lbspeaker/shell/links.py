@@ -34,9 +34,7 @@ async def watch(report: Callable[[tuple[Link, ...]], None]) -> None:
                         while True:
                             async for _ in route.get():
                                 pass
-            except (
-                OSError
-            ) as error:  # more messages than the socket holds: some are lost, so look at everything
+            except OSError as error:  # more messages than the socket holds, so some are lost: look again
                 if error.errno != errno.ENOBUFS:
                     raise
                 await asyncio.sleep(_SETTLE_S)
@@ -46,7 +44,9 @@ async def _links() -> tuple[Link, ...]:
     async with AsyncIPRoute() as route:
         addresses: dict[int, list[Interface]] = {}
         async for message in await route.get_addr():
-            address = f"{message.get_attr('IFA_ADDRESS')}/{message['prefixlen']}"
+            # IFA_ADDRESS is the other end's on a point-to-point link.
+            local = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
+            address = f"{local}/{message['prefixlen']}"
             addresses.setdefault(message["index"], []).append(ip_interface(address))
         links = [_link(message, addresses) async for message in await route.get_links()]
         return tuple(sorted(links, key=lambda link: link.name))

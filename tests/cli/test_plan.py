@@ -76,6 +76,7 @@ def test_the_form_of_the_json() -> None:
     assert found == {
         "allocations": [{"service": "shop/web", "ips": ["192.0.2.10"], "pool": "lan"}],
         "refusals": [],
+        "notes": [],
         "layer2": [
             {
                 "ip": "192.0.2.10",
@@ -142,6 +143,22 @@ def test_who_holds_an_ip_in_its_status_keeps_it() -> None:
         {"service": "shop/aaa", "ips": ["192.0.2.10"], "pool": "lan"},
         {"service": "shop/web", "ips": ["192.0.2.44"], "pool": "lan"},
     ]
+
+
+def test_who_waits_for_what_another_leaves_gets_it_and_who_gets_half_is_told() -> None:
+    status = "status: {loadBalancer: {ingress: [{ip: 192.0.2.44}]}}"
+    wish = "lbspeaker.io/loadBalancerIPs: %s"
+    leaves = service("aaa", wish % "192.0.2.50").replace("spec: {type", f"{status}\nspec: {{type")
+    waits = service("a00", wish % "192.0.2.44")
+    assert planned(CLUSTER, leaves, waits)["allocations"] == [
+        {"service": "shop/a00", "ips": ["192.0.2.44"], "pool": "lan"},
+        {"service": "shop/aaa", "ips": ["192.0.2.50"], "pool": "lan"},
+    ]
+    both = "type: LoadBalancer, ipFamilyPolicy: PreferDualStack"
+    half = service("half").replace("type: LoadBalancer", both)
+    found = planned(CLUSTER, half)
+    assert found["refusals"] == []
+    assert [(row["service"], row["reason"]) for row in found["notes"]] == [("shop/half", "NoPoolForFamily")]
 
 
 def test_table_and_yaml_say_the_same() -> None:

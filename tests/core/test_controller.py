@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from lbspeaker.core.controller import GATE, Assign, Controller, Effect, Publish, Tell
+from lbspeaker.errors import Problem
 from lbspeaker.model import Allocation, Change, Config, ConfigSet, Kind, Pool, Reason, Service, Synced
 from tests.build import ips, pool, service
 
@@ -170,6 +171,18 @@ def test_without_any_pool_nobody_loses_what_he_holds() -> None:
     _, effects = started(holding(service("a"), "192.0.2.1"), pools=())
     (tell,) = effects
     assert isinstance(tell, Tell)
+
+
+def test_while_a_pool_is_wrong_nobody_loses_or_changes_an_ip_that_may_be_of_it() -> None:
+    lost = holding(service("a"), "203.0.113.7", pool_name="wrong")
+    refused = Problem("cluster", None, "IPAddressPool/wrong", "spec.addresses[0]", "ends before it starts")
+    controller = Controller()
+    bad = Change(Kind.CONFIG, "", ConfigSet(Config((LAN,)), problems=(refused,)))
+    effects = after(controller, bad, seen(lost), seen(service("b")), *map(Synced, GATE))
+    (assign,) = [e for e in effects if isinstance(e, Assign)]
+    assert assign == Assign(service("b"), Allocation(ips("192.0.2.2"), "lan"))
+    (assign,) = [e for e in after(controller, config(LAN)) if isinstance(e, Assign)]
+    assert assign.service.key == "default/a", "once it is mended, or gone, the pools decide"
 
 
 def test_services_of_other_classes_and_types_are_left_alone() -> None:
