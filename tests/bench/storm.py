@@ -5,7 +5,7 @@ The reference is the same without a guard: what a speaker does that sends when i
 
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -50,25 +50,42 @@ class Storm:
         return self._last_first(self.answers)
 
     def _last_first(self, seen: Sequence[Frame]) -> float:
-        first: dict[str, float] = {}
-        for frame in seen:
-            first[frame.sender] = min(first.get(frame.sender, frame.time), frame.time)
-        return max(first.values()) - self.began
+        return max(frame.time for frame in _firsts(seen).values()) - self.began
 
     def overtaken(self) -> int:
-        """How many announcements left a port while an answer that was asked for waited there."""
+        """How many announcements left a port while an IP's first answer waited there."""
         asked: dict[str, list[float]] = {}
         for request in self.requests:
             asked.setdefault(request.target, []).append(request.time)
+        answered = _firsts(self.answers)
+        announced = _firsts(self.unsolicited)
         count = 0
-        for answer in self.answers:
-            before = [at for at in asked[answer.sender] if at <= answer.time]
+        for ip, answer in answered.items():
+            told = announced[ip].time if ip in announced else answer.time
+            since = _waits_since([at for at in asked[ip] if at <= answer.time], told)
             count += sum(
-                before[-1] + _TURN_S < frame.time < answer.time
+                since + _TURN_S < frame.time < answer.time
                 for frame in self.unsolicited
-                if before and frame.port == answer.port
+                if frame.port == answer.port
             )
         return count
+
+
+def _firsts(seen: Iterable[Frame]) -> dict[str, Frame]:
+    """The first frame of each IP."""
+    found: dict[str, Frame] = {}
+    for frame in seen:
+        if frame.sender not in found or frame.time < found[frame.sender].time:
+            found[frame.sender] = frame
+    return found
+
+
+def _waits_since(asked: Sequence[float], announced: float) -> float:
+    """When the first request came that could be answered: the IP had an owner once it was announced.
+
+    Without a request since then only the last one is sure to have found an owner.
+    """
+    return next((at for at in asked if at >= announced), asked[-1])
 
 
 _TURN_S = 0.02  # a frame that was on its way when the request came has not overtaken anybody

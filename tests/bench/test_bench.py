@@ -64,6 +64,17 @@ class TestStorm:
         )
         assert seen.overtaken() == count, story
 
+    def test_an_ip_that_was_announced_has_an_owner_that_could_answer(self) -> None:
+        seen = storm(
+            frame(100.2, "node-a", "gratuitous", "198.18.1.1"),
+            asked(100.5, "198.18.1.1"),
+            frame(100.7, "node-a", "gratuitous", "198.18.1.2"),
+            frame(100.8, "node-a", "gratuitous", "198.18.1.3"),
+            asked(101.0, "198.18.1.1"),  # asked again, because nobody answered
+            frame(101.1, "node-a", "answer", "198.18.1.1", "192.0.2.2"),
+        )
+        assert seen.overtaken() == 2
+
 
 class TestResults:
     def test_the_median_of_the_rounds_is_compared_with_the_reference(self) -> None:

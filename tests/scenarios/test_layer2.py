@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import sys
 import time
 
 import pytest
@@ -63,6 +64,39 @@ def test_a_service_without_an_ip_says_why(world: World) -> None:
     for name in ("outside", "taken", "family"):
         assert world.ips(name) == []
         world.delete(f"{SERVICES}/{name}")
+
+
+def test_a_pool_that_becomes_wrong_costs_nobody_an_ip_not_even_over_a_restart(world: World) -> None:
+    ip, pool = world.ip("web"), f"{CONFIG}/ipaddresspools/lan"
+    right = world.call("GET", pool)["spec"]["addresses"]
+    wrong = {"spec": {"addresses": ["192.0.2.150-192.0.2.100"]}}
+    world.call("PATCH", pool, wrong, patch=True)
+    world.lab.restart("controller")
+    wait_for(lambda: world.lab.log("controller").count("ends before it starts") >= 1, "it is told")
+    world.service("meanwhile")
+    assert world.ip("meanwhile"), "what the pool last said right still counts"
+    time.sleep(1)
+    assert world.ip("web") == ip
+    world.ask(ip)
+    world.reachable(ip)
+    world.call("PATCH", pool, {"spec": {"addresses": right}}, patch=True)
+    world.delete(f"{SERVICES}/meanwhile")
+
+
+def test_a_speaker_without_the_permission_ends_with_one_line_and_takes_nothing(world: World) -> None:
+    ip = world.ip("web")
+    owner = world.settle(ip)
+    world.lab.stop(f"speaker-{owner}")
+    argv = ["setpriv", "--bounding-set=-net_raw", "--inh-caps=-net_raw", sys.executable, "-m", "lbspeaker"]
+    argv += ["speaker", "--node", owner, "--kubeconfig", str(world.lab.node_kubeconfig)]
+    done = world.lab.exec(owner, argv)
+    assert done.returncode == 3
+    assert done.stderr.count("capability NET_RAW is missing") == 1
+    assert "securityContext.capabilities.add" in done.stderr
+    assert "Traceback" not in done.stderr
+    world.reachable(ip)
+    world.lab.start(f"speaker-{owner}")
+    world.settle(ip)
 
 
 def test_an_interface_that_is_not_there_is_named_and_the_rest_goes_on(world: World) -> None:
