@@ -27,8 +27,9 @@ from lbspeaker.errors import LbspeakerError, Unable, Unavailable
 from lbspeaker.lab import namespaces, objects, proxy
 from lbspeaker.lab.objects import Manifest, Pod, Service
 from lbspeaker.lab.topology import LabNode, Topology, topology
-from lbspeaker.model import Change, Kind, Synced
+from lbspeaker.model import Change, Kind, Lease, Synced
 from lbspeaker.shell.apiserver import ApiServer, Resource, credentials
+from lbspeaker.wire import kube
 
 NAMESPACE = "lbspeaker-system"
 
@@ -188,12 +189,12 @@ class Cluster:
 
 
 async def leases(kubeconfig: Path) -> set[str]:
-    """Return the nodes whose speakers have a Lease. Raises ApiError."""
+    """Return the nodes whose speakers take part in elections, as their Leases say. Raises ApiError."""
     async with ApiServer(credentials(str(kubeconfig)), "lab") as api:
         path = f"/apis/coordination.k8s.io/v1/namespaces/{NAMESPACE}/leases"
-        found = msgspec.json.decode(await api.request("GET", path))["items"]
-    holders = (lease["spec"].get("holderIdentity") for lease in found)
-    return {holder for holder in holders if holder}
+        page = kube.codec(Kind.LEASE).page(await api.request("GET", path))
+    found = (change.value for change in page.changes)
+    return {lease.node for lease in found if isinstance(lease, Lease) and not lease.draining}
 
 
 def give_rules(namespace: str, rules: str) -> None:

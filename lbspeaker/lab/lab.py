@@ -250,7 +250,7 @@ class Lab:
         self._wait(lambda: self.members() >= wanted, "controller")
 
     def members(self) -> set[str]:
-        """Return the nodes whose speakers have a Lease in the API. Raises ApiError."""
+        """Return the nodes whose speakers take part in elections. Raises ApiError."""
         from lbspeaker.lab.cluster import leases  # it brings the API client, half a second to import
 
         ask = leases(self.node_kubeconfig)
