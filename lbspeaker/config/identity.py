@@ -52,7 +52,7 @@ def identify(place: Place) -> Identity:
 def _of_kind(place: Place, group: str, version: str) -> Identity:
     given = place.document.kind
     kind = given if given in KINDS else nearest(given, _KINDS)
-    if kind != given:
+    if given not in KINDS:
         hint = f"did you mean {kind}?" if kind else f"known kinds: {', '.join(_KINDS)}"
         place.at("kind").error(f"unknown kind {shown(given)}" if given else "kind is missing", hint)
     if not kind:

@@ -1,5 +1,6 @@
 """What files say: once, for `check` and `plan`, or for ever, for programs that run without an API server."""
 
+import difflib
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -118,7 +119,23 @@ def _read(file: str, text: str) -> _Said:
             ignored += 1
         else:
             said.changes.append((change, document))
+            said.problems.extend(_strange_annotations(document))
     return replace(said, ignored=ignored)
+
+
+def _strange_annotations(document: Document) -> list[Problem]:
+    """Annotations under our prefix that nobody reads: who misspells a wish would wait for it in vain."""
+    metadata = document.value.get("metadata")
+    annotations = metadata.get("annotations") if isinstance(metadata, Mapping) else None
+    known = [kube.PREFIXES[0] + name for name in kube.ANNOTATIONS]
+    problems = []
+    for key in annotations if document.kind == "Service" and isinstance(annotations, Mapping) else ():
+        if str(key).startswith(kube.PREFIXES[0]) and key not in known:
+            near = difflib.get_close_matches(str(key), known, 1)
+            hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
+            problem = document.problem(("metadata", "annotations", key), "unknown annotation", hint)
+            problems.append(replace(problem, severity="warning"))
+    return problems
 
 
 def _path(text: str) -> tuple[str | int, ...]:

@@ -16,11 +16,13 @@ from lbspeaker.wire.kube_bodies import (
     event,
     lease,
 )
-from lbspeaker.wire.kube_objects import CONVERSIONS, LEASE_PREFIX, Meta, Struct
+from lbspeaker.wire.kube_objects import ANNOTATIONS, CONVERSIONS, LEASE_PREFIX, PREFIXES, Meta, Struct
 
 __all__ = [
+    "ANNOTATIONS",
     "EFFECTIVE_NAME",
     "LEASE_PREFIX",
+    "PREFIXES",
     "Codec",
     "WrongDocument",
     "allocation_patch",

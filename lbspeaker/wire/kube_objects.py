@@ -23,6 +23,7 @@ IPS = "loadBalancerIPs"
 POOL = "address-pool"
 SHARING = "allow-shared-ip"
 ALLOCATED_FROM = "ip-allocated-from-pool"
+ANNOTATIONS = (IPS, POOL, SHARING, ALLOCATED_FROM)
 DRAINING = "lbspeaker.io/draining"
 LEASE_PREFIX = "lbspeaker-"  # the Lease of node-a's speaker is lbspeaker-node-a
 

@@ -153,3 +153,15 @@ def test_every_example_is_valid(example: str) -> None:
     assert (status, errors) == (0, "")
     assert output.startswith(f"{example}: valid: ")
     assert output.count("\n") == 1, "no warnings either"
+
+
+def test_what_would_be_waited_for_in_vain_is_told(tmp_path: Path) -> None:
+    capital = b"apiVersion: lbspeaker.io/v1beta1\nKind: IPAddressPool\nmetadata: {name: x}\n"
+    status, output, _ = check("-", cwd=tmp_path, stdin=capital)
+    assert status == 1
+    assert "kind is missing" in output
+    wish = b"{name: web, annotations: {lbspeaker.io/loadBalancerIP: 192.0.2.1}}"
+    status, output, _ = check("-", cwd=tmp_path, stdin=SERVICE.replace(b"{name: web}", wish))
+    assert status == 0
+    assert 'metadata.annotations["lbspeaker.io/loadBalancerIP"]: unknown annotation' in output
+    assert "hint: did you mean lbspeaker.io/loadBalancerIPs?" in output
