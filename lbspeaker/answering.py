@@ -48,10 +48,6 @@ class Answering:
         self._announced: dict[str, orders.Announce] = {}
         self._log: Any = structlog.get_logger()
 
-    @property
-    def pid(self) -> int | None:
-        return self._child.pid if self._child else None
-
     def set_links(self, links: Iterable[Link]) -> None:
         ports = tuple(orders.Port(link.name, link.index, link.mac.hex()) for link in links)
         if ports != self._ports.ports:

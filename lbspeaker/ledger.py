@@ -30,10 +30,6 @@ class Ledger:
         self._entries = self._read()
         self._services: dict[str, Service] = {}
 
-    @property
-    def controller(self) -> Controller:
-        return self._controller
-
     def observe(self, change: Change | Synced) -> None:
         """Take note of what a document says; a Service without a status holds what the ledger says."""
         if isinstance(change, Change) and change.kind is Kind.SERVICE:

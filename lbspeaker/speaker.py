@@ -29,7 +29,7 @@ from lbspeaker.core.guard import Occasion
 from lbspeaker.core.lifecycle import State
 from lbspeaker.events import Events
 from lbspeaker.ledger import Ledger
-from lbspeaker.model import Address, Change, ConfigSet, Kind, Link, Network, Peer, Synced
+from lbspeaker.model import Address, Change, ConfigSet, Kind, Link, Network, Peer, Reason, Synced
 from lbspeaker.observe import from_api, from_files
 from lbspeaker.peering import Peering, PeerStatus
 from lbspeaker.shell import links
@@ -249,9 +249,11 @@ class Program:
             wanted = ", ".join(sorted(effect.interfaces)) or "any usable one"
             have = ", ".join(link.name for link in self._links if core_links.usable(link)) or "none"
             why = f"no such link that is up (wanted: {wanted}; usable here: {have})"
-            self._log.warning("unannounced", ip=str(effect.ip), reason="NoLink", why=why)
+            self._log.warning("unannounced", ip=str(effect.ip), reason=Reason.NO_LINK.value, why=why)
             for key in effect.services:
-                self._event(key, "Warning", "NoLink", f"{effect.ip} on {self._options.node}: {why}")
+                self._event(
+                    key, "Warning", Reason.NO_LINK.value, f"{effect.ip} on {self._options.node}: {why}"
+                )
         self._answering.announce(orders.Announce(str(effect.ip), ports, effect.occasion.name, effect.again))
 
     def _heard(self, report: orders.Report) -> None:
