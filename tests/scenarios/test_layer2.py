@@ -99,6 +99,20 @@ def test_a_speaker_without_the_permission_ends_with_one_line_and_takes_nothing(w
     world.settle(ip)
 
 
+def test_links_of_pods_come_and_go_and_nothing_is_told_again(world: World) -> None:
+    ip = world.ip("web")
+    owner = world.settle(ip)
+    before = world.log(owner).count("claimed ")
+    for number in range(5):
+        peer = f"cali{number}"
+        world.lab.exec(owner, ["ip", "link", "add", peer, "type", "veth", "peer", "name", f"{peer}x"])
+        world.lab.exec(owner, ["ip", "link", "set", peer, "up"])
+        world.lab.exec(owner, ["ip", "link", "del", peer])
+    time.sleep(0.5)
+    assert world.log(owner).count("claimed ") == before
+    assert world.answers(ip)
+
+
 def test_an_interface_that_is_not_there_is_named_and_the_rest_goes_on(world: World) -> None:
     ip = world.ip("web")
     world.create("IPAddressPool", "other", addresses=["198.51.100.1/32"], autoAssign=False)
