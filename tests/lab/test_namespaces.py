@@ -92,7 +92,10 @@ def test_what_a_killed_owner_left_behind_is_removed_by_the_next() -> None:
         owner.send_signal(signal.SIGKILL)
         owner.wait()
         assert namespaces.existing(PREFIX) == [name]
-        assert namespaces.running(orphan)
+        deadline = time.monotonic() + 10
+        while orphan not in namespaces.inhabitants([name]):  # `ip netns exec` takes a moment to get there
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
         namespaces.remove(namespaces.existing(PREFIX))
         assert namespaces.existing(PREFIX) == []
         assert not namespaces.running(orphan)
