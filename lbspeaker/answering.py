@@ -62,6 +62,7 @@ class Answering:
             self._send(self._filter)
 
     def announce(self, order: orders.Announce) -> None:
+        """Give the order now, or as soon as there is an answerer."""
         sent = self._send(order)
         # After a restart its neighbours still know this node for it.
         occasion = Occasion.REFRESH.name if sent else order.occasion
@@ -105,10 +106,8 @@ class Answering:
     def _tell_all(self, setup: orders.Setup) -> None:
         for order in (setup, self._filter, self._ports):
             self._send(order)
-        for announced in self._announced.values():
-            self._send(announced)
-            refresh = orders.Announce(announced.ip, announced.ports, Occasion.REFRESH.name)
-            self._announced[announced.ip] = refresh
+        for announced in list(self._announced.values()):
+            self.announce(announced)
 
     def _hear(self, line: bytes) -> None:
         try:

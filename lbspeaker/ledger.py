@@ -1,8 +1,8 @@
 """Allocations without an API server: kept in a file next to the documents.
 
-With documents in a directory there is no Service status to hold an allocation. Every program that reads the
-directory comes to the same allocations, because they are a function of the documents; the ledger keeps them
-over a restart, so that a new document moves nobody.
+With documents in a directory there is no Service status to hold an allocation. Programs that begin with the
+same documents and the same ledger come to the same allocations; the ledger keeps them over a restart, so that
+a new document moves nobody.
 """
 
 import json
@@ -28,19 +28,19 @@ class Ledger:
         self._log: Any = structlog.get_logger()
         self._controller = Controller(load_balancer_class)
         self._entries = self._read()
-        self._services: dict[str, Service] = {}
 
-    def observe(self, change: Change | Synced) -> None:
-        """Take note of what a document says; a Service without a status holds what the ledger says."""
+    def observe(self, change: Change | Synced) -> Change | Synced:
+        """Take note of what a document says, and return what it comes to.
+
+        A Service without a status holds what the ledger says.
+        """
         if isinstance(change, Change) and change.kind is Kind.SERVICE:
             if isinstance(change.value, Service):
-                service = self._with_entry(change.value)
-                self._services[change.key] = service
-                change = Change(Kind.SERVICE, change.key, service)
+                change = Change(Kind.SERVICE, change.key, self._with_entry(change.value))
             else:
-                self._services.pop(change.key, None)
                 self._entries.pop(change.key, None)
         self._controller.observe(change)
+        return change
 
     def advance(self) -> list[Change]:
         """Allocate; return the services as they are now, those that changed."""
@@ -69,13 +69,9 @@ class Ledger:
             ips = ",".join(map(str, allocation.ips))
             self._log.info("allocated", service=service.key, ips=ips, pool=allocation.pool)
         held = self._with_entry(replace(service, held=(), held_pool=None))
-        self._services[service.key] = held
         change = Change(Kind.SERVICE, service.key, held)
         self._controller.observe(change)
         return change
-
-    def services(self) -> dict[str, Service]:
-        return self._services
 
     def _with_entry(self, service: Service) -> Service:
         entry = self._entries.get(service.key)

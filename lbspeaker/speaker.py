@@ -207,9 +207,7 @@ class Program:
             pools = item.value.config.pools
             self._answering.set_ranges(r for pool in pools for r in pool.ranges)
         if self._ledger is not None:
-            self._ledger.observe(item)
-            if isinstance(item, Change) and item.kind is Kind.SERVICE and item.value is not None:
-                item = Change(item.kind, item.key, self._ledger.services()[item.key])
+            item = self._ledger.observe(item)
         if isinstance(item, Change) and item.kind is Kind.SERVICE and item.value is None:
             self._told.pop(item.key, None)
         self._core.observe(item, now)

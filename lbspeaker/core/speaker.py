@@ -152,7 +152,7 @@ class Speaker:
         return any(service in self._services for service in services)
 
     def claimed(self, ip: Address) -> None:
-        """Another speaker was heard to claim `ip`: in a drain, that is what was waited for."""
+        """Another was heard to claim `ip`: what a drain waits for; else something to answer (`_defend`)."""
         if self.state is State.DRAINING and ip in self.current.owned:
             self._handed_over.append(ip)
         elif self.state is State.SERVING and ip in self.current.owned:
@@ -288,7 +288,7 @@ class Speaker:
     def _hand_over(self, now: float) -> list[Effect]:
         """Release what others have claimed; at the end, everything."""
         effects: list[Effect] = []
-        if self._changed:  # the drain has just begun
+        if self._changed:  # the drain has begun; told again, it is the same
             effects += [SetRoutes(peer, {}) for peer in self.current.peers]
             self._changed = False
         alone = self._membership is None or self._membership.members(now) <= {self.node}
