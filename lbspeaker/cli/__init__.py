@@ -15,6 +15,7 @@ from lbspeaker.errors import ConfigError, LbspeakerError
 COMMANDS = {
     "check": "check:check",
     "plan": "plan:plan",
+    "migrate": "migrate:migrate",
     "controller": "run:controller",
     "speaker": "run:speaker",
     "lab": "lab:lab",
@@ -45,6 +46,7 @@ def lbspeaker() -> None:
     Try it on this machine, without a cluster:   lbspeaker demo
     Check a configuration:                       lbspeaker check pools.yaml
     See what it would do:                        lbspeaker plan pools.yaml services.yaml
+    Bring MetalLB's configuration over:          lbspeaker migrate metallb.yaml
     """
 
 
