@@ -16,7 +16,7 @@ LEVELS = [
     {"cli"},
     {"lab"},
     {"controller", "speaker", "answerer"},
-    {"answering", "events", "ledger", "observe", "peering"},
+    {"answering", "events", "leading", "ledger", "observe", "peering"},
     {"core", "wire", "shell", "config"},
     {"model"},
     {"errors"},
@@ -27,7 +27,7 @@ PURE = {"core", "wire", "config", "model", "errors"}
 ALLOWED = {
     "core": {"bisect", "hashlib", "heapq", "re"},
     "wire": {"base64", "datetime", "json", "msgspec", "re", "scapy", "struct"},
-    "config": {"difflib", "re", "yaml"},
+    "config": {"bisect", "difflib", "re", "yaml"},
     "model": set(),
     "errors": set(),
 }

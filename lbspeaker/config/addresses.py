@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, ip_address, ip_network
 from typing import Any
 
+from lbspeaker.config.cel import Rule, with_rules
 from lbspeaker.config.place import Place, shown
-from lbspeaker.config.schema import Text
-from lbspeaker.model import Address, Network, Range
+from lbspeaker.config.values import Text
+from lbspeaker.model import Address, Range
 
 # What no neighbour ever asks for, or no router carries: RFC 6890.
 _UNREACHABLE = {
@@ -21,6 +22,10 @@ _UNREACHABLE_RANGES = [
     for name, texts in _UNREACHABLE.items()
     for net in map(ip_network, texts)
 ]
+
+_BLANKS = " \t\r\n"  # CEL's trim() removes these too
+_ADDRESS = Text(example="write it like 192.0.2.10 or 2001:db8::10", longest=64)
+_RANGE = Text(example="write it like 192.0.2.0/24 or 192.0.2.10-192.0.2.20", longest=128)
 
 
 def address(text: str) -> Address | None:
@@ -42,7 +47,13 @@ def why_no_address(text: str) -> str:
     short = ".".join(part.lstrip("0") or "0" for part in text.split("."))
     if short != text and address(short):
         return f"write {short}, without leading zeros"
-    return "write it like 192.0.2.10 or 2001:db8::10"
+    return _ADDRESS.example
+
+
+# --- one address ----------------------------------------------------------------------------------------
+
+# CEL's isIP() refuses IPv4 addresses written as IPv6 (::ffff:192.0.2.1); the parser decides about those.
+_IN_DOUBT = "self.lowerAscii().contains(':ffff:')"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +63,7 @@ class IP:
     family: int = 0
 
     def parse(self, value: object, place: Place) -> Address | None:
-        text = Text().parse(value, place)
+        text = _ADDRESS.parse(value, place)
         if text is None:
             return None
         ip = address(text)
@@ -64,37 +75,93 @@ class IP:
         return ip
 
     def openapi(self) -> dict[str, Any]:
-        return {"type": "string"}
+        colon = {4: " && !self.contains(':')", 6: " && self.contains(':')"}.get(self.family, "")
+        what = f"this is not an IPv{self.family} address" if self.family else "this is not an IP address"
+        cel = f"self == '' || (isIP(self){colon}) || {_IN_DOUBT}"
+        return with_rules(_ADDRESS.openapi(), [Rule(cel, what, _ADDRESS.example)])
+
+
+# --- a range or a CIDR ----------------------------------------------------------------------------------
+
+
+def _only_if(form: str, cel: str) -> str:
+    return f"!({form}) || {_IN_DOUBT} || ({cel})"
+
+
+_IS_RANGE = "self.contains('-') && !self.contains('/')"
+_FIRST, _LAST = "self.split('-', 2)[0].trim()", "self.split('-', 2)[1].trim()"
+_IS_CIDR = "self.contains('/') && !self.contains('-')"
+_IP, _LENGTH = "self.trim().split('/', 2)[0]", "self.trim().split('/', 2)[1]"
+
+
+def _number(parts: str) -> str:
+    """The IPv4 address in CEL's list of its four parts, as a number."""
+    return " + ".join(f"int({parts}[{at}]) * {256 ** (3 - at)}" for at in range(4))
+
+
+# A list of one is CEL's way to give a value a name, and costs no more than the value.
+_ORDERED = (
+    f"self.contains(':') || !isIP({_FIRST}) || !isIP({_LAST}) || [{_FIRST}.split('.')].all(a,"
+    f" [{_LAST}.split('.')].all(b, {_number('a')} <= {_number('b')}))"
+)
+_RANGE_RULES = (
+    Rule("self.contains('-') != self.contains('/')", "this is neither a CIDR nor a range", _RANGE.example),
+    Rule(
+        _only_if(_IS_RANGE, f"isIP({_FIRST}) && isIP({_LAST})"),
+        "this is no range: its first or its last is not an IP address",
+        "write it like 192.0.2.10-192.0.2.20",
+    ),
+    Rule(
+        _only_if(_IS_RANGE, f"{_FIRST}.contains(':') == {_LAST}.contains(':')"),
+        "the range starts in one family and ends in the other",
+        "write one range for each family",
+    ),
+    Rule(_only_if(_IS_RANGE, _ORDERED), "the range ends before it starts", "write the lower address first"),
+    Rule(
+        _only_if(_IS_CIDR, f"isIP({_IP})"),
+        "what stands before the / is not an IP address",
+        "write it like 192.0.2.0/24 or 2001:db8::/64",
+    ),
+    Rule(
+        _only_if(
+            _IS_CIDR,
+            f"{_LENGTH}.matches('^[0-9]{{1,3}}$') && int({_LENGTH}) <= (self.contains(':') ? 128 : 32)",
+        ),
+        "what stands after the / is not a prefix length",
+        "write 0 to 32 for IPv4, 0 to 128 for IPv6",
+    ),
+)
 
 
 @dataclass(frozen=True, slots=True)
 class RangeOrCidr:
-    """`192.0.2.0/24` or `192.0.2.10-192.0.2.20` (spaces around the dash are fine), as Range."""
+    """`192.0.2.0/24` or `192.0.2.10-192.0.2.20` (spaces around the dash are fine), as Range.
+
+    `given`: to services, so that clients must reach them.
+    """
+
+    given: bool = True
 
     def parse(self, value: object, place: Place) -> Range | None:
-        text = Text().parse(value, place)
+        text = _RANGE.parse(value, place)
         if text is None:
             return None
-        first, dash, last = (part.strip() for part in text.partition("-"))
+        first, dash, last = (part.strip(_BLANKS) for part in text.partition("-"))
         if dash and "/" not in text:
             found = _range(first, last, text, place)
         elif "/" in text and not dash:
-            found = _cidr(text.strip(), place)
+            found = _cidr(text.strip(_BLANKS), place)
         else:
-            ip = address(text.strip())
-            hint = (
-                f"write {ip}/{ip.max_prefixlen}"
-                if ip
-                else "write it like 192.0.2.0/24 or 192.0.2.10-192.0.2.20"
-            )
+            ip = address(text.strip(_BLANKS))
+            hint = f"write {ip}/{ip.max_prefixlen}" if ip else _RANGE.example
             place.error(f"{shown(text)} is neither a CIDR nor a range", hint)
             return None
-        if found is not None:
+        if found is not None and self.given:
             _warn_unreachable(found, place)
         return found
 
     def openapi(self) -> dict[str, Any]:
-        return {"type": "string"}
+        return with_rules(_RANGE.openapi(), _RANGE_RULES)
 
 
 def _range(first_text: str, last_text: str, text: str, place: Place) -> Range | None:
@@ -138,10 +205,19 @@ def _cidr(text: str, place: Place) -> Range | None:
         what = f"{shown(length_text)} is not a prefix length of IPv{ip.version}, 0 to {ip.max_prefixlen}"
         place.error(what, _length_of_mask(ip, length_text))
         return None
-    network: Network = ip_network((ip, int(length_text)), strict=False)
-    if network.network_address != ip:
-        place.warn(f"{shown(text)} has host bits; it means {network}", f"write {network}")
-    return Range(network.network_address, network.broadcast_address)
+    length = int(length_text)
+    found = _range_of_cidr(ip, length)
+    if found.first != ip:
+        meant = f"{found.first}/{length}"
+        place.warn(f"{shown(text)} has host bits; it means {meant}", f"write {meant}")
+    return found
+
+
+def _range_of_cidr(ip: Address, length: int) -> Range:
+    host_bits = ip.max_prefixlen - length
+    first = int(ip) >> host_bits << host_bits
+    make = type(ip)
+    return Range(make(first), make(first + (1 << host_bits) - 1))
 
 
 def _length_of_mask(ip: Address, mask: str) -> str:

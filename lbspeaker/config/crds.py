@@ -7,34 +7,8 @@ from typing import Any
 
 import yaml
 
-from lbspeaker.config.kinds import KINDS, OURS, Kind
-
-# meta/v1 Condition: what the controller says of an object, `Accepted` first of all.
-_CONDITION = {
-    "type": "object",
-    "required": ["type", "status", "lastTransitionTime", "reason", "message"],
-    "properties": {
-        "type": {"type": "string"},
-        "status": {"type": "string", "enum": ["True", "False", "Unknown"]},
-        "observedGeneration": {"type": "integer", "format": "int64"},
-        "lastTransitionTime": {"type": "string", "format": "date-time"},
-        "reason": {"type": "string"},
-        "message": {"type": "string"},
-    },
-}
-_STATUS = {
-    "type": "object",
-    "description": "What the controller says of the object.",
-    "properties": {
-        "conditions": {
-            "type": "array",
-            "items": _CONDITION,
-            "x-kubernetes-list-type": "map",
-            "x-kubernetes-list-map-keys": ["type"],
-        }
-    },
-    "x-kubernetes-preserve-unknown-fields": True,
-}
+from lbspeaker.config.kinds import KINDS, OURS, Column, Kind
+from lbspeaker.config.statuses import CONDITIONS
 
 
 def crds() -> list[dict[str, Any]]:
@@ -50,9 +24,8 @@ def _crd(kind: Kind) -> dict[str, Any]:
         "plural": kind.plural,
         "singular": kind.name.lower(),
         "categories": ["lbspeaker"],
+        "shortNames": [kind.short],
     }
-    if kind.short:
-        names["shortNames"] = [kind.short]
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
@@ -67,13 +40,12 @@ def _crd(kind: Kind) -> dict[str, Any]:
 
 
 def _version(kind: Kind, version: str) -> dict[str, Any]:
-    columns = [{"name": title, "jsonPath": path, "type": what} for title, path, what in kind.columns]
     return {
         "name": version,
         "served": True,
         "storage": True,
         "subresources": {"status": {}},
-        "additionalPrinterColumns": columns,
+        "additionalPrinterColumns": [_column(column) for column in kind.columns],
         "schema": {
             "openAPIV3Schema": {
                 "type": "object",
@@ -84,11 +56,21 @@ def _version(kind: Kind, version: str) -> dict[str, Any]:
                     "kind": {"type": "string"},
                     "metadata": {"type": "object"},
                     "spec": kind.versions[OURS].openapi(),
-                    "status": _STATUS,
+                    "status": _status(kind),
                 },
             }
         },
     }
+
+
+def _column(column: Column) -> dict[str, Any]:
+    wide = {"priority": 1} if column.wide else {}
+    return {"name": column.title, "jsonPath": column.path, "type": column.type, **wide}
+
+
+def _status(kind: Kind) -> dict[str, Any]:
+    description = "What the controller says of the object."
+    return {"type": "object", "description": description, "properties": {**kind.status, **CONDITIONS}}
 
 
 class _Plain(yaml.SafeDumper):

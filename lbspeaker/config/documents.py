@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from lbspeaker.config.text import Mistake, Path, compose
 from lbspeaker.errors import Problem
@@ -43,6 +43,17 @@ class Document:
         return _text(self._metadata, "namespace")
 
     @property
+    def created(self) -> str:
+        """When the API server got it, RFC 3339."""
+        return _text(self._metadata, "creationTimestamp")
+
+    @property
+    def generation(self) -> int:
+        """Which version of what is wanted this is; 0: not from an API server."""
+        value = self._metadata.get("generation")
+        return value if isinstance(value, int) else 0
+
+    @property
     def object(self) -> str:
         """ "Kind/name", as far as it is known."""
         return "/".join(printable(part) for part in (self.kind, self.name) if part)
@@ -51,6 +62,17 @@ class Document:
     def _metadata(self) -> Value:
         metadata = self.value.get("metadata")
         return metadata if isinstance(metadata, Mapping) else _NOTHING
+
+    @property
+    def deleted(self) -> str:
+        """When its deletion was asked for, RFC 3339; "" if it was not."""
+        return _text(self._metadata, "deletionTimestamp")
+
+    def leaving(self, since: str) -> "Document":
+        """Return the document as one whose deletion was asked for then; "": not at all."""
+        others = {name: value for name, value in self._metadata.items() if name != "deletionTimestamp"}
+        metadata = {**others, **({"deletionTimestamp": since} if since else {})}
+        return replace(self, value={**self.value, "metadata": metadata})
 
     def line_of(self, path: Path) -> int | None:
         """Return the line of `path`, or of the nearest value around it that has one."""

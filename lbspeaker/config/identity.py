@@ -1,11 +1,14 @@
 """Whether a document is configuration: of our kinds, or meant to be and misspelt."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+from lbspeaker.config.configmap import looks_old
 from lbspeaker.config.documents import Document
-from lbspeaker.config.kinds import BFD_PROFILE, ENVELOPES, KINDS, LEFT_ALONE, METALLB, OURS
+from lbspeaker.config.kinds import ENVELOPES, KINDS, LEFT_ALONE, METALLB, OURS
 from lbspeaker.config.place import Place, nearest, shown
 from lbspeaker.config.schema import Record
+from lbspeaker.config.text import compose
 
 _GROUPS = ("lbspeaker.io", "metallb.io")
 _ALIKE = 0.8  # of a group that is meant to be ours; others' groups are less alike
@@ -28,6 +31,16 @@ def is_meant(document: Document) -> bool:
     return _meant_group(document) != ""
 
 
+def is_legacy(document: Document) -> bool:
+    """Whether the document is the ConfigMap that MetalLB read before version 0.13, which had no kinds."""
+    data = document.value.get("data")
+    content = data.get("config") if isinstance(data, Mapping) else None
+    if (document.api_version, document.kind) != ("v1", "ConfigMap") or not isinstance(content, str):
+        return False
+    first = next(compose(content), None)
+    return first is not None and isinstance(first.value, Mapping) and looks_old(first.value, strictly=True)
+
+
 def identify(place: Place) -> Identity:
     """Return what the document is meant to be, and tell `place` where it is misspelt."""
     document = place.document
@@ -39,12 +52,6 @@ def identify(place: Place) -> Identity:
         _tell_group(place, group)
         version = OURS.partition("/")[2]
     if document.kind in LEFT_ALONE:
-        return _LEFT_ALONE
-    if document.kind == BFD_PROFILE and group == "metallb.io":
-        place.warn(
-            "BFD is not served yet; sessions rely on the hold time",
-            "set holdTime of the BGPPeers to the time after which a dead router should be noticed",
-        )
         return _LEFT_ALONE
     return _of_kind(place, group, version)
 

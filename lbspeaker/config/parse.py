@@ -8,13 +8,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from lbspeaker.config import build, rules
+from lbspeaker.config import bfd, rules
+from lbspeaker.config.advertisements import bgp_advertisement, l2_advertisement
 from lbspeaker.config.documents import Document, unpack
 from lbspeaker.config.identity import identify, is_meant
+from lbspeaker.config.peers import peer
 from lbspeaker.config.place import Place
+from lbspeaker.config.pools import DeclaredPool, pool
 from lbspeaker.config.rules import Declared
 from lbspeaker.errors import Problem
-from lbspeaker.model import BGPAdvertisement, Config, L2Advertisement, Peer, Pool
+from lbspeaker.model import BGPAdvertisement, Config, L2Advertisement, Peer
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +26,7 @@ class _Object:
 
     name: str
     place: Place
-    labels: Mapping[str, str] = field(default_factory=dict)
+    metadata: Mapping[str, Any] = field(default_factory=dict)
     spec: Mapping[str, Any] | None = None
 
 
@@ -74,17 +77,18 @@ def _declare(place: Place, objects: _Objects) -> None:
     elif parsed is None or place.refused:
         same[name] = _Object(name, place)
     else:
-        same[name] = _Object(name, place, parsed["metadata"]["labels"] or {}, parsed["spec"])
+        same[name] = _Object(name, place, parsed["metadata"], parsed["spec"])
 
 
 def _resolve(objects: _Objects, secrets: Mapping[str, str] | None) -> Config:
     pools = _pools(objects)
+    _bfd_profiles(objects)
     peers = _peers(objects, secrets)
     return Config(
-        pools=tuple(pool.value for pool in pools),
+        pools=tuple(one.value for one in pools),
         l2_advertisements=_l2_advertisements(objects),
         bgp_advertisements=_bgp_advertisements(objects, pools),
-        peers=tuple(peer.value for peer in peers),
+        peers=tuple(one.value for one in peers),
     )
 
 
@@ -92,19 +96,32 @@ def _right(objects: _Objects, kind: str) -> list[tuple[_Object, Mapping[str, Any
     return [(one, one.spec) for one in objects.get(kind, {}).values() if one.spec is not None]
 
 
-def _pools(objects: _Objects) -> list[Declared[Pool]]:
-    declared = [
-        Declared(one.place, build.pool(one.name, one.labels, spec))
+def _pools(objects: _Objects) -> list[DeclaredPool]:
+    built = [
+        pool(
+            one.name,
+            one.metadata["labels"] or {},
+            spec,
+            one.place,
+            deleted=one.metadata["deletionTimestamp"] is not None,
+        )
         for one, spec in _right(objects, "IPAddressPool")
     ]
-    return rules.without_overlaps(declared)
+    return rules.without_overlaps(one for one in built if one is not None)
+
+
+def _bfd_profiles(objects: _Objects) -> None:
+    for one, _ in _right(objects, "BFDProfile"):
+        bfd.warn_not_served(one.place)
 
 
 def _peers(objects: _Objects, secrets: Mapping[str, str] | None) -> list[Declared[Peer]]:
-    built = [
-        (one, build.peer(one.name, spec, one.place, secrets)) for one, spec in _right(objects, "BGPPeer")
-    ]
-    peers = [Declared(one.place, peer) for one, peer in built if peer is not None]
+    peers = []
+    for one, spec in _right(objects, "BGPPeer"):
+        rules.warn_unknown(one.place, "bfdProfile", "BFDProfile", objects.get("BFDProfile", {}))
+        built = peer(one.name, spec, one.place, secrets)
+        if built is not None:
+            peers.append(Declared(one.place, built))
     rules.warn_same_router(peers)
     return peers
 
@@ -113,17 +130,17 @@ def _l2_advertisements(objects: _Objects) -> tuple[L2Advertisement, ...]:
     found = []
     for one, spec in _right(objects, "L2Advertisement"):
         rules.warn_unknown(one.place, "ipAddressPools", "IPAddressPool", objects.get("IPAddressPool", {}))
-        found.append(build.l2_advertisement(one.name, spec))
+        found.append(l2_advertisement(one.name, spec))
     return tuple(found)
 
 
-def _bgp_advertisements(objects: _Objects, pools: list[Declared[Pool]]) -> tuple[BGPAdvertisement, ...]:
+def _bgp_advertisements(objects: _Objects, pools: list[DeclaredPool]) -> tuple[BGPAdvertisement, ...]:
     aliases = _aliases(objects)
     declared: list[Declared[BGPAdvertisement]] = []
     for one, spec in _right(objects, "BGPAdvertisement"):
         rules.warn_unknown(one.place, "ipAddressPools", "IPAddressPool", objects.get("IPAddressPool", {}))
         rules.warn_unknown(one.place, "peers", "BGPPeer", objects.get("BGPPeer", {}))
-        ad = build.bgp_advertisement(one.name, spec, aliases, one.place)
+        ad = bgp_advertisement(one.name, spec, aliases, one.place)
         if ad is not None:
             found = Declared(one.place, ad)
             rules.check_aggregation(found, pools)

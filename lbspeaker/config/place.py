@@ -12,6 +12,7 @@ from lbspeaker.errors import Problem, Severity
 # Beyond these, looking for the nearest word would cost more than it helps.
 _OPTIONS = 256
 _LETTERS = 64
+_MOST = 100  # so many problems of one document are told
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,11 @@ class Place:
         return self.document.file if line is None else f"{self.document.file}:{line}"
 
     def _tell(self, what: str, hint: str, severity: Severity) -> None:
+        told = len(self.problems)
+        if told >= _MOST and (severity == "warning" or self.refused):  # the first error is always told
+            if told > _MOST:
+                return
+            what, hint = "the document has more problems than these; the rest is not told", ""
         document = self.document
         line = document.line_of(self.path)
         text = path_text(self.path)

@@ -3,15 +3,18 @@
 Of two that exclude each other the earlier document stays.
 """
 
+import itertools
+from bisect import bisect_right, insort_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from ipaddress import summarize_address_range
 from typing import Any, Generic, TypeVar
 
 from lbspeaker.config.place import Place, did_you_mean, shown
+from lbspeaker.config.pools import DeclaredPool
 from lbspeaker.model import BGPAdvertisement, Family, Peer, Pool, Range, Selector
 
 T = TypeVar("T")
+_MANY = 20  # so many overlaps, or unknown names, of one object are told one by one
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,91 +25,121 @@ class Declared(Generic[T]):
     value: T
 
 
+# --- overlaps -------------------------------------------------------------------------------------------
+
+_Span = tuple[int, int, DeclaredPool, int]  # first, last, and of which pool it is which range
+
+
 @dataclass(slots=True)
 class _Taken:
-    """Ranges that do not overlap, sorted, with their owners."""
+    """Spans of one family that do not overlap, sorted, with where they are said."""
 
-    ranges: list[tuple[int, int, Place, str]] = field(default_factory=list)
+    spans: list[_Span] = field(default_factory=list)
 
-    def index(self, number: int) -> int:
-        """How many ranges start at `number` or before."""
-        low, high = 0, len(self.ranges)
-        while low < high:
-            middle = (low + high) // 2
-            if self.ranges[middle][0] <= number:
-                low = middle + 1
-            else:
-                high = middle
-        return low
-
-    def overlapping(self, wanted: Range) -> tuple[int, int, Place, str] | None:
-        index = self.index(int(wanted.last))
-        if index and self.ranges[index - 1][1] >= int(wanted.first):
-            return self.ranges[index - 1]
+    def overlapping(self, one: Range) -> _Span | None:
+        index = bisect_right(self.spans, int(one.last), key=_first)
+        if index and self.spans[index - 1][1] >= int(one.first):
+            return self.spans[index - 1]
         return None
 
-    def add(self, taken: Range, place: Place, name: str) -> None:
-        self.ranges.insert(self.index(int(taken.first)), (int(taken.first), int(taken.last), place, name))
+    def add(self, spans: list[_Span]) -> None:
+        if len(spans) < len(self.spans) // 8:
+            for span in spans:
+                insort_right(self.spans, span, key=_first)
+        else:  # one by one, this would take the square of the time
+            self.spans = sorted(self.spans + spans, key=_first)
 
-    def remove(self, taken: Range) -> None:
-        del self.ranges[self.index(int(taken.first)) - 1]
+
+def _first(span: _Span) -> int:
+    return span[0]
 
 
-def without_overlaps(pools: Iterable[Declared[Pool]]) -> list[Declared[Pool]]:
+def without_overlaps(pools: Iterable[DeclaredPool]) -> list[DeclaredPool]:
     """Return the pools no range of which overlaps another range, its own pool's or an earlier pool's."""
     taken: dict[Family, _Taken] = {4: _Taken(), 6: _Taken()}
     kept = []
     for pool in pools:
-        added: list[Range] = []
-        for number, one in enumerate(pool.value.ranges):
-            where = pool.place.at("spec", "addresses", number)
-            other = taken[one.family].overlapping(one)
-            if other is None:
-                taken[one.family].add(one, where, pool.value.name)
-                added.append(one)
-            else:
-                _tell_overlap(one, where, pool.value.name, other)
-        if pool.place.refused:
-            for one in added:
-                taken[one.family].remove(one)
+        own = {family: _spans(pool, family) for family in taken}
+        if any(_meets(taken[family], own[family]) for family in taken):
+            _tell_overlaps(pool, taken)
         else:
+            for family in taken:
+                taken[family].add(own[family])
             kept.append(pool)
     return kept
 
 
-def _tell_overlap(one: Range, where: Place, name: str, other: tuple[int, int, Place, str]) -> None:
-    first, last, place, other_name = other
+def _spans(pool: DeclaredPool, family: Family) -> list[_Span]:
+    numbered = enumerate(pool.value.ranges)
+    spans = [(int(one.first), int(one.last), pool, at) for at, one in numbered if one.family == family]
+    return sorted(spans, key=_first)
+
+
+def _meets(taken: _Taken, spans: list[_Span]) -> bool:
+    """Whether one of `spans` overlaps what is taken, or the next of them."""
+    return any(one[1] >= two[0] for one, two in itertools.pairwise(spans)) or any(
+        taken.overlapping(pool.value.ranges[at]) is not None for _, _, pool, at in spans
+    )
+
+
+def _tell_overlaps(pool: DeclaredPool, taken: Mapping[Family, _Taken]) -> None:
+    own: dict[Family, _Taken] = {4: _Taken(), 6: _Taken()}
+    told = 0
+    for number, one in enumerate(pool.value.ranges):
+        other = taken[one.family].overlapping(one) or own[one.family].overlapping(one)
+        if other is None:
+            own[one.family].add([(int(one.first), int(one.last), pool, number)])
+        elif told < _MANY:
+            told += 1
+            _tell_overlap(one, _said_at(pool, number), pool.value.name, other)
+
+
+def _said_at(pool: DeclaredPool, number: int) -> Place:
+    return pool.place.at("spec", "addresses", pool.entries[number])
+
+
+def _tell_overlap(one: Range, where: Place, name: str, other: _Span) -> None:
+    first, last, pool, number = other
     make = type(one.first)
-    whose = "this pool" if other_name == name else f"pool {other_name}"
+    whose = "this pool" if pool.value.name == name else f"pool {pool.value.name}"
     common = Range(max(one.first, make(first)), min(one.last, make(last)))
-    what = f"{one} overlaps {make(first)}-{make(last)} of {whose} ({place})"
+    what = f"{one} overlaps {make(first)}-{make(last)} of {whose} ({_said_at(pool, number)})"
     where.error(what, f"take {common} out of one of the two")
 
 
+# --- names ----------------------------------------------------------------------------------------------
+
+
 def warn_unknown(place: Place, key: str, kind: str, declared: Mapping[str, object]) -> None:
-    """Warn of names in the list `spec.<key>` of the document that no document of `kind` has."""
+    """Warn of names in `spec.<key>` of the document, a name or a list, that no document of `kind` has."""
     spec: Any = place.document.value.get("spec") or {}
-    for number, name in enumerate(spec.get(key) or ()):
-        if name not in declared:
-            known = ", ".join(list(declared)[:5])
-            hint = did_you_mean(name, declared) or (f"there are: {known}" if known else f"add the {kind}")
-            place.at("spec", key, number).warn(f"there is no {kind} {shown(name)}", hint)
+    given = spec.get(key) or ()
+    places = {(): given} if isinstance(given, str) else {(number,): name for number, name in enumerate(given)}
+    unknown = [(at, name) for at, name in places.items() if name not in declared]
+    for at, name in unknown[:_MANY]:
+        known = ", ".join(list(declared)[:5])
+        hint = did_you_mean(name, declared) or (f"there are: {known}" if known else f"add the {kind}")
+        place.at("spec", key, *at).warn(f"there is no {kind} {shown(name)}", hint)
 
 
-def check_aggregation(ad: Declared[BGPAdvertisement], pools: Iterable[Declared[Pool]]) -> None:
-    """Refuse an advertisement whose aggregate would announce addresses that are not in the pool."""
+# --- what BGP announces ---------------------------------------------------------------------------------
+
+
+def check_aggregation(ad: Declared[BGPAdvertisement], pools: Iterable[DeclaredPool]) -> None:
+    """Refuse an advertisement whose aggregate would announce addresses that are not in the pool.
+
+    What is excluded is in it here: single addresses that are not given, among those that are.
+    """
     lengths: dict[Family, tuple[str, int]] = {
         4: ("aggregationLength", ad.value.aggregation_length),
         6: ("aggregationLengthV6", ad.value.aggregation_length_v6),
     }
     if lengths[4][1] == 32 and lengths[6][1] == 128:
         return
-    for pool in pools:
-        if not ad.value.scope.covers_pool(pool.value):
-            continue
-        for one in pool.value.ranges:
-            key, length = lengths[one.family]
-            best = min(net.prefixlen for net in summarize_address_range(one.first, one.last))
+    covering = [pool for pool in pools if ad.value.scope.covers_pool(pool.value)]
+    for pool in covering:
+        for family, (best, one) in pool.longest.items():
+            key, length = lengths[family]
             if best > length:
                 what = f"a /{length} is more than {one} of pool {pool.value.name}: at most a /{best} fits"
                 ad.place.at("spec", key).error(what, f"write {best} or more, or name other pools")
@@ -114,7 +147,7 @@ def check_aggregation(ad: Declared[BGPAdvertisement], pools: Iterable[Declared[P
 
 
 def check_local_prefs(
-    ads: Sequence[Declared[BGPAdvertisement]], pools: Sequence[Declared[Pool]]
+    ads: Sequence[Declared[BGPAdvertisement]], pools: Sequence[DeclaredPool]
 ) -> list[Declared[BGPAdvertisement]]:
     """Return the advertisements that give no route a second LOCAL_PREF.
 
@@ -123,11 +156,15 @@ def check_local_prefs(
     """
     if len({ad.value.local_pref for ad in ads}) < 2:
         return list(ads)
-    kept: list[Declared[BGPAdvertisement]] = []
+    families = [(pool.value, frozenset(one.family for one in pool.value.ranges)) for pool in pools]
+    kept: list[tuple[Declared[BGPAdvertisement], _Footprint]] = []
     for ad in ads:
-        other = next((one for one in kept if _conflict(one.value, ad.value, pools)), None)
+        footprint = _footprint(ad.value, families)
+        other = next(
+            (one for one, of_one in kept if footprint & of_one and _conflict(one.value, ad.value)), None
+        )
         if other is None:
-            kept.append(ad)
+            kept.append((ad, footprint))
             continue
         first, second = other.value.local_pref or "none", ad.value.local_pref or "none"
         ad.place.at("spec", "localPref").error(
@@ -135,24 +172,25 @@ def check_local_prefs(
             " for the same routes",
             "give both the same localPref, or different pools, peers or aggregation lengths",
         )
-    return kept
+    return [ad for ad, _ in kept]
 
 
-def _conflict(one: BGPAdvertisement, two: BGPAdvertisement, pools: Sequence[Declared[Pool]]) -> bool:
+_Footprint = frozenset[tuple[str, Family, int]]  # pools, families and lengths that are announced
+
+
+def _footprint(ad: BGPAdvertisement, families: Iterable[tuple[Pool, frozenset[Family]]]) -> _Footprint:
+    covered = [(pool, of_pool) for pool, of_pool in families if ad.scope.covers_pool(pool)]
+    return frozenset(
+        (pool.name, family, ad.length(family)) for pool, of_pool in covered for family in of_pool
+    )
+
+
+def _conflict(one: BGPAdvertisement, two: BGPAdvertisement) -> bool:
     if one.local_pref == two.local_pref or one.scope.service_selectors or two.scope.service_selectors:
         return False
     if one.peers and two.peers and not one.peers & two.peers:
         return False
-    return _meet(one.scope.node_selectors, two.scope.node_selectors) and any(
-        _covered(one, pool.value) & _covered(two, pool.value) for pool in pools
-    )
-
-
-def _covered(ad: BGPAdvertisement, pool: Pool) -> set[tuple[Family, int]]:
-    """The families and lengths with which `ad` announces `pool`."""
-    if not ad.scope.covers_pool(pool):
-        return set()
-    return {(one.family, ad.length(one.family)) for one in pool.ranges}
+    return _meet(one.scope.node_selectors, two.scope.node_selectors)
 
 
 def _meet(one: Sequence[Selector], two: Sequence[Selector]) -> bool:

@@ -5,14 +5,16 @@ everything that is wrong in it. An absent value (also null, and "" where text is
 its field's default is taken.
 """
 
-import re
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from lbspeaker.config.cel import Rule, with_rules
 from lbspeaker.config.place import Place, described, did_you_mean, shown
+from lbspeaker.config.values import Text
 
-_MANY = 20  # so many unknown keys of one mapping, or unknown names of one list, are told one by one
+_MANY = 20  # so many unknown keys of one mapping, or wrong items of one list, are told one by one
+_ITEMS = 100_000  # more than fit into an object of a cluster
 
 
 class Schema(Protocol):
@@ -21,121 +23,7 @@ class Schema(Protocol):
     def openapi(self) -> dict[str, Any]: ...
 
 
-# --- single values --------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Text:
-    """Text, as str. With `pattern` (told as `form`) all of it must match."""
-
-    pattern: str = ""
-    form: str = ""
-    example: str = ""
-
-    def parse(self, value: object, place: Place) -> str | None:
-        if not isinstance(value, str):
-            place.error(f"must be text, and {described(value)} is not", self._quoted(value))
-            return None
-        if self.pattern and not re.fullmatch(self.pattern, value):
-            place.error(f"{shown(value)} is not {self.form}", self.example)
-            return None
-        return value
-
-    def openapi(self) -> dict[str, Any]:
-        return {"type": "string"}
-
-    def _quoted(self, value: object) -> str:
-        if isinstance(value, bool):
-            return "write it in quotes: without them, YAML reads no, off, yes and on as truth values"
-        return f'write it in quotes, as in "{value}"' if isinstance(value, int | float) else ""
-
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """One of a few words, as str."""
-
-    words: tuple[str, ...]
-
-    def parse(self, value: object, place: Place) -> str | None:
-        if isinstance(value, str) and value in self.words:
-            return value
-        word = value if isinstance(value, str) else ""
-        place.error(
-            f"{described(value)} is not one of {', '.join(self.words)}", did_you_mean(word, self.words)
-        )
-        return None
-
-    def openapi(self) -> dict[str, Any]:
-        return {"type": "string", "enum": list(self.words)}
-
-
-@dataclass(frozen=True, slots=True)
-class Whole:
-    """A whole number from `low` to `high`, both included, as int."""
-
-    low: int
-    high: int
-
-    def parse(self, value: object, place: Place) -> int | None:
-        if isinstance(value, float) and value.is_integer():
-            value = int(value)
-        if not isinstance(value, int) or isinstance(value, bool):
-            bare = value.strip() if isinstance(value, str) else ""
-            hint = f"write {bare} without quotes" if re.fullmatch(r"[0-9]{1,10}", bare) else ""
-            place.error(f"must be a whole number, and {described(value)} is not", hint)
-            return None
-        if not self.low <= value <= self.high:
-            place.error(f"{described(value)} is not between {self.low} and {self.high}")
-            return None
-        return value
-
-    def openapi(self) -> dict[str, Any]:
-        bits = "int32" if self.low >= -(2**31) and self.high < 2**31 else "int64"
-        return {"type": "integer", "format": bits, "minimum": self.low, "maximum": self.high}
-
-
-@dataclass(frozen=True, slots=True)
-class Flag:
-    """true or false, as bool."""
-
-    def parse(self, value: object, place: Place) -> bool | None:
-        if not isinstance(value, bool):
-            hint = "write it without quotes" if str(value).lower() in ("true", "false") else ""
-            place.error(f"must be true or false, and {described(value)} is neither", hint)
-            return None
-        return value
-
-    def openapi(self) -> dict[str, Any]:
-        return {"type": "boolean"}
-
-
-_UNITS_S = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
-_DURATION = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h)")
-
-
-@dataclass(frozen=True, slots=True)
-class Duration:
-    """Text such as 90s or 1m30s (metav1.Duration), as float seconds, at most a day."""
-
-    def parse(self, value: object, place: Place) -> float | None:
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            place.error(f"{described(value)} has no unit", f"write {value}s")
-            return None
-        text = value.strip() if isinstance(value, str) else ""
-        parts = _DURATION.findall(text)
-        if text != "0" and (not parts or "".join(number + unit for number, unit in parts) != text):
-            place.error(
-                f"{described(value)} is not a duration", "write a number with a unit, as in 90s or 1m30s"
-            )
-            return None
-        seconds = round(sum(float(number) * _UNITS_S[unit] for number, unit in parts), 9)  # to the nanosecond
-        if seconds > 86400:
-            place.error(f"{described(value)} is longer than a day", "write it shorter, as in 90s")
-            return None
-        return seconds
-
-    def openapi(self) -> dict[str, Any]:
-        return {"type": "string"}
+# --- what is not looked into ------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,42 +53,74 @@ class AnyObjects:
 
 @dataclass(frozen=True, slots=True)
 class ListOf:
-    """A list, as tuple; an item that comes again is told, and left out."""
+    """A list, as tuple; an item that comes again is told, and left out.
+
+    `most` only bounds what the rules about items may cost an API server; the parser takes more. `key`: items
+    are mappings, and each has another value of this key.
+    """
 
     item: Schema
     at_least: int = 0
+    most: int = 0
+    key: str = ""
 
     def parse(self, value: object, place: Place) -> tuple[Any, ...] | None:
         if not isinstance(value, Sequence) or isinstance(value, str):
             hint = f"write [{value}]" if isinstance(value, str) else "begin each item with - "
             place.error(f"must be a list, and {described(value)} is not", hint)
             return None
-        if len(value) < self.at_least:
-            place.error("must not be empty")
+        if not self.at_least <= len(value) <= _ITEMS:
+            place.error(
+                f"has {len(value)} items; at most {_ITEMS} are read" if value else "must not be empty"
+            )
             return None
-        items: dict[Hashable, int] = {}
-        wrong = False
-        for number, one in enumerate(value):
-            parsed = self.item.parse(one, place.at(number))
-            wrong |= parsed is None
-            if parsed in items:
-                place.at(number).warn(
-                    f"is the same as item {items[parsed]} (counted from 0)", "remove one of the two"
-                )
-            elif parsed is not None:
-                items[parsed] = number
-        return None if wrong else tuple(items)
+        items = self._items(value, place)
+        wrong = self.key and self._has_a_key_twice(value, place)
+        return None if wrong or items is None else tuple(items)
 
     def openapi(self) -> dict[str, Any]:
         least = {"minItems": self.at_least} if self.at_least else {}
-        return {"type": "array", "items": self.item.openapi(), **least}
+        most = {"maxItems": self.most} if self.most else {}
+        keys = {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": [self.key]} if self.key else {}
+        return {"type": "array", "items": self.item.openapi(), **least, **most, **keys}
+
+    def _items(self, value: Sequence[object], place: Place) -> dict[Hashable, int] | None:
+        items: dict[Hashable, int] = {}
+        wrong = 0
+        for number, one in enumerate(value):
+            parsed = self.item.parse(one, place.at(number))
+            if parsed is None:
+                wrong += 1
+            elif parsed in items:
+                place.at(number).warn(
+                    f"is the same as item {items[parsed]} (counted from 0)", "remove one of the two"
+                )
+            else:
+                items[parsed] = number
+            if wrong > _MANY:
+                place.error(
+                    f"more than {_MANY} items are wrong; those after item {number} were not looked at"
+                )
+                break
+        return None if wrong else items
+
+    def _has_a_key_twice(self, value: Sequence[object], place: Place) -> bool:
+        seen: set[object] = set()
+        twice = False
+        for number, one in enumerate(value):
+            found = one.get(self.key) if isinstance(one, Mapping) else None
+            if isinstance(found, str) and found in seen:
+                place.at(number, self.key).error(f"{shown(found)} is there already", "keep one of the two")
+                twice = True
+            seen.add(found if isinstance(found, str) else None)
+        return twice
 
 
 @dataclass(frozen=True, slots=True)
 class TextMap:
     """A mapping from text to text, as dict: labels."""
 
-    value: Text = Text()
+    value: Text
 
     def parse(self, value: object, place: Place) -> dict[str, str] | None:
         if not isinstance(value, Mapping):
@@ -214,7 +134,7 @@ class TextMap:
         )
 
     def openapi(self) -> dict[str, Any]:
-        return {"type": "object", "additionalProperties": {"type": "string"}}
+        return {"type": "object", "additionalProperties": self.value.openapi()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,18 +161,30 @@ class Field:
     def openapi(self) -> dict[str, Any]:
         note = f" Not served: {self.unserved}." if self.unserved else ""
         default = {} if self.default in (None, ()) else {"default": self.default}
-        return {"description": self.description + note, **self.schema.openapi(), **default}
+        schema = self.schema.openapi()
+        some = {"minLength": 1} if self.required and not self.unless and schema["type"] == "string" else {}
+        return {"description": self.description + note, **schema, **some, **default}
+
+    def rules(self, key: str) -> list[Rule]:
+        """Return what an API server can tell a mapping that has this field under `key`."""
+        given = f"(has(self.{key}) && self.{key} != '')" if self.textual else f"has(self.{key})"
+        if self.unserved and not self.ignored:
+            return [Rule(f"!{given}", self.unserved, self.hint, key)]
+        if self.required and self.unless:
+            return [Rule(f"{given} || has(self.{self.unless})", f"{key} is missing", self.hint)]
+        return []
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
     """A mapping with known keys, as dict with a value for every key.
 
-    `elsewhere` has hints for keys that are known, but not here.
+    `elsewhere` has hints for keys that are known, but not here. `rules` are for an API server.
     """
 
     fields: Mapping[str, Field]
     elsewhere: Mapping[str, str] = field(default_factory=dict)
+    rules: tuple[Rule, ...] = ()
 
     @property
     def demanding(self) -> bool:
@@ -276,12 +208,12 @@ class Record:
             if given is None or (given == "" and known.textual):
                 right &= self._absent(key, known, value, place)
                 parsed[key] = known.default
-            elif known.unserved and given not in (False, 0, {}, []):
-                tell = place.at(key).warn if known.ignored else place.at(key).error
-                tell(known.unserved, known.hint)
-                right &= known.ignored
-                parsed[key] = given
+            elif known.unserved and not known.ignored and given not in (False, 0, {}, []):
+                place.at(key).error(known.unserved, known.hint)
+                right = False
             else:
+                if known.unserved and given not in (False, 0, {}, []):
+                    place.at(key).warn(known.unserved, known.hint)
                 parsed[key] = known.schema.parse(given, place.at(key))
                 right &= parsed[key] is not None
         return parsed if right else None
@@ -289,7 +221,9 @@ class Record:
     def openapi(self) -> dict[str, Any]:
         properties = {key: known.openapi() for key, known in sorted(self.fields.items())}
         required = sorted(key for key, known in self.fields.items() if known.required and not known.unless)
-        return {"type": "object", "properties": properties, **({"required": required} if required else {})}
+        schema = {"type": "object", "properties": properties, **({"required": required} if required else {})}
+        of_fields = [rule for key, known in self.fields.items() for rule in known.rules(key)]
+        return with_rules(schema, [*of_fields, *self.rules])
 
     def _absent(self, key: str, known: Field, value: Mapping[str, object], place: Place) -> bool:
         if not known.required or (known.unless and value.get(known.unless)):
@@ -310,14 +244,18 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """What `make(value, place)` makes of a parsed value; None: it is wrong, and the place was told."""
+    """What `make(value, place)` makes of a parsed value; None: it is wrong, and the place was told.
+
+    `rules` tell an API server what `make` refuses.
+    """
 
     schema: Schema
     make: Callable[[Any, Place], Any]
+    rules: tuple[Rule, ...] = ()
 
     def parse(self, value: object, place: Place) -> Any:
         parsed = self.schema.parse(value, place)
         return None if parsed is None else self.make(parsed, place)
 
     def openapi(self) -> dict[str, Any]:
-        return self.schema.openapi()
+        return with_rules(self.schema.openapi(), self.rules)

@@ -3,8 +3,10 @@
 from collections.abc import Mapping
 from typing import Any, cast
 
+from lbspeaker.config.cel import Rule
 from lbspeaker.config.place import Place
-from lbspeaker.config.schema import Choice, Field, ListOf, Made, Record, Text, TextMap
+from lbspeaker.config.schema import Field, ListOf, Made, Record, TextMap
+from lbspeaker.config.values import Choice, Text
 from lbspeaker.model import Requirement, Selector
 
 _WORD = "[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
@@ -16,6 +18,8 @@ _KEY = Text(
 _VALUE = Text(
     f"({_WORD})?", "a label's value", "use at most 63 letters, digits and - _ . (not first or last)"
 )
+_SELECTORS = 1000
+_EXPRESSIONS = 100
 _OPERATORS = ("In", "NotIn", "Exists", "DoesNotExist")
 
 LABELS = Made(TextMap(_VALUE), lambda labels, place: _with_right_keys(labels, place))
@@ -24,6 +28,21 @@ LABELS = Made(TextMap(_VALUE), lambda labels, place: _with_right_keys(labels, pl
 def _with_right_keys(labels: Mapping[str, str], place: Place) -> Mapping[str, str] | None:
     keys = [_KEY.parse(key, place.at(key)) for key in labels]
     return labels if None not in keys else None
+
+
+_REQUIREMENT_RULES = (
+    Rule(
+        "!(self.operator in ['In', 'NotIn']) || (has(self.values) && size(self.values) > 0)",
+        "In and NotIn need values",
+        "write the values, or use Exists or DoesNotExist",
+    ),
+    Rule(
+        "!(self.operator in ['Exists', 'DoesNotExist']) || !has(self.values) || size(self.values) == 0",
+        "Exists and DoesNotExist take no values",
+        "remove them, or use In or NotIn",
+        "values",
+    ),
+)
 
 
 def _requirement(parsed: dict[str, Any], place: Place) -> Requirement | None:
@@ -56,10 +75,12 @@ LABEL_SELECTOR = Made(
         {
             "matchLabels": Field(LABELS, "Labels that must all have these values."),
             "matchExpressions": Field(
-                ListOf(Made(_EXPRESSION, _requirement)), "Conditions that must all hold.", default=()
+                ListOf(Made(_EXPRESSION, _requirement, _REQUIREMENT_RULES), most=_EXPRESSIONS),
+                "Conditions that must all hold.",
+                default=(),
             ),
         }
     ),
     _selector,
 )
-SELECTORS = ListOf(LABEL_SELECTOR)
+SELECTORS = ListOf(LABEL_SELECTOR, most=_SELECTORS)

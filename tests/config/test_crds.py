@@ -1,5 +1,6 @@
 """The definitions that are deployed are the ones that documents are read with."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -46,11 +47,78 @@ def test_every_kind_has_a_definition_that_kubectl_can_name_and_print() -> None:
     assert shorts == {
         "IPAddressPool": ["ippool"],
         "L2Advertisement": ["l2ad"],
-        "BGPPeer": None,
+        "BGPPeer": ["bgpp"],
         "BGPAdvertisement": ["bgpad"],
-        "Community": None,
+        "BFDProfile": ["bfdp"],
+        "Community": ["comm"],
         "EffectiveConfiguration": ["effconf"],
     }
+
+
+def test_columns_lead_to_what_the_schema_has() -> None:
+    for definition in crds():
+        (version,) = definition["spec"]["versions"]
+        for column in version["additionalPrinterColumns"]:
+            assert column["type"] == type_at(openapi(definition), column["jsonPath"]), column
+
+
+def type_at(schema: dict[str, Any], path: str) -> str:
+    """The type of what the columns' JSONPath finds."""
+    if path == ".metadata.creationTimestamp":
+        return "date"
+    for key, into in re.findall(r"\.(\w+)(\[.*?\])?", path):
+        schema = schema["properties"][key]
+        schema = schema["items"] if into else schema
+    kind: str = schema["items"]["type"] if schema["type"] == "array" else schema["type"]
+    return kind
+
+
+def test_an_operator_sees_whether_an_object_is_accepted_and_why_not() -> None:
+    for definition in crds():
+        columns = {
+            column["name"]: column.get("priority", 0)
+            for column in definition["spec"]["versions"][0]["additionalPrinterColumns"]
+        }
+        assert columns["Accepted"] == 0
+        if definition["spec"]["names"]["kind"] != "EffectiveConfiguration":
+            assert (columns["Reason"], columns["Message"]) == (1, 1)
+
+
+def test_statuses_keep_only_what_they_know() -> None:
+    statuses = {
+        definition["spec"]["names"]["kind"]: openapi(definition)["properties"]["status"]
+        for definition in crds()
+    }
+    for status in statuses.values():
+        assert not any("x-kubernetes-preserve-unknown-fields" in schema for schema in schemas(status))
+    assert set(statuses["L2Advertisement"]["properties"]) == {"conditions"}
+    assert set(statuses["EffectiveConfiguration"]["properties"]) == {
+        *("accepted", "refused", "refusals", "conditions")
+    }
+    assert set(statuses["IPAddressPool"]["properties"]) == {
+        *("assignedIPv4", "assignedIPv6", "availableIPv4", "availableIPv6", "sizeIPv4", "sizeIPv6"),
+        *("pending", "assigned", "released", "conditions"),
+    }
+
+
+def test_what_a_rule_looks_at_is_bounded() -> None:
+    """The cost of rules is counted from these bounds; a server refuses rules that may cost too much."""
+    for definition in crds():
+        for schema, lists in nested(openapi(definition)["properties"]["spec"]):
+            if "x-kubernetes-validations" in schema:
+                assert all(one.get("maxItems") for one in lists)
+                assert schema["type"] != "string" or schema.get("maxLength")
+
+
+def nested(
+    schema: dict[str, Any], lists: tuple[dict[str, Any], ...] = ()
+) -> Iterator[tuple[dict[str, Any], tuple[dict[str, Any], ...]]]:
+    """Every schema in `schema`, with the lists that it is in."""
+    yield schema, lists
+    for inner in schema.get("properties", {}).values():
+        yield from nested(inner, lists)
+    if "items" in schema:
+        yield from nested(schema["items"], (*lists, schema))
 
 
 def test_schemas_are_structural() -> None:

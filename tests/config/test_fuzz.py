@@ -1,8 +1,11 @@
 """Whatever is in a document, there are only problems, never an exception, and what is used is right."""
 
+import subprocess
+import sys
 from dataclasses import replace
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -115,7 +118,13 @@ SELECTORS = st.lists(
 SCOPE = {"ipAddressPools": some("a", "b", "z"), "nodeSelectors": SELECTORS, "serviceSelectors": SELECTORS}
 RANGES = ["10.0.0.0/24", "10.0.0.128-10.0.1.9", "10.0.2.0/30", "fd00::/64", "fd00::9-fd00::1", "10.0.2.9"]
 PLAUSIBLE_SPECS = {
-    "IPAddressPool": st.fixed_dictionaries({"addresses": st.lists(st.sampled_from(RANGES), max_size=2)}),
+    "IPAddressPool": st.fixed_dictionaries(
+        {"addresses": st.lists(st.sampled_from(RANGES), max_size=2)},
+        optional={
+            "exclude": some("10.0.0.128/25", "10.0.1.0/32", "fd00::/64"),
+            "reservations": st.just([{"service": "a/b", "addresses": ["10.0.0.130"]}]),
+        },
+    ),
     "L2Advertisement": sometimes(**SCOPE),
     "BGPPeer": st.fixed_dictionaries(
         {
@@ -207,3 +216,108 @@ def test_any_lines(lines: list[str]) -> None:
     for problem in problems + more:
         assert problem.line is not None
         assert 1 <= problem.line <= len(lines) + 1
+
+
+# --- hostile documents: a process of their own shows what they cost ---------------------------------------
+
+HEAD = "apiVersion: lbspeaker.io/v1beta1\nkind: IPAddressPool\nmetadata: {name: a}\nspec:\n"
+POOL = HEAD + "  addresses: "
+AD = HEAD.replace("IPAddressPool", "L2Advertisement")
+RANGES_TEXT = "\n".join(f"  - 10.{n >> 15}.{(n >> 7) & 255}.{2 * (n & 127)}/32" for n in range(100_000))
+HOLES_TEXT = "\n".join(f"  - 2001:db8::{n >> 15:x}:{2 * (n & 0x7FFF):x}/128" for n in range(100_000))
+HOSTILE = {
+    "aliases that explode": "a: &a [x, x]\n"
+    + "".join(f"{chr(98 + n)}: &{chr(98 + n)} [{f'*{chr(97 + n)}, ' * 9}]\n" for n in range(20)),
+    "aliases in a pool": "a: &a [10.0.0.0/8]\nb: &b ["
+    + "*a, " * 1000
+    + "]\n"
+    + POOL
+    + "["
+    + "*b, " * 1000
+    + "]",
+    "merges that explode": "x0: &x0 {a: 1}\n"
+    + "".join(f"x{n}: &x{n} {{<<: [{f'*x{n - 1}, ' * 20}], k{n}: 1}}\n" for n in range(1, 40)),
+    "a mapping merged again and again": "a: &a {"
+    + ", ".join(f"k{n}: 1" for n in range(5000))
+    + "}\nb:\n"
+    + "- {<<: *a}\n" * 5000,
+    "an anchor of what it is in": POOL + "&a [*a]\n",
+    "brackets": POOL + "[" * 100_000,
+    "braces": POOL + "{a: " * 100_000,
+    "dashes": POOL + "\n" + "- " * 100_000,
+    "indentation": POOL + "\n" + "\n".join(" " * (n + 4) + "a:" for n in range(2000)),
+    "a million ranges": POOL + "\n" + "  - 10.0.0.1/32\n" * 1_000_000,
+    "a million on one line": POOL + "[" + "a," * 1_000_000 + "]",
+    "a million keys": POOL + "{" + ",".join(f"k{n}: 1" for n in range(1_000_000)) + "}",
+    "a million documents": "---\na\n" * 300_000,
+    "everything": POOL + "[0.0.0.0/0, '::/0']",
+    "everything but everything": POOL + "[0.0.0.0/0, '::/0']\n  exclude: [0.0.0.0/0, '::/0']",
+    "everything but a hundred thousand": POOL + "['::/0']\n  exclude:\n" + HOLES_TEXT,
+    "a hundred thousand": POOL + "\n" + RANGES_TEXT,
+    "a hundred thousand that overlap": POOL + "\n" + RANGES_TEXT.replace("/32", "/8"),
+    "a hundred thousand unreachable": POOL + "\n" + RANGES_TEXT.replace("- 10.", "- 127."),
+    "a hundred thousand wrong": POOL + "\n" + RANGES_TEXT.replace("/32", "/33"),
+    "a long line": POOL + "[" + "1" * 5_000_000 + "]",
+    "a long key": "a" * 5_000_000 + ": 1",
+    "a long number": "a: " + "9" * 5_000_000,
+    "quotes without end": POOL + "'" + "a\n" * 1_000_000,
+    "keys that are no text": AD + "  ? [a, b]\n  : c",
+    "keys that are numbers and truths": AD + "  8080: a\n  no: b\n  on: c\n  ~: d\n  1.5: e\n  2026-01-01: f",
+    "words that are truths": AD + "  ipAddressPools: [no, off, on, yes, y, ~, 0o7, 0x1F]\n  interfaces: off",
+    "a community that was a number once": HEAD.replace("IPAddressPool", "Community")
+    + "  communities: [{name: on, value: 64512:31}]",
+    "keys given twice": POOL + "[10.0.0.0/8]\n  addresses: [10.0.0.0/8]",
+    "tags": POOL + "!!python/object/apply:os.system [ls]",
+    "control characters": POOL + '["\\0\\e[2J"]',
+    "half a character": POOL + '["\\ud800"]',
+    "lists in lists": '{"kind": "List", "items": [' * 45 + "]}" * 45,
+}
+RUN = """
+import resource, sys, time
+from lbspeaker.config.documents import read
+from lbspeaker.config.parse import is_configuration, parse
+resource.setrlimit(resource.RLIMIT_CPU, (60, 60))
+text = sys.stdin.read()
+began_s = time.process_time()
+documents, problems = read(text, "f")
+more = parse(documents)[1]
+for document in documents:
+    is_configuration(document)
+said = [str(problem) for problem in problems + more]
+print(len(said), max(map(len, said), default=0))
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024, time.process_time() - began_s)
+"""
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_documents_cost_little_and_say_little(name: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", RUN], input=HOSTILE[name], capture_output=True, text=True, timeout=100
+    )
+    assert done.returncode == 0, done.stderr
+    problems, longest, memory_mib, time_s = map(float, done.stdout.split())
+    assert problems <= 300_000 if name == "a million documents" else problems <= 150
+    assert longest <= 1000
+    assert memory_mib <= 200
+    assert time_s <= 30
+
+
+def test_hostile_objects_of_the_api_cost_little() -> None:
+    """They have no lines, and no limit but that of the API server."""
+    for item in ("x", "10.0.0.0/8", 5, None, {}, []):
+        spec = {"addresses": [item] * 1_000_000, "exclude": [item] * 1_000_000}
+        value = {"apiVersion": OURS, "kind": "IPAddressPool", "metadata": {"name": "a"}, "spec": spec}
+        config, problems = parse([from_object(value)])
+        assert config.pools == ()
+        assert 0 < len(problems) <= 101
+
+
+def test_of_many_problems_the_first_error_is_told() -> None:
+    unreachable = [f"127.0.{n}.0/32" for n in range(200)]
+    for wrong in ([], ["x"]):
+        spec = {"addresses": unreachable + wrong}
+        value = {"apiVersion": OURS, "kind": "IPAddressPool", "metadata": {"name": "a"}, "spec": spec}
+        config, problems = parse([from_object(value)])
+        assert problems[100].what == "the document has more problems than these; the rest is not told"
+        assert [one.what for one in problems[101:]] == ["'x' is neither a CIDR nor a range"] * len(wrong)
+        assert bool(config.pools) != bool(wrong)

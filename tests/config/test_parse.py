@@ -17,6 +17,7 @@ from lbspeaker.model import (
     Pool,
     Range,
     Requirement,
+    Reservation,
     Scope,
     SecretRef,
     Selector,
@@ -338,6 +339,179 @@ def test_pools(spec: str, expected: list[str]) -> None:
     assert (config.pools == ()) == any(not line.startswith("warning") for line in expected)
 
 
+def test_every_field_of_our_own_pools_is_read() -> None:
+    spec = """
+addresses: [192.0.2.0/28, 2001:db8::/126]
+exclude: [192.0.2.0/31, 192.0.2.4-192.0.2.5, '2001:db8::3/128', 192.0.2.12-198.51.100.1]
+disabled: true
+onShrink: Renumber
+strategy: Random
+cooldown: 1h30m
+sharing: Namespace
+namespaceQuota: 3
+reservations:
+- {service: shop/web, addresses: [192.0.2.9, '2001:db8::1']}
+- {service: shop/db, addresses: [192.0.2.11]}
+serviceAllocation: {namespaces: [shop], exclusive: true}
+"""
+    config, problems = parsed(document("IPAddressPool", "lan", spec))
+    assert problems == []
+    (pool,) = config.pools
+    assert [str(one) for one in pool.ranges] == [
+        "192.0.2.2-192.0.2.3",
+        "192.0.2.6-192.0.2.11",
+        "2001:db8::-2001:db8::2",
+    ]
+    assert [str(one) for one in pool.excluded] == [
+        "192.0.2.0-192.0.2.1",
+        "192.0.2.4-192.0.2.5",
+        "192.0.2.12-192.0.2.15",
+        "2001:db8::3-2001:db8::3",
+    ]
+    assert (pool.disabled, pool.on_shrink, pool.strategy, pool.cooldown_s) == (
+        True,
+        "Renumber",
+        "Random",
+        5400,
+    )
+    assert (pool.sharing, pool.namespace_quota, pool.deleted) == ("Namespace", 3, False)
+    assert pool.reservations == (
+        Reservation("shop/web", (ip_address("192.0.2.9"), ip_address("2001:db8::1"))),
+        Reservation("shop/db", (ip_address("192.0.2.11"),)),
+    )
+    assert pool.service_allocation == ServiceAllocation(namespaces=frozenset({"shop"}), exclusive=True)
+
+
+def test_the_order_of_addresses_stays_whatever_is_excluded() -> None:
+    spec = "addresses: [192.0.2.128/25, 192.0.2.0/25]\nexclude: [192.0.2.200/32, 192.0.2.10/32]"
+    config, problems = parsed(document("IPAddressPool", "lan", spec))
+    assert problems == []
+    assert [str(one) for one in config.pools[0].ranges] == [
+        *("192.0.2.128-192.0.2.199", "192.0.2.201-192.0.2.255"),
+        *("192.0.2.0-192.0.2.9", "192.0.2.11-192.0.2.127"),
+    ]
+
+
+def test_fields_of_ours_are_unknown_to_metallb_and_the_hint_says_where_they_are() -> None:
+    ours = ["exclude", "disabled", "onShrink", "strategy", "cooldown", "sharing", "namespaceQuota"]
+    ours += ["reservations"]
+    spec = {"addresses": ["192.0.2.0/24"], **dict.fromkeys(ours, 1), "serviceAllocation": {"exclusive": True}}
+    value = {"apiVersion": OLD, "kind": "IPAddressPool", "metadata": {"name": "lan"}, "spec": spec}
+    config, problems = parse([from_object(value)])
+    assert config.pools == ()
+    assert {one.path for one in problems} == {
+        *(f"spec.{key}" for key in ours),
+        "spec.serviceAllocation.exclusive",
+    }
+    assert {(one.what, one.hint) for one in problems} == {
+        ("unknown key", "write apiVersion: lbspeaker.io/v1beta1, which has this key")
+    }
+
+
+@pytest.mark.parametrize("version", [OURS, OLD])
+def test_a_pool_whose_deletion_was_asked_for_is_deleted(version: str) -> None:
+    metadata = {"name": "lan", "deletionTimestamp": "2026-01-01T00:00:00Z", "finalizers": ["x/y"]}
+    spec = {"addresses": ["192.0.2.0/24"]}
+    value = {"apiVersion": version, "kind": "IPAddressPool", "metadata": metadata, "spec": spec}
+    config, problems = parse([from_object(value)])
+    assert problems == []
+    assert config.pools[0].deleted
+    assert config.pools[0].closed
+
+
+RESERVED = "addresses: [192.0.2.0/24, 'fd00::/64']\nexclude: [192.0.2.7/32]\nreservations:\n- "
+OUR_POOLS = [
+    ("addresses: [192.0.2.0/24]\nexclude: [192.0.3.0/24, 192.0.2.9/32, '::/0']", [
+        "warning 6: spec.exclude[0]: 192.0.3.0-192.0.3.255 is in none of the addresses"
+        " -> remove it, or look for a mistyped digit",
+        "warning 6: spec.exclude[2]: ::-ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff is in none of the addresses"
+        " -> remove it, or look for a mistyped digit"]),
+    ("addresses: [192.0.2.0/24]\nexclude: [192.0.2.0-192.0.2.99, 192.0.2.100-192.0.2.255]", [
+        "6: spec.exclude: nothing is left: all addresses are excluded -> exclude less"]),
+    ("addresses: [192.0.2.0/24]\nexclude: [192.0.2.9]", [
+        "6: spec.exclude[0]: '192.0.2.9' is neither a CIDR nor a range -> write 192.0.2.9/32"]),
+    ("addresses: [192.0.2.0/24]\nonShrink: keep", [
+        "6: spec.onShrink: 'keep' is not one of Keep, Renumber -> did you mean Keep?"]),
+    ("addresses: [192.0.2.0/24]\nnamespaceQuota: 0", [
+        "6: spec.namespaceQuota: the number 0 is not between 1 and 2147483647 -> "]),
+    ("addresses: [192.0.2.0/24]\ncooldown: 25h", [
+        "6: spec.cooldown: '25h' is longer than a day -> write it shorter, as in 90s"]),
+    ("addresses: [192.0.2.0/24]\nserviceAllocation: {exclusive: true}", [
+        "warning 6: spec.serviceAllocation.exclusive: the pool is exclusive for all services: none gets IPs"
+        " of another pool -> write namespaces, namespaceSelectors or serviceSelectors"]),
+    ("addresses: [192.0.2.0/24]\nserviceAllocation: {exclusive: true, namespaceSelectors: [{}]}", [
+        "warning 6: spec.serviceAllocation.exclusive: the pool is exclusive for all services: none gets IPs"
+        " of another pool -> write namespaces, namespaceSelectors or serviceSelectors"]),
+    ("addresses: [192.0.2.0/24]\nserviceAllocation: {exclusive: true, namespaces: [a]}", []),
+    (RESERVED + "{service: a/b, addresses: [192.0.3.1]}", [
+        "8: spec.reservations[0].addresses[0]: 192.0.3.1 is not in the pool -> add it to addresses"]),
+    (RESERVED + "{service: a/b, addresses: [192.0.2.7]}", [
+        "8: spec.reservations[0].addresses[0]: 192.0.2.7 is excluded from the pool -> take it"
+        " out of exclude"]),
+    ("avoidBuggyIPs: true\n" + RESERVED + "{service: a/b, addresses: [192.0.2.255]}", [
+        "9: spec.reservations[0].addresses[0]: 192.0.2.255 is not given: avoidBuggyIPs leaves it out"
+        " -> reserve another address"]),
+    (RESERVED + "{service: a/b, addresses: [192.0.2.1]}\n- {service: c/d, addresses: ['fd00::1',"
+     " 192.0.2.1]}", [
+        "9: spec.reservations[1].addresses[1]: 192.0.2.1 is reserved for a/b already"
+        " -> reserve another address"]),
+    (RESERVED + "{service: a/b, addresses: [192.0.2.1]}\n- {service: a/b, addresses: [192.0.2.2]}", [
+        "9: spec.reservations[1].service: 'a/b' is there already -> keep one of the two"]),
+    (RESERVED + "{service: a/b, addresses: [192.0.2.1, 192.0.2.2]}", [
+        "8: spec.reservations[0].addresses: there are two addresses of one family, and a service has one of"
+        " each -> write at most one IPv4 and one IPv6 address"]),
+    (RESERVED + "{service: web, addresses: []}", [
+        "8: spec.reservations[0].service: 'web' is not the namespace/name of a service"
+        " -> write it like default/web",
+        "8: spec.reservations[0].addresses: must not be empty -> "]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("spec", "expected"), OUR_POOLS, ids=[spec for spec, _ in OUR_POOLS])
+def test_our_own_fields_of_pools(spec: str, expected: list[str]) -> None:
+    config, problems = parsed(document("IPAddressPool", "lan", spec))
+    assert said(problems) == expected
+    assert (config.pools == ()) == any(not line.startswith("warning") for line in expected)
+
+
+BFD_IS_NOT_SERVED = (
+    "warning 1: : BFD is not served yet; sessions rely on the hold time -> set holdTime of the BGPPeers to"
+    " the time after which a dead router should be noticed"
+)
+PROFILES = [
+    ("{}", [BFD_IS_NOT_SERVED]),
+    ("{receiveInterval: 10, transmitInterval: 60000, detectMultiplier: 2, echoInterval: 50, passiveMode: yes,"
+     " minimumTtl: 254, echoMode: false}", [BFD_IS_NOT_SERVED]),
+    ("echoMode: true", [
+        BFD_IS_NOT_SERVED,
+        "warning 5: spec.echoMode: echoMode is never served: the kernel would have to return the router's"
+        " echo packets -> remove it; transmitInterval and receiveInterval say how fast a failure"
+        " is noticed"]),
+    ("receiveInterval: 9", ["5: spec.receiveInterval: the number 9 is not between 10 and 60000 -> "]),
+    ("transmitInterval: 300ms", ["5: spec.transmitInterval: must be a whole number, and '300ms' is not -> "]),
+    ("detectMultiplier: 1", ["5: spec.detectMultiplier: the number 1 is not between 2 and 255 -> "]),
+    ("minimumTtl: 255", ["5: spec.minimumTtl: the number 255 is not between 1 and 254 -> "]),
+    ("recieveInterval: 300", ["5: spec.recieveInterval: unknown key -> did you mean receiveInterval?"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("version", [OURS, OLD])
+@pytest.mark.parametrize(("spec", "expected"), PROFILES, ids=[spec for spec, _ in PROFILES])
+def test_bfd_profiles(spec: str, expected: list[str], version: str) -> None:
+    config, problems = parsed(document("BFDProfile", "fast", spec, version))
+    assert said(problems) == expected
+    assert config == Config()
+
+
+def test_a_peer_with_an_unknown_bfd_profile_is_warned_of_and_used() -> None:
+    profile = document("BFDProfile", "fast", "detectMultiplier: 1")  # wrong, and there all the same
+    for name, known in (("fast", True), ("fats", False)):
+        config, problems = parsed(profile + document("BGPPeer", "r", PEER + f"bfdProfile: {name}}}"))
+        assert len(config.peers) == 1
+        line = "warning 11: spec.bfdProfile: there is no BFDProfile 'fats' -> did you mean fast?"
+        assert (line in said(problems)) == (not known)
+
+
 SELECTORS = [
     ("- matchLabels: {rack: 1}", [
         '5: spec.nodeSelectors[0].matchLabels.rack: must be text, and the number 1 is not'
@@ -394,7 +568,12 @@ PEERS = [
     (PEER + "bfdProfile: fast}", [
         "warning 5: spec.bfdProfile: BFD is not served yet; the session runs without it and relies"
         " on the hold time"
-        " -> set holdTime to the time after which a dead router should be noticed, 3s at least"]),
+        " -> set holdTime to the time after which a dead router should be noticed, 3s at least",
+        "warning 5: spec.bfdProfile: there is no BFDProfile 'fast' -> add the BFDProfile"]),
+    (PEER + "connectTime: soon}", [
+        "warning 5: spec.connectTime: connectTime is not served yet; attempts to connect follow the"
+        " engine's own pace -> remove it",
+        "5: spec.connectTime: 'soon' is not a duration -> write a number with a unit, as in 90s or 1m30s"]),
     (PEER + "enableGracefulRestart: true, connectTime: 10s, disableMP: true}", [
         "warning 5: spec.connectTime: connectTime is not served yet; attempts to connect follow the"
         " engine's own"
@@ -609,11 +788,7 @@ IDENTITIES = [
     ("lbspeaker.io/v1beta1", "Wormhole", [
         "kind: unknown kind 'Wormhole' -> known kinds: IPAddressPool, L2Advertisement, BGPPeer,"
         " BGPAdvertisement,"
-        " Community, EffectiveConfiguration"]),
-    ("metallb.io/v1beta1", "BFDProfile", [
-        ": BFD is not served yet; sessions rely on the hold time -> set holdTime of the BGPPeers to"
-        " the time after"
-        " which a dead router should be noticed"]),
+        " BFDProfile, Community, EffectiveConfiguration"]),
     ("v1", "IPAddressPool", [
         "apiVersion: 'v1' names no group of ours -> write lbspeaker.io/v1beta1 (or metallb.io/v1beta1)"]),
     ("", "IPAddressPools", [

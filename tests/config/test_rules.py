@@ -91,6 +91,44 @@ def test_overlaps(text: str, kept: list[str], expected: list[str]) -> None:
     assert problems == expected
 
 
+def but(addresses: str, exclude: str, name: str) -> str:
+    return document("IPAddressPool", name, f"{{addresses: [{addresses}], exclude: [{exclude}]}}")
+
+
+def test_what_one_pool_excludes_is_free_for_another() -> None:
+    config, problems = parsed(
+        but("192.0.2.0/24", "192.0.2.128/25", "a")
+        + but("192.0.2.128/25", "192.0.2.200/32", "b")
+        + but("192.0.2.192-192.0.2.200", "192.0.2.201/32", "c")
+    )
+    assert [one.name for one in config.pools] == ["a", "b"]
+    assert problems == [
+        "warning 17 IPAddressPool/c: spec.exclude[0]: 192.0.2.201-192.0.2.201 is in none of the addresses",
+        "error 17 IPAddressPool/c: spec.addresses[0]: 192.0.2.192-192.0.2.200 overlaps"
+        " 192.0.2.128-192.0.2.199 of pool b (f:11)",
+    ]
+
+
+def test_an_overlap_is_told_where_the_addresses_are_written() -> None:
+    _, problems = parsed(
+        but("10.0.0.0/24, 10.0.1.0/24", "10.0.0.9/32", "a")
+        + but("10.9.0.0/24, 10.0.1.0/32", "10.9.0.9/32", "b")
+    )
+    assert problems == [
+        "error 11 IPAddressPool/b: spec.addresses[1]: 10.0.1.0-10.0.1.0 overlaps 10.0.1.0-10.0.1.255"
+        " of pool a (f:5)"
+    ]
+
+
+def test_an_aggregate_may_hold_what_is_excluded() -> None:
+    config, problems = parsed(
+        but("192.0.2.0/24, 'fd00::/64'", "192.0.2.0/32, 192.0.2.255/32", "a")
+        + ad("x", "{aggregationLength: 24, aggregationLengthV6: 64}")
+    )
+    assert problems == []
+    assert len(config.bgp_advertisements) == 1
+
+
 def span(first: int, size: int) -> str:
     return f"{IPv4Address(0x0A000000 + first)}-{IPv4Address(0x0A000000 + first + size)}"
 
