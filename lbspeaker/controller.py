@@ -1,17 +1,20 @@
 """The controller: gives services their IPs, and speakers their configuration.
 
-    API server ─changes─▶ inbox ─▶ core.controller ─▶ Assign ──▶ one patch of services/status, by 16 writers
-                                                   ─▶ Tell ────▶ events, rationed
-                                                   ─▶ Publish ─▶ the EffectiveConfiguration
+    API server ─changes─▶ inbox ─▶ core.controller ─▶ Assign, Tell, Tidy ─▶ services/status, events
+                                                   ─▶ Report, Protect ────▶ configuration objects
+                                                   ─▶ Publish ────────────▶ the EffectiveConfiguration
 
 One loop owns the decider; writers report into the same inbox. Everything it knows is in the API, so it may
-be killed at any time.
+be killed at any time. Of several controllers one acts (`leading`); each turn begins with nothing.
 """
 
 import asyncio
 import contextlib
 import json
+import os
 import signal
+import socket
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,9 +22,12 @@ from typing import Any
 import structlog
 
 from lbspeaker.core import controller as core
+from lbspeaker.core.objects import FINALIZER, Protect, Report
+from lbspeaker.errors import Problem
 from lbspeaker.events import Events
+from lbspeaker.leading import LeadershipLost, Leading
 from lbspeaker.ledger import Ledger
-from lbspeaker.model import Allocation, Change, ConfigSet, Kind, Refusal, Service, Synced
+from lbspeaker.model import Allocation, Change, Condition, ConfigSet, Kind, Service, Synced
 from lbspeaker.observe import from_api, from_files
 from lbspeaker.shell.apiserver import ApiError, ApiServer, credentials
 from lbspeaker.wire import kube
@@ -29,11 +35,18 @@ from lbspeaker.wire import kube
 WRITERS = 16  # as many as reach the API server's own bound; more only make everybody wait
 RETRY_S = 0.5
 SETTLE_S = 0.3  # until a refusal is told
-NEWS_S, MOST_NEWS = (
-    0.1,
-    100,
-)  # what was allocated within that time is logged together, past that many as a count
-KINDS = (Kind.SERVICE, Kind.NAMESPACE, Kind.CONFIG)
+REPORT_S, REPORT_EVERY_S = 0.1, 1.0  # until objects are told their status, and how often at most
+NEWS_S, MOST_NEWS = 0.1, 100  # allocated within that time is logged together, past that many as a count
+KINDS = (Kind.SERVICE, Kind.NAMESPACE, Kind.NODE, Kind.CONFIG)
+PLURALS = {
+    "IPAddressPool": "ipaddresspools",
+    "L2Advertisement": "l2advertisements",
+    "BGPPeer": "bgppeers",
+    "BGPAdvertisement": "bgpadvertisements",
+    "BFDProfile": "bfdprofiles",
+    "Community": "communities",
+    "EffectiveConfiguration": "effectiveconfigurations",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +65,26 @@ class Options:
 class Done:
     """A write was done."""
 
-    assign: core.Assign
+    effect: core.Assign
 
 
 @dataclass(frozen=True, slots=True)
 class Failed:
     """A write did not happen."""
 
-    assign: core.Assign
+    effect: core.Effect
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Write the condition of a service, which was decided as `tell`."""
+
+    tell: core.Tell
+    service: Service
+    condition: Condition | None
+
+
+Item = Change | Synced | Done | Failed | None
 
 
 async def run(options: Options) -> None:
@@ -77,7 +102,7 @@ async def _work(options: Options) -> None:
         return
     api = ApiServer(credentials(options.kubeconfig, options.context), "controller", WRITERS)
     async with api:
-        await Program(api, options).run()
+        await _take_turns(api, options)
 
 
 async def _run_from_files(directory: Path, options: Options) -> None:
@@ -92,23 +117,49 @@ async def _run_from_files(directory: Path, options: Options) -> None:
             ledger.advance()
 
 
+async def _take_turns(api: ApiServer, options: Options) -> None:
+    """Act while it is our turn, and wait for it otherwise."""
+    log: Any = structlog.get_logger()
+    log.info("starting", program="controller", api=api.host)
+    # A pod's name is its own, also after its container was restarted; else the process is.
+    identity = os.environ.get("POD_NAME") or f"{socket.gethostname()}_{os.getpid()}"
+    leading = Leading(api, options.namespace, identity)
+    try:
+        while True:
+            await leading.acquire()
+            log.info("leading", identity=identity)
+            try:
+                async with asyncio.TaskGroup() as tasks:
+                    tasks.create_task(leading.hold())
+                    tasks.create_task(Program(api, options).run())
+            except* LeadershipLost as lost:
+                log.warning("leadership-lost", why=str(lost.exceptions[0]))
+    finally:
+        await leading.release()
+
+
 class Program:
-    """The controller of one cluster."""
+    """The controller of one cluster, for one turn."""
 
     def __init__(self, api: ApiServer, options: Options) -> None:
         self._api = api
         self._options = options
-        self._core = core.Controller(options.load_balancer_class)
         self._log: Any = structlog.get_logger()
-        self._inbox: asyncio.Queue[Change | Synced | Done | Failed] = asyncio.Queue()
-        self._writes: asyncio.Queue[core.Assign] = asyncio.Queue()
-        self._unpublished = ""  # why, as it was told last
+        self._core = core.Controller(options.load_balancer_class)
+        self._inbox: asyncio.Queue[Item] = asyncio.Queue()
+        self._writes: asyncio.Queue[core.Assign | core.Tidy | Note] = asyncio.Queue()
         self._news: list[tuple[Service, Allocation]] = []
         self._events = Events(api, "lbspeaker-controller", "lbspeaker-controller")
         self._config: asyncio.Queue[ConfigSet] = asyncio.Queue()
+        self._reports: dict[tuple[str, type], Report | Protect] = {}
+        self._reporting = asyncio.Event()
+        self._problems: tuple[Problem, ...] = ()
+        self._doubts: dict[str, str] = {}
+        self._unpublished = ""
+        self._serving = False
+        self._alarm: asyncio.TimerHandle | None = None
 
     async def run(self) -> None:
-        self._log.info("starting", program="controller", api=self._api.host)
         options = self._options
         async with asyncio.TaskGroup() as tasks:
             observing = from_api(
@@ -121,58 +172,93 @@ class Program:
             )
             tasks.create_task(observing)
             tasks.create_task(self._publish_all())
+            tasks.create_task(self._report_all())
             tasks.create_task(self._events.run())
             for _ in range(WRITERS):
                 tasks.create_task(self._write_all())
             while True:
                 self._take(await _batch(self._inbox))
+                self._wake()
 
-    def _take(self, batch: list[Change | Synced | Done | Failed]) -> None:
+    def _wake(self) -> None:
+        """Have a turn when something is due, also if nothing is told until then."""
+        if self._alarm is not None:
+            self._alarm.cancel()
+        due = self._core.next_wakeup()
+        if due is not None:
+            put = self._inbox.put_nowait
+            self._alarm = asyncio.get_running_loop().call_later(max(due - time.time(), 0.0), put, None)
+
+    def _take(self, batch: list[Item]) -> None:
         """One turn: note what is new, decide, and hand out the work."""
         for item in batch:
             if isinstance(item, Done):
-                self._core.written(item.assign)
+                self._core.written(item.effect)
             elif isinstance(item, Failed):
-                self._core.failed(item.assign)
-            else:
+                self._core.failed(item.effect)
+            elif item is not None:
                 self._core.observe(item)
-        for effect in self._core.advance():
-            if isinstance(effect, core.Assign):
-                self._writes.put_nowait(effect)
-            elif isinstance(effect, core.Tell):
-                later = asyncio.get_running_loop().call_later
-                later(SETTLE_S, self._refused, effect.service, effect.refusal)
-            else:
-                self._config.put_nowait(effect.config)
+        for effect in self._core.advance(time.time()):
+            self._hand_out(effect)
+        self._doubt()
+        if self._core.ready and not self._serving:
+            self._serving = True
+            self._log.info("serving", services=len(self._core.results), namespace=self._options.namespace)
+
+    def _hand_out(self, effect: core.Effect) -> None:
+        if isinstance(effect, core.Assign | core.Tidy):
+            self._writes.put_nowait(effect)
+        elif isinstance(effect, core.Tell):
+            asyncio.get_running_loop().call_later(SETTLE_S, self._refused, effect)
+        elif isinstance(effect, core.Mention):
+            refusal = effect.refusal
+            self._events.tell(effect.service, "Normal", refusal.reason.value, refusal.message, once=True)
+        elif isinstance(effect, core.Publish):
+            self._config.put_nowait(effect.config)
+        else:
+            self._reports[effect.written.key, type(effect)] = effect
+            self._reporting.set()
 
     # -- the status of services --
 
     async def _write_all(self) -> None:
         while True:
-            await self._write(await self._writes.get())
+            effect = await self._writes.get()
+            try:
+                await self._write(effect)
+            except ApiError as error:
+                self._not_written(effect, error)
 
-    async def _write(self, assign: core.Assign) -> None:
-        service = assign.service
+    async def _write(self, effect: core.Assign | core.Tidy | Note) -> None:
+        service = effect.service
         path = f"/api/v1/namespaces/{service.namespace}/services/{service.name}/status"
-        body = kube.allocation_patch(service, assign.allocation)
-        try:
-            await self._api.request("PATCH", path, body=body)
-        except ApiError as error:
-            self._not_written(assign, error)
-            return
-        self._inbox.put_nowait(Done(assign))
-        self._allocated(service, assign.allocation)
+        if isinstance(effect, core.Assign):
+            allocation = effect.allocation
+            condition = core.condition_of(allocation) if allocation else service.condition
+            body = kube.allocation_patch(service, allocation, condition, time.time())
+        elif isinstance(effect, Note):
+            body = kube.condition_patch(service, effect.condition, time.time())
+        else:
+            body = kube.tidy_patch(service)
+        await self._api.request("PATCH", path, body=body)
+        if isinstance(effect, core.Assign):
+            self._inbox.put_nowait(Done(effect))
+            self._allocated(service, effect.allocation)
 
-    def _not_written(self, assign: core.Assign, error: ApiError) -> None:
+    def _not_written(self, effect: core.Assign | core.Tidy | Note, error: ApiError) -> None:
         """Decide anew, after the watch had time to tell what a conflict (409) or a 404 was about."""
         if error.status not in (404, 409):
-            self._log.warning("unwritten", service=assign.service.key, why=error.what, retry_s=RETRY_S)
-        asyncio.get_running_loop().call_later(RETRY_S, self._inbox.put_nowait, Failed(assign))
+            self._log.warning("unwritten", service=effect.service.key, why=error.what, retry_s=RETRY_S)
+        if not isinstance(effect, core.Tidy):
+            failed = Failed(effect.tell if isinstance(effect, Note) else effect)
+            asyncio.get_running_loop().call_later(RETRY_S, self._inbox.put_nowait, failed)
 
     def _allocated(self, service: Service, allocation: Allocation | None) -> None:
         if allocation is None:
             self._log.info("released", service=service.key)
             return
+        if allocation.ips == service.held:
+            return  # what was written is beside the IPs
         if not self._news:
             asyncio.get_running_loop().call_later(NEWS_S, self._log_allocated)
         self._news.append((service, allocation))
@@ -183,20 +269,63 @@ class Program:
         """A line for each service; for very many at once, one for all."""
         news, self._news = self._news, []
         if len(news) > MOST_NEWS:
-            pools = ",".join(sorted({allocation.pool for _, allocation in news}))
+            pools = ",".join(sorted({pool for _, allocation in news for pool in allocation.pools}))
             self._log.info("allocated", count=len(news), pools=pools, waiting=self._writes.qsize())
             return
         for service, allocation in news:
             ips = ",".join(map(str, allocation.ips))
             self._log.info("allocated", service=service.key, ips=ips, pool=allocation.pool)
 
-    def _refused(self, service: Service, refusal: Refusal) -> None:
+    def _refused(self, tell: core.Tell) -> None:
         """Tell a refusal that still stands: who applies a pool and a service together need not hear of it."""
-        result = self._core.allocations.get(service.key)
-        if (result.note if isinstance(result, Allocation) else result) != refusal:
+        service = self._core.service(tell.service.key)
+        refusal = self._core.refusal(tell.service.key)
+        if service is None or refusal is None or refusal != tell.refusal:
             return
         self._log.warning("refused", service=service.key, reason=refusal.reason.value, why=refusal.message)
         self._events.tell(service, "Warning", refusal.reason.value, refusal.message)
+        condition = core.condition_of(self._core.results[service.key])
+        if service.condition != condition:
+            self._writes.put_nowait(Note(tell, service, condition))
+
+    # -- configuration objects --
+
+    async def _report_all(self) -> None:
+        """Write what objects are told; what changes often is told once a second."""
+        while True:
+            await self._reporting.wait()
+            await asyncio.sleep(REPORT_S)
+            reports, self._reports = self._reports, {}
+            self._reporting.clear()
+            for effect in reports.values():
+                await self._report(effect)
+            await asyncio.sleep(REPORT_EVERY_S - REPORT_S)
+
+    async def _report(self, effect: Report | Protect) -> None:
+        written, group = effect.written, self._options.group
+        own = written.kind == "EffectiveConfiguration"
+        version = str(written.document.get("apiVersion")) if group == "lbspeaker.io" or own else ""
+        version = version or ("metallb.io/v1beta2" if written.kind == "BGPPeer" else "metallb.io/v1beta1")
+        path = f"/apis/{version}/namespaces/{self._options.namespace}/{PLURALS[written.kind]}/{written.name}"
+        try:
+            if isinstance(effect, Report):
+                body = kube.status_patch(written, effect.status, time.time())
+                await self._api.request("PATCH", f"{path}/status", body=body)
+            else:
+                body = kube.finalizers_patch(written, FINALIZER, effect.protect)
+                await self._api.request("PATCH", path, body=body)
+        except ApiError as error:
+            if error.status not in (404, 409):
+                self._log.warning("unreported", object=written.key, why=error.what, retry_s=RETRY_S)
+            asyncio.get_running_loop().call_later(RETRY_S, self._inbox.put_nowait, Failed(effect))
+
+    def _doubt(self) -> None:
+        """Log what is doubtful about pools beside what their documents say, once."""
+        doubts = dict(self._core.doubts)
+        for pool, what in doubts.items():
+            if self._doubts.get(pool) != what:
+                self._log.warning("config-doubtful", object=f"IPAddressPool/{pool}", what=what)
+        self._doubts = doubts
 
     # -- the effective configuration --
 
@@ -206,13 +335,17 @@ class Program:
             while not self._config.empty():
                 config = self._config.get_nowait()
             for problem in config.problems:
-                event = "config-wrong" if problem.severity == "error" else "config-doubtful"
-                fields = {"object": problem.object, "path": problem.path, "what": problem.what}
-                fields["hint"] = problem.hint
-                self._log.warning(event, **{name: value for name, value in fields.items() if value})
+                if problem not in self._problems:
+                    self._log_problem(problem)
+            self._problems = config.problems
             self._unpublished = ""
             while self._config.empty() and not await self._publish(config):
                 await asyncio.sleep(RETRY_S)
+
+    def _log_problem(self, problem: Problem) -> None:
+        event = "config-wrong" if problem.severity == "error" else "config-doubtful"
+        fields = {"object": problem.object, "path": problem.path, "what": problem.what, "hint": problem.hint}
+        self._log.warning(event, **{name: value for name, value in fields.items() if value})
 
     async def _publish(self, config: ConfigSet) -> bool:
         """Write the effective configuration if it differs from what is there; False: try again."""

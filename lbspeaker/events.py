@@ -27,8 +27,19 @@ class Events:
         self._serial = 0
         self._log: Any = structlog.get_logger()
 
-    def tell(self, service: Service, kind: Literal["Normal", "Warning"], reason: str, message: str) -> None:
-        """Put an event in line; when there are too many at once, the log has to do."""
+    def tell(
+        self,
+        service: Service,
+        kind: Literal["Normal", "Warning"],
+        reason: str,
+        message: str,
+        *,
+        once: bool = False,
+    ) -> None:
+        """Put an event in line; when there are too many at once, the log has to do.
+
+        `once`: not while the API still has the same from us, of an earlier time.
+        """
         if self._waiting.full() or not self._ration.take(time.monotonic()):
             return
         self._serial += 1
@@ -41,6 +52,7 @@ class Events:
             instance=self._instance,
             now=time.time(),
             serial=self._serial,
+            once=f"{reason.lower()}-{service.uid}" if once else "",
         )
         self._waiting.put_nowait((service.namespace, body))
 
@@ -51,4 +63,5 @@ class Events:
             try:
                 await self._api.request("POST", f"/api/v1/namespaces/{namespace}/events", body=body)
             except ApiError as error:
-                self._log.warning("event-unsent", why=error.what)
+                if error.status != 409:  # it is there already
+                    self._log.warning("event-unsent", why=error.what)

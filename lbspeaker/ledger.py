@@ -7,6 +7,7 @@ a new document moves nobody.
 
 import json
 import os
+import time
 from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
@@ -45,7 +46,9 @@ class Ledger:
     def advance(self) -> list[Change]:
         """Allocate; return the services as they are now, those that changed."""
         changes = []
-        while effects := self._controller.advance():  # what one service leaves, another may have waited for
+        while effects := self._controller.advance(
+            time.time()
+        ):  # what one service leaves, another may have waited for
             for effect in effects:
                 if isinstance(effect, Assign):
                     changes.append(self._assign(effect))

@@ -14,6 +14,7 @@ from ipaddress import (
     IPv6Address,
     IPv6Interface,
     IPv6Network,
+    ip_address,
 )
 from typing import Literal
 
@@ -24,6 +25,19 @@ Network = IPv4Network | IPv6Network
 Interface = IPv4Interface | IPv6Interface  # an address with its network
 Family = Literal[4, 6]
 Labels = Mapping[str, str]
+
+
+def address(family: int, number: int) -> Address:
+    """Return the address with this number."""
+    return IPv4Address(number) if family == 4 else IPv6Address(number)
+
+
+def address_of(text: str) -> Address | None:
+    """Return the address that is written so; None if it is none."""
+    try:
+        return ip_address(text)
+    except ValueError:
+        return None
 
 
 class Reason(enum.StrEnum):
@@ -41,6 +55,14 @@ class Reason(enum.StrEnum):
     INVALID_REQUEST = "InvalidRequest"  # the request cannot be understood, or contradicts itself
     NO_CLUSTER_IP = "NoClusterIP"  # headless, or not yet given its cluster IP
     NOT_DUAL_STACK = "NotDualStack"  # RequireDualStack on a service with one family
+    POOL_CLOSED = "PoolClosed"  # the pool is disabled, or being deleted: it gives nothing any more
+    QUOTA_REACHED = "QuotaReached"  # the namespace has as many IPs of the pool as it may have
+    RESERVED = "Reserved"  # the requested IP is reserved for another service
+    COOLING_DOWN = "CoolingDown"  # the requested IP was another service's until a moment ago
+    CLASS_MISMATCH = "ClassMismatch"  # the service is of a loadBalancerClass that is not served here
+
+    # a Service has an IP that it would not be given now
+    OUTSIDE_POOL = "OutsidePool"  # its pool no longer contains the IP; it is kept (onShrink: Keep)
 
     # a Service has an IP, and nobody announces it
     NO_ADVERTISEMENT = "NoAdvertisement"  # no advertisement selects its pool (or the service)
@@ -61,10 +83,14 @@ class Reason(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A "no": the reason for machines, the message for people (what to change)."""
+    """A "no": the reason for machines, the message for people (what to change).
+
+    `pools`: those that were asked, and could not give; empty where it is not about pools.
+    """
 
     reason: Reason
     message: str
+    pools: tuple[str, ...] = ()
 
 
 # --- selectors ------------------------------------------------------------------------------------------
@@ -103,6 +129,8 @@ def any_selects(selectors: tuple[Selector, ...], labels: Labels) -> bool:
 
 # --- configuration --------------------------------------------------------------------------------------
 
+MOST = 2**63 - 1  # the largest number that a status can hold
+
 
 @dataclass(frozen=True, slots=True)
 class Range:
@@ -128,17 +156,35 @@ class Range:
 
 @dataclass(frozen=True, slots=True)
 class ServiceAllocation:
-    """Which services a pool is for. `priority`: lower is asked first, 0 last."""
+    """Which services a pool is for. `priority`: lower is asked first, 0 last.
+
+    `exclusive`: these services get IPs of pools like this one, and of no other.
+    """
 
     priority: int = 0
     namespaces: frozenset[str] = frozenset()
     namespace_selectors: tuple[Selector, ...] = ()
     service_selectors: tuple[Selector, ...] = ()
+    exclusive: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """IPs of a pool that belong to `service` ("namespace/name"), also while it does not exist."""
+
+    service: str
+    ips: tuple[Address, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """An IPAddressPool: ranges in the order in which they are used up."""
+    """An IPAddressPool: ranges in the order in which they are used up.
+
+    `ranges` are those of spec.addresses without what is `excluded`. `disabled` and `deleted` (deletion was
+    asked for, and services still hold its IPs) pools give nothing; what is held stays. `cooldown_s`: a
+    released IP is given to nobody else for so long. `namespace_quota`: so many IPs at most for the services
+    of one namespace; 0: no limit.
+    """
 
     name: str
     ranges: tuple[Range, ...]
@@ -146,12 +192,44 @@ class Pool:
     auto_assign: bool = True
     avoid_buggy_ips: bool = False
     service_allocation: ServiceAllocation | None = None
+    excluded: tuple[Range, ...] = ()
+    disabled: bool = False
+    deleted: bool = False
+    on_shrink: Literal["Keep", "Renumber"] = "Keep"
+    strategy: Literal["LowestFirst", "Random"] = "LowestFirst"
+    cooldown_s: float = 0.0
+    sharing: Literal["Cluster", "Namespace"] = "Cluster"
+    namespace_quota: int = 0
+    reservations: tuple[Reservation, ...] = ()
+
+    @property
+    def closed(self) -> bool:
+        """Whether it gives nothing any more."""
+        return self.disabled or self.deleted
 
     def size(self, family: Family) -> int:
-        return sum(r.size for r in self.ranges if r.family == family)
+        """How many addresses of `family` it can give."""
+        buggy = self.avoid_buggy_ips and family == 4
+        return sum(r.size - (_buggy_in(r) if buggy else 0) for r in self.ranges if r.family == family)
 
     def __contains__(self, ip: Address) -> bool:
+        if self.avoid_buggy_ips and is_buggy(ip.version, int(ip)):
+            return False
         return any(ip in r for r in self.ranges)
+
+
+def is_buggy(family: int, number: int) -> bool:
+    """Some old devices drop traffic to IPv4 addresses that end in .0 or .255 (Smurf protection)."""
+    return family == 4 and number & 0xFF in (0, 255)
+
+
+def _buggy_in(r: Range) -> int:
+    """How many addresses of an IPv4 range end in .0 or .255."""
+
+    def below(number: int) -> int:  # how many of the addresses from 0 to number - 1
+        return 2 * (number >> 8) + min(number & 0xFF, 1)
+
+    return below(int(r.last) + 1) - below(int(r.first))
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,11 +335,28 @@ class Config:
     bgp_advertisements: tuple[BGPAdvertisement, ...] = ()
     peers: tuple[Peer, ...] = ()
 
-    def pool_of(self, ip: Address) -> Pool | None:
-        return next((pool for pool in self.pools if ip in pool), None)
+    def pool_for(self, service: "Service", ip: Address) -> Pool | None:
+        """The pool of an IP that `service` holds: the one that contains it, else the one it is kept from."""
+        containing = next((pool for pool in self.pools if ip in pool), None)
+        name = service.pool_held(ip) if containing is None else None
+        return containing or next((pool for pool in self.pools if pool.name == name), None)
 
 
 # --- the cluster ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """A condition in the status of an object (meta/v1 Condition), apart from when it was set."""
+
+    type: str
+    status: Literal["True", "False"]
+    reason: str
+    message: str
+    generation: int = 0  # of the object, when this was said; 0: objects of this kind have none
+
+
+ALLOCATED = "lbspeaker.io/Allocated"  # our condition of a Service that lacks an IP, or something beside it
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,9 +372,11 @@ class Port:
 class Service:
     """A v1 Service, as far as a load balancer cares.
 
-    `families`: of its cluster IPs, in order; empty while it has none. `held`: status.loadBalancer.ingress.
+    `families`: of its cluster IPs, in order; empty while it has none. `held`: status.loadBalancer.ingress;
+    `held_pool`: the pool it is from, by our own annotation (two, with a comma, if the IPs are of two pools).
     `created`: metadata.creationTimestamp (RFC 3339, UTC: sorts as text); "" if unknown, which sorts first.
     `invalid`: what its annotations ask for cannot be understood.
+    `condition`: our own in its status; `conditions`: all others, as they are.
     """
 
     key: str
@@ -300,6 +397,21 @@ class Service:
     held: tuple[Address, ...] = ()
     held_pool: str | None = None
     invalid: Refusal | None = None
+    cluster_ips: tuple[str, ...] = ()
+    condition: Condition | None = None
+    conditions: tuple[Mapping[str, object], ...] = ()
+
+    @property
+    def age(self) -> tuple[str, str]:
+        """Sorts services, oldest first."""
+        return (self.created, self.key)
+
+    def pool_held(self, ip: Address) -> str | None:
+        """The pool that its annotation names for `ip`, one of those it holds."""
+        names = (self.held_pool or "").split(",")
+        if len(names) == len(self.held) and ip in self.held:
+            return names[self.held.index(ip)] or None
+        return names[0] or None
 
     @property
     def namespace(self) -> str:
@@ -329,9 +441,13 @@ class EndpointSlice:
 
 @dataclass(frozen=True, slots=True)
 class Node:
+    """A v1 Node. `addresses` are its own, `pod_networks` those of its pods (spec.podCIDRs)."""
+
     name: str
     labels: Labels = field(default_factory=dict)
     network_unavailable: bool = False
+    addresses: tuple[Address, ...] = ()
+    pod_networks: tuple[Network, ...] = ()
 
     @property
     def excluded(self) -> bool:
@@ -355,6 +471,17 @@ class Lease:
 
 
 @dataclass(frozen=True, slots=True)
+class LeaderRecord:
+    """The Lease of the controller that acts. `holder` "": nobody does. `renewed` is opaque, as in Lease."""
+
+    holder: str = ""
+    renewed: str = ""
+    duration_s: float = 8.0
+    version: str = ""
+    transitions: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Secret:
     """A Secret of type kubernetes.io/basic-auth, "namespace/name"; None without a readable `password`."""
 
@@ -373,6 +500,7 @@ class Kind(enum.StrEnum):
     LEASE = "Lease"
     SECRET = "Secret"  # noqa: S105
     CONFIG = "Config"  # the whole configuration, as one ConfigSet
+    OBJECT = "Object"  # one configuration object of the API, as a Written
 
 
 @dataclass(frozen=True, slots=True)
@@ -417,12 +545,98 @@ class WatchError:
 
 
 @dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the judge of the configuration says of one object, `key` being "Kind/name"."""
+
+    key: str
+    accepted: bool
+    message: str
+    doubtful: bool = False  # accepted, and hardly as meant
+
+
+@dataclass(frozen=True, slots=True)
 class ConfigSet:
     """The value of Kind.CONFIG: what is accepted, the documents that say so, what is wrong with the rest."""
 
     config: Config = Config()
     documents: tuple[Mapping[str, object], ...] = ()
     problems: tuple[Problem, ...] = ()
+    verdicts: tuple[Verdict, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """An IP that a pool gives to nobody but `service` until `until` (Unix time)."""
+
+    ip: Address
+    service: str
+    until: float
+
+
+@dataclass(frozen=True, slots=True)
+class PoolStatus:
+    """How far a pool is used up. Counts are at most MOST.
+
+    `pending`: services that wait for an IP of it. `released` and `in_use` only where the pool has a cooldown.
+    """
+
+    assigned_v4: int = 0
+    assigned_v6: int = 0
+    available_v4: int = 0
+    available_v6: int = 0
+    size_v4: int = 0
+    size_v6: int = 0
+    pending: int = 0
+    released: tuple[Released, ...] = ()
+    in_use: tuple[Range, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """How many objects were accepted and refused; the refused ones, and why."""
+
+    accepted: int
+    refused: int
+    refusals: tuple[tuple[str, str], ...]  # ("Kind/name", message)
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectStatus:
+    """The status of a configuration object."""
+
+    conditions: tuple[Condition, ...] = ()
+    pool: PoolStatus | None = None
+    tally: Tally | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A configuration object as the API has it. `document` is what its author wrote, `status` what we did.
+
+    `since`: when each condition got the status it has, as text, by type.
+    """
+
+    key: str  # "Kind/name"
+    document: Mapping[str, object]
+    generation: int = 0
+    version: str = ""  # metadata.resourceVersion
+    deleted: bool = False  # deletion was asked for
+    finalizers: tuple[str, ...] = ()
+    status: ObjectStatus = ObjectStatus()
+    since: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def kind(self) -> str:
+        return self.key.partition("/")[0]
+
+    @property
+    def name(self) -> str:
+        return self.key.partition("/")[2]
+
+    @property
+    def foreign(self) -> bool:
+        """Whether it is MetalLB's object, whose status has no room for conditions."""
+        return str(self.document.get("apiVersion", "")).startswith("metallb.io/")
 
 
 @dataclass(frozen=True, slots=True)
@@ -442,11 +656,19 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class Allocation:
-    """What a service gets: one IP per family, primary family first, and the pool (the first IP's)."""
+    """What a service gets: one IP per family, primary family first, and the pool of each.
+
+    `note`: what it did not get (the second family of PreferDualStack), or would not get any more.
+    """
 
     ips: tuple[Address, ...]
-    pool: str
-    note: Refusal | None = None  # what it did not get: the second family of PreferDualStack
+    pools: tuple[str, ...]
+    note: Refusal | None = None
+
+    @property
+    def pool(self) -> str:
+        """The pool, or both if there are two, as text: "lan", "lan,lan6"."""
+        return ",".join(dict.fromkeys(self.pools))
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,19 @@ from lbspeaker.core.guard import Occasion
 from lbspeaker.core.lifecycle import State
 from lbspeaker.events import Events
 from lbspeaker.ledger import Ledger
-from lbspeaker.model import Address, Change, ConfigSet, Kind, Link, Network, Peer, Reason, Synced
+from lbspeaker.model import (
+    Address,
+    Change,
+    ConfigSet,
+    Kind,
+    Link,
+    Network,
+    Peer,
+    Pool,
+    Range,
+    Reason,
+    Synced,
+)
 from lbspeaker.observe import from_api, from_files
 from lbspeaker.peering import Peering, PeerStatus
 from lbspeaker.shell import links
@@ -93,6 +105,7 @@ class Program:
         self._events = Events(api, "lbspeaker-speaker", options.node) if api else None
         self._links: tuple[Link, ...] = ()
         self._announced: dict[Address, core.Announce] = {}
+        self._pools: tuple[Pool, ...] = ()
         self._peerings: dict[str, tuple[Peering, asyncio.Task[None]]] = {}
         self._routes: dict[str, dict[Network, PlannedRoute]] = {}
         self._peer_states: dict[str, tuple[str, str | None]] = {}
@@ -204,17 +217,25 @@ class Program:
 
     def _observe(self, item: Change | Synced, now: float) -> None:
         if isinstance(item, Change) and isinstance(item.value, ConfigSet):
-            pools = item.value.config.pools
-            self._answering.set_ranges(r for pool in pools for r in pool.ranges)
+            self._pools = item.value.config.pools
+            self._set_ranges()
         if self._ledger is not None:
             item = self._ledger.observe(item)
         if isinstance(item, Change) and item.kind is Kind.SERVICE and item.value is None:
             self._told.pop(item.key, None)
         self._core.observe(item, now)
 
+    def _set_ranges(self) -> None:
+        """Tell the answerer what may be announced: pools, and IPs that are kept though they are in none."""
+        outside = [ip for ip in self._announced if not any(ip in pool for pool in self._pools)]
+        kept = [Range(ip, ip) for ip in sorted(outside, key=lambda ip: (ip.version, int(ip)))]
+        self._answering.set_ranges([*(r for pool in self._pools for r in pool.ranges), *kept])
+
     def _act(self, effect: core.Effect) -> None:
         if isinstance(effect, core.Announce):
             self._announced[effect.ip] = effect
+            if not any(effect.ip in pool for pool in self._pools):
+                self._set_ranges()
             self._tell_answerer(effect, core_links.choose(effect.ip, self._links, effect.interfaces))
         elif isinstance(effect, Release):
             self._announced.pop(effect.ip, None)

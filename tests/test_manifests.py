@@ -132,6 +132,24 @@ def granted(account: str) -> set[Right]:
     return rights
 
 
+NOWHERE = [{"matchLabels": {"there": "is-no-such-node"}}]
+
+
+def ours(kind: str, spec: dict[str, Any]) -> dict[str, Any]:
+    metadata = {"name": "one", "namespace": NAMESPACE}
+    return {"apiVersion": "lbspeaker.io/v1beta1", "kind": kind, "metadata": metadata, "spec": spec}
+
+
+ONE_OF_EACH = [
+    ours(
+        "BGPPeer", {"myASN": 64513, "peerASN": 64512, "peerAddress": "192.0.2.254", "nodeSelectors": NOWHERE}
+    ),
+    ours("BGPAdvertisement", {"ipAddressPools": ["nowhere"]}),
+    ours("BFDProfile", {}),
+    ours("Community", {"communities": [{"name": "one", "value": "64512:1"}]}),
+]
+
+
 class Record:
     """Writes down what each program asks of a server: {"controller": rights, "speaker": rights}."""
 
@@ -207,6 +225,7 @@ async def ask_for_everything(stage: str, directory: Path) -> Record:
     server = apiserver.ApiServer()
     server.load([*OBJECTS, *read(EXAMPLE / "cluster.yaml"), *read(EXAMPLE / "service.yaml")])
     server.load(read(EXAMPLE / "pools.yaml"))
+    server.load(ONE_OF_EACH)
     record = Record(server)
     await server.start([namespaces.listen_in(stage, "127.0.0.1", 0)])
     kubeconfig = directory / "kubeconfig"
@@ -218,6 +237,10 @@ async def ask_for_everything(stage: str, directory: Path) -> Record:
             running(stage, "DaemonSet", "speaker", kubeconfig, *runtime) as speaker,
         ):
             await record.until("controller", "create", "events")
+            await record.until("controller", "patch", "communities/status")
+            await record.until("controller", "patch", "effectiveconfigurations/status")
+            await record.until("controller", "patch", "ipaddresspools")
+            await record.until("controller", "update", "leases")
             await record.until("speaker", "create", "events")
             pool = read(EXAMPLE / "pools.yaml")[0]
             pool["spec"]["addresses"].append("192.0.2.120-192.0.2.129")

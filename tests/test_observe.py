@@ -35,7 +35,7 @@ from lbspeaker.wire import kube
 
 NAMESPACE = "lbspeaker-system"
 CRS = f"/apis/lbspeaker.io/v1beta1/namespaces/{NAMESPACE}"
-KINDS = set(Kind) - {Kind.POD}
+KINDS = set(Kind) - {Kind.POD, Kind.OBJECT}
 QUICK = Timings(backoff_s=(0.02, 0.1), spread_s=0.05)
 
 
@@ -192,7 +192,7 @@ async def writes_are_taken(api: ApiServer, told: Told) -> None:
 
     status = "/api/v1/namespaces/default/services/web/status"
     before = service()
-    allocation = Allocation((ip_address("192.0.2.10"),), "lan")
+    allocation = Allocation((ip_address("192.0.2.10"),), ("lan",))
     await api.request("PATCH", status, body=kube.allocation_patch(before, allocation))
     await until(lambda: service().held == (ip_address("192.0.2.10"),) and service().held_pool == "lan")
     with pytest.raises(ApiError) as caught:

@@ -10,8 +10,9 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-from lbspeaker.core.allocator import allocate, ours, usage
+from lbspeaker.core.allocator import allocate, ours
 from lbspeaker.core.announce import Picture, holders, picture
+from lbspeaker.core.usage import usage
 from lbspeaker.errors import ConfigError
 from lbspeaker.model import Allocation, Refusal, Snapshot
 from lbspeaker.observe import load
@@ -136,7 +137,8 @@ def _pools(snapshot: Snapshot, results: Mapping[str, Allocation | Refusal]) -> l
         {
             "name": pool.name,
             "size": {"ipv4": pool.size(4), "ipv6": pool.size(6)},
-            "used": {"ipv4": used[pool.name][4], "ipv6": used[pool.name][6]},
+            "used": {"ipv4": (use := used.of(pool.name)).assigned[4], "ipv6": use.assigned[6]},
+            "pending": use.pending,
         }
         for pool in snapshot.config.pools
     ]

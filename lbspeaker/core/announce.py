@@ -126,7 +126,7 @@ def _l2_of(
 
 
 def l2_advertisements(config: Config, ip: Address, service: Service) -> tuple[L2Advertisement, ...] | Refusal:
-    pool = config.pool_of(ip)
+    pool = config.pool_for(service, ip)
     if pool is None:
         return _outside(ip)
     of_pool = [ad for ad in config.l2_advertisements if ad.scope.covers_pool(pool)]
@@ -218,7 +218,7 @@ def peers_of(config: Config, labels: Mapping[str, str]) -> tuple[Peer, ...]:
 def bgp_advertisements(
     config: Config, ip: Address, service: Service
 ) -> tuple[BGPAdvertisement, ...] | Refusal:
-    pool = config.pool_of(ip)
+    pool = config.pool_for(service, ip)
     if pool is None:
         return _outside(ip)
     of_pool = [ad for ad in config.bgp_advertisements if ad.scope.covers_pool(pool)]

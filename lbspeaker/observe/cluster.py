@@ -1,13 +1,13 @@
 """Changes as an API server tells them."""
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 import structlog
 
 from lbspeaker.config.documents import from_object, unpack
-from lbspeaker.model import Change, ConfigSet, Kind, Synced
+from lbspeaker.model import Change, ConfigSet, Kind, Synced, Written
 from lbspeaker.observe.configuration import Configuration
 from lbspeaker.shell.apiserver import ApiServer, Put, Resource
 from lbspeaker.wire import kube
@@ -15,7 +15,14 @@ from lbspeaker.wire import kube
 DEBOUNCE_S = 0.05  # `kubectl apply` of a whole directory is one change
 
 _GROUP = "lbspeaker.io"
-_PLURALS = ("ipaddresspools", "l2advertisements", "bgppeers", "bgpadvertisements", "communities")
+_PLURALS = (
+    "ipaddresspools",
+    "l2advertisements",
+    "bgppeers",
+    "bgpadvertisements",
+    "bfdprofiles",
+    "communities",
+)
 _NO_CRDS = "the CRDs of lbspeaker are not installed: kubectl apply -f config/crds.yaml"
 _NO_METALLB = "the CRDs of MetalLB are not installed"
 
@@ -40,9 +47,9 @@ async def from_api(
             else:
                 resources = [_custom(plural, namespace, group) for plural in _PLURALS]
                 resources.append(_effective(namespace))
-                written = _Written(put, len(resources))
+                authored = _Authored(put, len(resources))
                 for resource in resources:
-                    reflectors.create_task(api.reflect(resource, written.put))
+                    reflectors.create_task(api.reflect(resource, authored.put))
 
 
 def _resource(kind: Kind, namespace: str) -> Resource:
@@ -82,6 +89,7 @@ class _Published:
         self._put = put
         self._log: Any = structlog.get_logger()
         self._there = False
+        self._document: object = None
 
     def put(self, change: Change | Synced) -> None:
         if isinstance(change, Synced):
@@ -90,25 +98,30 @@ class _Published:
                     "config-unpublished", why="the controller has published no configuration yet"
                 )
             self._put(change)
-        elif isinstance(change.value, Mapping):
+        elif isinstance(change.value, Written):
             self._there = True
+            if change.value.document == self._document:
+                return  # only its status is new
+            self._document = change.value.document
             configuration = Configuration()
-            configuration.say("cluster", unpack([from_object(change.value)])[0])
+            configuration.say("cluster", unpack([from_object(change.value.document)])[0])
             self._put(Change(Kind.CONFIG, "", configuration.parse()))
         else:
             self._log.warning("config-deleted", why="the published configuration is gone; the last one stays")
 
 
-class _Written:
+class _Authored:
     """The configuration that people write as objects of the API: told as a whole, once all of it is known.
 
-    What was published before a restart is remembered: an object that is wrong now counts as it was then.
+    Each object is told, too, as it is: its status is no part of the configuration. What was published before
+    a restart is remembered: an object that is wrong now counts as it was then.
     """
 
     def __init__(self, put: Put, lists: int) -> None:
         self._put = put
         self._missing = lists  # that are not complete yet
         self._configuration = Configuration()
+        self._documents: dict[str, object] = {}
         self._told: ConfigSet | None = None
         self._due: asyncio.TimerHandle | None = None
 
@@ -119,15 +132,21 @@ class _Written:
                 self._tell()
                 self._put(change)
             return
+        written = change.value if isinstance(change.value, Written) else None
+        self._put(Change(Kind.OBJECT, change.key, written))
         if change.key.startswith("EffectiveConfiguration/"):
-            if self._missing > 0 and isinstance(change.value, Mapping):
-                for document in unpack([from_object(change.value)])[0]:
+            if self._missing > 0 and written is not None:
+                for document in unpack([from_object(written.document)])[0]:
                     self._configuration.remember(document.object, [document])
             return
-        if isinstance(change.value, Mapping):
-            document = from_object(change.value)
+        before = self._documents.pop(change.key, None)
+        if written is not None:
+            self._documents[change.key] = written.document
+            if written.document == before:
+                return  # only its status is new
+            document = from_object(written.document)
             # Where two objects cannot both be right, the older one is.
-            since = change.value["metadata"].get("creationTimestamp", "")
+            since = document.created
             self._configuration.say(change.key, [document], order=(since, change.key))
         else:
             self._configuration.say(change.key, [])

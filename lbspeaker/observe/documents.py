@@ -10,6 +10,7 @@ from typing import Any
 import structlog
 
 from lbspeaker.config.documents import Document, read, unpack
+from lbspeaker.config.identity import is_legacy
 from lbspeaker.config.parse import is_configuration, parse
 from lbspeaker.errors import Problem
 from lbspeaker.model import (
@@ -117,10 +118,20 @@ def _read(file: str, text: str) -> _Said:
             continue
         if change is None:
             ignored += 1
+            said.problems.extend(_legacy(document))
         else:
             said.changes.append((change, document))
             said.problems.extend(_strange_annotations(document))
     return replace(said, ignored=ignored)
+
+
+def _legacy(document: Document) -> list[Problem]:
+    """MetalLB's configuration of old, which says nothing here."""
+    if not is_legacy(document):
+        return []
+    hint = f"lbspeaker migrate {document.file} prints it as objects"
+    problem = document.problem((), "this is MetalLB's configuration from before 0.13; it is not read", hint)
+    return [replace(problem, severity="warning")]
 
 
 def _strange_annotations(document: Document) -> list[Problem]:

@@ -8,30 +8,52 @@ from typing import Any, Generic, TypeVar
 import msgspec
 
 from lbspeaker.errors import Malformed
-from lbspeaker.model import Change, Kind, Page, Step, WatchError
+from lbspeaker.model import Change, Kind, LeaderRecord, Page, Step, WatchError
 from lbspeaker.wire.kube_bodies import (
     EFFECTIVE_NAME,
+    LEADER,
     allocation_patch,
+    condition_patch,
     effective_configuration,
     event,
+    finalizers_patch,
+    leader_lease,
     lease,
+    tidy_patch,
 )
-from lbspeaker.wire.kube_objects import ANNOTATIONS, CONVERSIONS, LEASE_PREFIX, PREFIXES, Meta, Struct
+from lbspeaker.wire.kube_objects import (
+    ANNOTATIONS,
+    CONVERSIONS,
+    LEASE_PREFIX,
+    PREFIXES,
+    LeaderLease,
+    Meta,
+    Struct,
+    leader_record,
+)
+from lbspeaker.wire.kube_status import status_patch, written
 
 __all__ = [
     "ANNOTATIONS",
     "EFFECTIVE_NAME",
+    "LEADER",
     "LEASE_PREFIX",
     "PREFIXES",
     "Codec",
     "WrongDocument",
     "allocation_patch",
     "codec",
+    "condition_patch",
     "configuration",
     "effective_configuration",
     "event",
+    "finalizers_patch",
     "from_document",
+    "leader_lease",
+    "leading",
     "lease",
+    "status_patch",
+    "tidy_patch",
 ]
 
 
@@ -103,16 +125,25 @@ def object_change(kind: Kind, body: bytes) -> Change | None:
     return codec(kind).object(body)
 
 
+_leader = msgspec.json.Decoder(LeaderLease).decode
+
+
+def leading(body: bytes) -> LeaderRecord:
+    """Return what the Lease of the controllers says. Raises Malformed."""
+    return leader_record(_decoded(_leader, body))
+
+
 def configuration(obj: dict[str, Any]) -> Change:
-    """Return an object of the API as a document: only what its author wrote, and when.
+    """Return an object of the API as Written; its document is only what its author wrote, and when.
 
     A change of its status, or of who manages which field, is therefore no change of the document.
     """
     metadata = obj.get("metadata", {})
-    kept = ("name", "namespace", "labels", "creationTimestamp")
+    kept = ("name", "namespace", "labels", "creationTimestamp", "generation", "deletionTimestamp")
     document = {name: value for name, value in obj.items() if name != "status"}
     document["metadata"] = {name: metadata[name] for name in kept if metadata.get(name)}
-    return Change(Kind.CONFIG, f"{obj.get('kind', '')}/{metadata.get('name', '')}", document)
+    key = f"{obj.get('kind', '')}/{metadata.get('name', '')}"
+    return Change(Kind.CONFIG, key, written(key, obj, document))
 
 
 def _codec(struct: Any, convert: Callable[[Any], Change | None]) -> Codec:

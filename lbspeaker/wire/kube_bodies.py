@@ -8,32 +8,68 @@ from typing import Literal
 import msgspec
 
 from lbspeaker import model
+from lbspeaker.model import LeaderRecord
 from lbspeaker.wire.kube_objects import ALLOCATED_FROM, DRAINING, LEASE_PREFIX, PREFIXES
+from lbspeaker.wire.kube_status import condition_body, time_text
 
 GROUP = "lbspeaker.io"
 EFFECTIVE_NAME = "lbspeaker"  # the one EffectiveConfiguration
+LEADER = "lbspeaker.controller"  # its Lease; no speaker's begins so (LEASE_PREFIX)
 
 _MESSAGE_LENGTH = 1024  # of an Event
 
 _encode = msgspec.json.Encoder().encode
 
 
-def allocation_patch(service: model.Service, allocation: model.Allocation | None) -> bytes:
+def allocation_patch(
+    service: model.Service,
+    allocation: model.Allocation | None,
+    condition: model.Condition | None = None,
+    now: float = 0.0,
+) -> bytes:
     """Return the merge-patch for services/status that gives `service` its IPs, or takes them away.
 
-    Its one precondition is the version that the decision was made from; else the server answers 409.
+    `condition` is what our condition says from then on (None: it is absent). The one precondition is the
+    version that the decision was made from; else the server answers 409.
     """
     allocated_from: dict[str, str | None]
     if allocation is None:
         allocated_from = {prefix + ALLOCATED_FROM: None for prefix in PREFIXES}
     else:
         allocated_from = {PREFIXES[0] + ALLOCATED_FROM: allocation.pool}
-    metadata: dict[str, object] = {"annotations": allocated_from}
-    if service.resource_version:
-        metadata["resourceVersion"] = service.resource_version
     ips = allocation.ips if allocation else ()
     ingress = [{"ip": str(ip), "ipMode": "VIP"} for ip in ips]
-    return _encode({"metadata": metadata, "status": {"loadBalancer": {"ingress": ingress or None}}})
+    status = {"loadBalancer": {"ingress": ingress or None}, **_service_conditions(service, condition, now)}
+    return _encode({"metadata": {"annotations": allocated_from, **_version(service)}, "status": status})
+
+
+def condition_patch(service: model.Service, condition: model.Condition | None, now: float) -> bytes:
+    """Return the merge-patch for services/status that sets our condition alone, of this very version."""
+    return _encode({"metadata": _version(service), "status": _service_conditions(service, condition, now)})
+
+
+def tidy_patch(service: model.Service) -> bytes:
+    """Return the merge-patch for services/status of what is no LoadBalancer any more: nothing of ours stays.
+
+    If it is another service of the same name by now, the server answers 409.
+    """
+    annotations = {prefix + ALLOCATED_FROM: None for prefix in PREFIXES}
+    metadata = {"annotations": annotations, **({"uid": service.uid} if service.uid else {})}
+    return _encode({"metadata": metadata, "status": _service_conditions(service, None, 0.0)})
+
+
+def _version(service: model.Service) -> dict[str, str]:
+    return {"resourceVersion": service.resource_version} if service.resource_version else {}
+
+
+def _service_conditions(
+    service: model.Service, condition: model.Condition | None, now: float
+) -> dict[str, object]:
+    """All conditions of a service, others' too (a merge-patch replaces lists); nothing if ours stays."""
+    if condition == service.condition:
+        return {}
+    ours = [condition_body(condition, time_text(now))] if condition else []
+    return {"conditions": [*service.conditions, *ours] or None}
 
 
 def event(
@@ -46,14 +82,16 @@ def event(
     instance: str,
     now: float,
     serial: int = 0,
+    once: str = "",
 ) -> bytes:
     """Return a new core/v1 Event about `service`, for POST into its namespace.
 
     `instance` names the reporter (its node or pod). Events of one service with
-    one `now` need different `serial` numbers, of which 16 bits make the name unique.
+    one `now` need different `serial` numbers, of which 16 bits make the name unique; with `once` (letters and
+    digits) in its name, there is one such event at a time.
     """
-    time = _utc(now).strftime("%Y-%m-%dT%H:%M:%SZ")
-    unique = f"{int(now * 1e6) & 0xFFFFFFFFFFFF:012x}{serial & 0xFFFF:04x}"
+    time = time_text(now)
+    unique = once or f"{int(now * 1e6) & 0xFFFFFFFFFFFF:012x}{serial & 0xFFFF:04x}"
     regarding = {
         "apiVersion": "v1",
         "kind": "Service",
@@ -114,6 +152,40 @@ def lease(
             },
         }
     )
+
+
+def leader_lease(record: LeaderRecord, namespace: str, now: float) -> bytes:
+    """Return the Lease of the controller that acts: for POST, and (with its version) for PUT."""
+    version = {"resourceVersion": record.version} if record.version else {}
+    return _encode(
+        {
+            "apiVersion": "coordination.k8s.io/v1",
+            "kind": "Lease",
+            "metadata": {
+                "name": LEADER,
+                "namespace": namespace,
+                "labels": {
+                    "app.kubernetes.io/name": "lbspeaker",
+                    "app.kubernetes.io/component": "controller",
+                },
+                **version,
+            },
+            "spec": {
+                "holderIdentity": record.holder,
+                "leaseDurationSeconds": max(1, math.ceil(record.duration_s)),
+                "renewTime": _utc(now).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+                "leaseTransitions": record.transitions,
+            },
+        }
+    )
+
+
+def finalizers_patch(written: model.Written, finalizer: str, present: bool) -> bytes:
+    """Return the merge-patch of an object that adds or takes away a finalizer, in this very version of it."""
+    others = [name for name in written.finalizers if name != finalizer]
+    finalizers = [*others, *([finalizer] if present else [])]
+    metadata = {"resourceVersion": written.version, "finalizers": finalizers or None}
+    return _encode({"metadata": metadata})
 
 
 def effective_configuration(documents: tuple[Mapping[str, object], ...]) -> bytes:

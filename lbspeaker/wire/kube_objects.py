@@ -5,18 +5,20 @@ a matter of a tenth of a second. The structs hold no reference cycles, so they a
 collector (gc=False), whose passes would cost more than the decoding.
 
 Annotations are read under our prefix, then under `metallb.io/`, then under `metallb.universe.tf/`; the first
-that is there counts, also when it is empty.
+that is there counts, also when it is empty. Only the pool that an IP was given from counts under our prefix
+alone: MetalLB's word explains no IP of ours.
 """
 
 import base64
-from collections.abc import Callable, Mapping
-from ipaddress import ip_address
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from ipaddress import ip_address, ip_network
 from typing import Any, Literal
 
 import msgspec
 
 from lbspeaker import model
-from lbspeaker.model import Change, Kind, Reason, Refusal
+from lbspeaker.model import ALLOCATED, Change, Kind, Reason, Refusal
+from lbspeaker.wire.kube_status import condition
 
 PREFIXES = ("lbspeaker.io/", "metallb.io/", "metallb.universe.tf/")
 IPS = "loadBalancerIPs"
@@ -72,6 +74,7 @@ class LoadBalancer(Struct):
 
 class ServiceStatus(Struct):
     load_balancer: LoadBalancer | None = None
+    conditions: list[dict[str, Any]] | None = None
 
 
 class Service(Struct):
@@ -100,12 +103,24 @@ class NodeCondition(Struct):
     status: str = ""
 
 
+class NodeAddress(Struct):
+    type: str = ""
+    address: str = ""
+
+
 class NodeStatus(Struct):
     conditions: list[NodeCondition] | None = None
+    addresses: list[NodeAddress] | None = None
+
+
+class NodeSpec(Struct):
+    pod_cidr: str | None = msgspec.field(default=None, name="podCIDR")
+    pod_cidrs: list[str] | None = msgspec.field(default=None, name="podCIDRs")
 
 
 class Node(Struct):
     metadata: Meta
+    spec: NodeSpec | None = None
     status: NodeStatus | None = None
 
 
@@ -121,6 +136,18 @@ class LeaseSpec(Struct):
 class Lease(Struct):
     metadata: Meta
     spec: LeaseSpec | None = None
+
+
+class LeaderSpec(Struct):
+    holder_identity: str | None = None
+    renew_time: str | None = None
+    lease_duration_seconds: int | None = None
+    lease_transitions: int | None = None
+
+
+class LeaderLease(Struct):
+    metadata: Meta
+    spec: LeaderSpec | None = None
 
 
 class Secret(Struct):
@@ -139,6 +166,7 @@ def service(obj: Service) -> model.Service:
     annotations = metadata.annotations or {}
     requested, invalid = _requested_ips(annotations, spec.load_balancer_ip)
     load_balancer = obj.status.load_balancer if obj.status else None
+    conditions = (obj.status.conditions if obj.status else None) or ()
     return model.Service(
         key=_key(metadata),
         uid=metadata.uid,
@@ -156,8 +184,11 @@ def service(obj: Service) -> model.Service:
         requested_pool=_annotation(annotations, POOL),
         sharing_key=_annotation(annotations, SHARING),
         held=_held(load_balancer),
-        held_pool=_annotation(annotations, ALLOCATED_FROM),
+        held_pool=annotations.get(PREFIXES[0] + ALLOCATED_FROM) or None,
         invalid=invalid,
+        cluster_ips=tuple(spec.cluster_ips or ([spec.cluster_ip] if spec.cluster_ip else ())),
+        condition=next((condition(c) for c in conditions if c.get("type") == ALLOCATED), None),
+        conditions=tuple(c for c in conditions if c.get("type") != ALLOCATED),
     )
 
 
@@ -175,9 +206,15 @@ def endpoint_slice(obj: EndpointSlice) -> model.EndpointSlice:
 
 
 def node(obj: Node) -> model.Node:
-    conditions = (obj.status.conditions if obj.status else None) or ()
-    unavailable = any(c.type == "NetworkUnavailable" and c.status == "True" for c in conditions)
-    return model.Node(obj.metadata.name, obj.metadata.labels or {}, unavailable)
+    status, spec = obj.status or NodeStatus(), obj.spec or NodeSpec()
+    unavailable = any(c.type == "NetworkUnavailable" and c.status == "True" for c in status.conditions or ())
+    return model.Node(
+        obj.metadata.name,
+        obj.metadata.labels or {},
+        unavailable,
+        tuple(_each(_ip, (one.address for one in status.addresses or () if one.type.endswith("IP")))),
+        tuple(_each(ip_network, spec.pod_cidrs or ([spec.pod_cidr] if spec.pod_cidr else ()))),
+    )
 
 
 def namespace(obj: Namespace) -> model.Namespace:
@@ -197,6 +234,17 @@ def speaker_lease(obj: Lease) -> model.Lease | None:
     )
 
 
+def leader_record(obj: LeaderLease) -> model.LeaderRecord:
+    spec = obj.spec or LeaderSpec()
+    return model.LeaderRecord(
+        spec.holder_identity or "",
+        spec.renew_time or "",
+        float(spec.lease_duration_seconds or model.LeaderRecord().duration_s),
+        obj.metadata.resource_version,
+        spec.lease_transitions or 0,
+    )
+
+
 def secret(obj: Secret) -> model.Secret:
     """Return the Secret's password: base64 in `data`, plain in a document's `stringData`."""
     password = (obj.string_data or {}).get("password")
@@ -207,6 +255,15 @@ def secret(obj: Secret) -> model.Secret:
         except ValueError:
             password = None
     return model.Secret(_key(obj.metadata), password)
+
+
+def _each(make: Callable[[str], Any], texts: Iterable[str]) -> Iterator[Any]:
+    """What can be made of the texts; what cannot is left out."""
+    for text in texts:
+        try:
+            yield make(text)
+        except ValueError:
+            continue
 
 
 def _key(metadata: Meta) -> str:
@@ -284,13 +341,7 @@ def _held(load_balancer: LoadBalancer | None) -> tuple[model.Address, ...]:
     """Our addresses in the status; names, which other load balancers put there, are not ours."""
     if load_balancer is None or not load_balancer.ingress:
         return ()
-    ips = []
-    for ingress in load_balancer.ingress:
-        try:
-            ips.append(_ip(ingress.ip or ""))
-        except ValueError:
-            continue
-    return tuple(ips)
+    return tuple(_each(_ip, (ingress.ip or "" for ingress in load_balancer.ingress)))
 
 
 def _serving(conditions: Conditions | None) -> bool:

@@ -58,7 +58,7 @@ def _assign(name: str, client: Client, rounds: int) -> list[Result]:
 def _bound(client: Client) -> float:
     """Return the seconds that the server needs for the patches that a controller would send."""
     requests = [
-        _patch(service, Allocation((FIRST + number,), "bench"))
+        _patch(service, Allocation((FIRST + number,), ("bench",)))
         for number, service in enumerate(_services(client))
     ]
     with Watch(client, "/api/v1/services", decode=False):

@@ -107,7 +107,14 @@ def test_the_form_of_the_json() -> None:
             }
             for node in ("node-b", "node-c")
         ],
-        "pools": [{"name": "lan", "size": {"ipv4": 51, "ipv6": 0}, "used": {"ipv4": 1, "ipv6": 0}}],
+        "pools": [
+            {
+                "name": "lan",
+                "size": {"ipv4": 51, "ipv6": 0},
+                "used": {"ipv4": 1, "ipv6": 0},
+                "pending": 0,
+            }
+        ],
     }
 
 

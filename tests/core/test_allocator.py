@@ -6,7 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lbspeaker.core.allocator import allocate, backend_key, ours, usage
+from lbspeaker.core.allocator import allocate, ours
+from lbspeaker.core.book import Cooling, families
+from lbspeaker.core.sharing import Holding, backend_key
+from lbspeaker.core.usage import usage
 from lbspeaker.model import (
     Allocation,
     Namespace,
@@ -14,6 +17,7 @@ from lbspeaker.model import (
     Port,
     Reason,
     Refusal,
+    Reservation,
     Service,
     ServiceAllocation,
 )
@@ -24,6 +28,8 @@ FOR_SHOP = ServiceAllocation(namespaces=frozenset({"shop"}))
 FOR_GOLD = ServiceAllocation(service_selectors=(selector(tier="gold"),))
 ONE_APP = {"sharing_key": "k", "local": True, "selector": (("app", "x"),)}
 WANTS_2 = {"requested_ips": "192.0.2.2"}
+WEB = "default/web"
+RESERVING = pool("r", "192.0.2.1-192.0.2.2", reservations=(Reservation(WEB, ips("192.0.2.1")),))
 TWO = pool("two", "192.0.2.1-192.0.2.2")
 DUAL = pool("dual", "192.0.2.1-192.0.2.9", "2001:db8::1-2001:db8::9")
 SIX = pool("six", "2001:db8:6::1-2001:db8:6::9")
@@ -277,6 +283,165 @@ STORIES = {
         [service("a", held="198.51.100.7")],
         {"a": "192.0.2.1"},
     ),
+    # pools that give nothing any more
+    "a disabled pool gives nothing, and who has an IP of it keeps it": (
+        [replace(TWO, disabled=True)],
+        [service("a", held="192.0.2.1"), service("b"), service("c", requested_ips="192.0.2.2")],
+        {"a": "192.0.2.1", "b": "PoolClosed", "c": "PoolClosed"},
+    ),
+    "a pool that is being deleted likewise, and the next one gives": (
+        [replace(TWO, deleted=True), pool("more", "198.51.100.7")],
+        [service("a", held="192.0.2.1"), service("b")],
+        {"a": "192.0.2.1", "b": "198.51.100.7"},
+    ),
+    "a disabled pool does not even give what may be shared": (
+        [replace(TWO, disabled=True)],
+        [service("a", held="192.0.2.1", sharing_key="k"), service("b", sharing_key="k", ports=HTTPS)],
+        {"a": "192.0.2.1", "b": "PoolClosed"},
+    ),
+    # a pool became smaller
+    "who lives outside of his pool, that has shrunk, keeps his IP": (
+        [pool("lan", "192.0.2.5")],
+        [service("a", held="192.0.2.1", held_pool="lan"), service("b")],
+        {"a": "192.0.2.1", "b": "192.0.2.5"},
+    ),
+    "unless the pool says that he is to move": (
+        [pool("lan", "192.0.2.5", on_shrink="Renumber")],
+        [service("a", held="192.0.2.1", held_pool="lan")],
+        {"a": "192.0.2.5"},
+    ),
+    "or the pool is gone": (
+        [pool("other", "192.0.2.5")],
+        [service("a", held="192.0.2.1", held_pool="lan")],
+        {"a": "192.0.2.5"},
+    ),
+    "of two families each has its pool": (
+        [pool("four", "192.0.2.5"), pool("six", "2001:db8::5", on_shrink="Renumber")],
+        [
+            service(
+                "a",
+                held=["192.0.2.1", "2001:db8::1"],
+                held_pool="four,six",
+                ip_family_policy="RequireDualStack",
+                **BOTH,
+            )
+        ],
+        {"a": "192.0.2.1 2001:db8::5"},
+    ),
+    "nobody new gets what is outside, not even to share it": (
+        [pool("lan", "192.0.2.5")],
+        [
+            service("a", held="192.0.2.1", held_pool="lan", sharing_key="k"),
+            service("b", sharing_key="k", ports=HTTPS),
+        ],
+        {"a": "192.0.2.1", "b": "192.0.2.5"},
+    ),
+    "a buggy address is one that the pool does not contain": (
+        [pool("p", "192.0.2.254-192.0.3.1", avoid_buggy_ips=True)],
+        [service("a", requested_ips="192.0.2.255"), service("b", held="192.0.3.0")],
+        {"a": "OutsidePools", "b": "192.0.2.254"},
+    ),
+    # quotas
+    "a namespace has no more IPs than its quota": (
+        [pool("lan", "192.0.2.1-192.0.2.9", namespace_quota=2)],
+        [service("a"), service("b"), service("c"), service("shop/d")],
+        {"a": "192.0.2.1", "b": "192.0.2.2", "c": "QuotaReached", "shop/d": "192.0.2.3"},
+    ),
+    "an IP that its services share counts once": (
+        [pool("lan", "192.0.2.1-192.0.2.9", namespace_quota=1)],
+        [service("a", sharing_key="k"), service("b", sharing_key="k", ports=HTTPS), service("c")],
+        {"a": "192.0.2.1", "b": "192.0.2.1", "c": "QuotaReached"},
+    ),
+    "a requested IP counts, too": (
+        [pool("lan", "192.0.2.1-192.0.2.9", namespace_quota=1)],
+        [service("a"), service("b", requested_ips="192.0.2.9")],
+        {"a": "192.0.2.1", "b": "QuotaReached"},
+    ),
+    "who has more than a new quota keeps it": (
+        [pool("lan", "192.0.2.1-192.0.2.9", namespace_quota=1)],
+        [service("a", held="192.0.2.1"), service("b", held="192.0.2.2")],
+        {"a": "192.0.2.1", "b": "192.0.2.2"},
+    ),
+    "and both families of a service count": (
+        [pool("d", "192.0.2.1", "2001:db8::1", namespace_quota=1)],
+        [service("a", ip_family_policy="RequireDualStack", **BOTH)],
+        {"a": "QuotaReached"},
+    ),
+    # exclusive pools
+    "an exclusive pool is the only one for its namespace": (
+        [TWO, pool("theirs", "198.51.100.7", service_allocation=replace(FOR_SHOP, exclusive=True))],
+        [service("shop/a"), service("shop/b"), service("c")],
+        {"shop/a": "198.51.100.7", "shop/b": "PoolExhausted", "c": "192.0.2.1"},
+    ),
+    "also for who asks for another": (
+        [TWO, pool("theirs", "198.51.100.7", service_allocation=replace(FOR_SHOP, exclusive=True))],
+        [service("shop/a", requested_pool="two"), service("shop/b", requested_ips="192.0.2.1")],
+        {"shop/a": "PoolNotForService", "shop/b": "PoolNotForService"},
+    ),
+    "and who has an IP of another moves": (
+        [TWO, pool("theirs", "198.51.100.7", service_allocation=replace(FOR_SHOP, exclusive=True))],
+        [service("shop/a", held="192.0.2.1")],
+        {"shop/a": "198.51.100.7"},
+    ),
+    # reservations
+    "a reserved IP waits for its service": (
+        [RESERVING],
+        [service("a"), service("b"), service("web")],
+        {"a": "192.0.2.2", "b": "PoolExhausted", "web": "192.0.2.1"},
+    ),
+    "nobody else gets it by asking": (
+        [RESERVING],
+        [service("a", requested_ips="192.0.2.1")],
+        {"a": "Reserved"},
+    ),
+    "who had it before keeps it, and its service waits": (
+        [RESERVING],
+        [service("a", held="192.0.2.1"), service("web")],
+        {"a": "192.0.2.1", "web": "InUse"},
+    ),
+    "a reservation opens a pool that is not for the service": (
+        [replace(RESERVING, auto_assign=False, service_allocation=FOR_SHOP)],
+        [service("web"), service("a")],
+        {"web": "192.0.2.1", "a": "NoPool"},
+    ),
+    "what the service asks for itself counts more": (
+        [RESERVING],
+        [service("web", requested_ips="192.0.2.2")],
+        {"web": "192.0.2.2"},
+    ),
+    "a reservation of one family leaves the other to the pool": (
+        [pool("d", "192.0.2.1-192.0.2.9", "2001:db8::1", reservations=(Reservation(WEB, ips("192.0.2.7")),))],
+        [service("web", ip_family_policy="RequireDualStack", **BOTH)],
+        {"web": "192.0.2.7 2001:db8::1"},
+    ),
+    # sharing inside a namespace only
+    "sharing keys may be confined to a namespace": (
+        [replace(TWO, sharing="Namespace")],
+        [
+            service("a", sharing_key="k"),
+            service("b", sharing_key="k", ports=HTTPS),
+            service("shop/c", sharing_key="k", ports=(Port("TCP", 81),)),
+        ],
+        {"a": "192.0.2.1", "b": "192.0.2.1", "shop/c": "192.0.2.2"},
+    ),
+    "then asking for another namespace's IP is of no use": (
+        [replace(TWO, sharing="Namespace")],
+        [
+            service("a", held="192.0.2.1", sharing_key="k"),
+            service("shop/c", sharing_key="k", ports=HTTPS, requested_ips="192.0.2.1"),
+        ],
+        {"a": "192.0.2.1", "shop/c": "InUse"},
+    ),
+    "else they count in the whole cluster, as MetalLB's do": (
+        [TWO],
+        [service("a", sharing_key="k"), service("shop/c", sharing_key="k", ports=HTTPS)],
+        {"a": "192.0.2.1", "shop/c": "192.0.2.1"},
+    ),
+    "two pools, where none has both families": (
+        [TWO, SIX],
+        [service("a", families=(6, 4), ip_family_policy="RequireDualStack")],
+        {"a": "2001:db8:6::1 192.0.2.1"},
+    ),
 }  # fmt: skip
 
 
@@ -292,6 +457,94 @@ def test_namespace_selectors_that_match_nothing_open_the_pool_to_nobody() -> Non
     namespaces = {"shop": Namespace("shop", {"team": "a"}), "default": Namespace("default")}
     results = got(pools, service("shop/a"), service("b", requested_pool="p"), namespaces=namespaces)
     assert results == {"shop/a": "192.0.2.1", "b": "PoolNotForService"}
+
+
+def test_strategy_random_spreads_and_comes_to_the_same_each_time() -> None:
+    wide = pool("wide", "192.0.2.0-192.0.2.255", "2001:db8::-2001:db8:ffff::", strategy="Random")
+    services = [
+        service(f"s{n}", uid=str(n), families=(4, 6), ip_family_policy="RequireDualStack") for n in range(64)
+    ]
+    results = allocate([wide], services)
+    assert allocate([wide], reversed(services)) == results
+    given = [r.ips for r in results.values() if isinstance(r, Allocation)]
+    assert len({v4 for v4, _ in given}) == len({v6 for _, v6 in given}) == 64
+    assert {int(v4) & 0xC0 for v4, _ in given} == {0x00, 0x40, 0x80, 0xC0}, "from all quarters"
+    full = pool("full", "192.0.2.0-192.0.2.63", strategy="Random")
+    got_all = allocate([full], [service(f"s{n}") for n in range(65)])
+    assert sum(isinstance(r, Allocation) for r in got_all.values()) == 64, "to the last one"
+
+
+def test_a_released_ip_cools_down_for_others_and_not_for_who_had_it() -> None:
+    cool = pool("two", "192.0.2.1-192.0.2.2", cooldown_s=60)
+    cooling = {(4, int(ip("192.0.2.1"))): Cooling("default/was", "two", 99.0)}
+    services = [service("a"), service("b"), service("c", requested_ips="192.0.2.1")]
+    assert got([cool], *services, cooling=cooling) == {
+        "a": "192.0.2.2", "b": "PoolExhausted", "c": "CoolingDown"
+    }  # fmt: skip
+    assert got([cool], service("a"), service("was"), cooling=cooling) == {
+        "a": "192.0.2.2",
+        "was": "192.0.2.1",
+    }
+
+
+def test_what_somebody_leaves_cools_down_from_the_same_pass_on() -> None:
+    moving = service("a", created="1", held="192.0.2.1", requested_ips="192.0.2.2")
+    waiting = service("b", created="2")
+    assert got([TWO], moving, waiting) == {"a": "192.0.2.2", "b": "192.0.2.1"}
+    assert got([replace(TWO, cooldown_s=60)], moving, waiting) == {"a": "192.0.2.2", "b": "PoolExhausted"}
+
+
+def test_four_thousand_services_with_one_sharing_key_are_no_quadratic_matter() -> None:
+    """The same key and port: each needs an IP of its own. Counted in looks at an IP, not in seconds."""
+    wide = pool("wide", "10.0.0.0-10.0.63.255")
+    looks = 0
+    original = Holding.refuses
+
+    def counted(self: Holding, one: Service) -> str:
+        nonlocal looks
+        looks += 1
+        return original(self, one)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Holding, "refuses", counted)
+        results = allocate([wide], [service(f"s{n:04}", sharing_key="k") for n in range(4000)])
+    assert len({r.ips for r in results.values() if isinstance(r, Allocation)}) == 4000
+    assert looks <= 4000
+
+
+def test_a_refusal_names_the_pools_that_were_asked() -> None:
+    pools = [
+        replace(TWO, disabled=True),
+        pool("full", "198.51.100.7"),
+        pool("few", "203.0.113.1-203.0.113.9", namespace_quota=1),
+    ]
+    services = [service("a", held="198.51.100.7"), service("b", held="203.0.113.1"), service("c")]
+    refusal = allocate(pools, services)["default/c"]
+    assert isinstance(refusal, Refusal)
+    assert refusal.pools == ("two", "full", "few")
+    assert refusal.message == (
+        "no free IPv4 address (two: disabled, full: 1 of 1 used, few: namespace default has all IPs that it"
+        " may have (1)); delete services, or raise namespaceQuota"
+    )
+
+
+def test_an_ip_outside_every_pool_is_explained() -> None:
+    lan = pool(
+        "lan", "192.0.2.1-192.0.2.2", "192.0.2.5-192.0.2.9", excluded=pool("", "192.0.2.3-192.0.2.4").ranges
+    )
+    refusal = allocate([lan], [service("a", requested_ips="192.0.2.3")])["default/a"]
+    assert isinstance(refusal, Refusal)
+    assert refusal.message == "192.0.2.3 is requested, but pool lan excludes it (spec.exclude)"
+
+
+def test_an_ip_that_is_kept_though_its_pool_shrank_is_noted() -> None:
+    result = allocate([pool("lan", "192.0.2.5")], [service("a", held="192.0.2.1", held_pool="lan")])[
+        "default/a"
+    ]
+    assert isinstance(result, Allocation)
+    assert result.pools == ("lan",)
+    assert result.note is not None
+    assert result.note.reason is Reason.OUTSIDE_POOL
 
 
 def test_a_refusal_says_what_to_change() -> None:
@@ -319,7 +572,8 @@ def test_a_huge_pool_costs_nothing() -> None:
 
 def test_usage_counts_a_shared_ip_once() -> None:
     results = allocate([DUAL], [service("a", sharing_key="k"), service("b", sharing_key="k", ports=HTTPS)])
-    assert usage(results, [DUAL]) == {"dual": {4: 1, 6: 0}}
+    use = usage(results, [DUAL]).of("dual")
+    assert (use.assigned, use.services, use.pending) == ({4: 1, 6: 0}, 2, 0)
 
 
 def test_only_services_of_our_class_are_ours() -> None:
@@ -376,7 +630,7 @@ def test_everybody_gets_an_answer_and_no_ip_is_given_twice_unless_shared(service
         if isinstance(result, Allocation):
             assert result.ips
             assert {address.version for address in result.ips} <= set(s.families)
-            assert any(result.ips[0] in p and p.name == result.pool for p in POOLS)
+            assert any(result.ips[0] in p and p.name == result.pools[0] for p in POOLS)
             for address in result.ips:
                 users.setdefault(address, []).append(s)
     for address, sharers in users.items():
@@ -413,5 +667,5 @@ def test_a_held_ip_that_is_still_right_never_moves(services: list[Service]) -> N
             continue
         for address in s.held:
             serves = address in POOLS[0] or address in POOLS[1] or s.namespace == "shop"
-            if serves and address in ips(*ADDRESSES[:4], *SIX_ADDRESSES) and address.version in s.families:
+            if serves and address in ips(*ADDRESSES[:4], *SIX_ADDRESSES) and address.version in families(s):
                 assert address in results[s.key].ips, s.key  # type: ignore[union-attr]

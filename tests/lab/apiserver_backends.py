@@ -251,6 +251,7 @@ def _apiserver(binaries: Path, directory: Path, etcd_port: int, port: int) -> li
         f"--etcd-servers=http://127.0.0.1:{etcd_port}",
         "--bind-address=127.0.0.1",
         "--advertise-address=127.0.0.1",
+        "--endpoint-reconciler-type=none",  # else newer servers refuse to advertise a loopback address
         f"--secure-port={port}",
         f"--tls-cert-file={directory / 'tls.crt'}",
         f"--tls-private-key-file={directory / 'tls.key'}",

@@ -30,7 +30,7 @@ pytestmark = [
 
 NAMESPACE = "lbspeaker-system"
 CRS = f"/apis/lbspeaker.io/v1beta1/namespaces/{NAMESPACE}"
-KINDS = set(Kind) - {Kind.POD}
+KINDS = set(Kind) - {Kind.POD, Kind.OBJECT}
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +91,7 @@ async def allocation_comes_and_goes(api: ApiServer, told: Told, status: str) -> 
     before = now()
     assert before.families == (4, 6)
     ips = (ip_address("192.0.2.10"), ip_address("2001:db8::a"))
-    body = kube.allocation_patch(before, Allocation(ips, "lan"))
+    body = kube.allocation_patch(before, Allocation(ips, ("lan",) * len(ips)))
     answer = await api.request("PATCH", status, body=body)
     await until(lambda: now().held == ips and now().held_pool == "lan")
     assert kube.object_change(Kind.SERVICE, answer).value == now()  # type: ignore[union-attr]

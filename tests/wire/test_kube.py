@@ -59,7 +59,7 @@ def test_a_whole_service_as_the_server_sends_it() -> None:
                 "annotations": {
                     "metallb.io/address-pool": "lan",
                     "metallb.io/allow-shared-ip": "front",
-                    "metallb.io/ip-allocated-from-pool": "lan",
+                    "lbspeaker.io/ip-allocated-from-pool": "lan",
                     "kubectl.kubernetes.io/last-applied-configuration": "{}",
                 },
                 "managedFields": [{"manager": "kubectl"}],
@@ -99,7 +99,35 @@ def test_a_whole_service_as_the_server_sends_it() -> None:
         sharing_key="front",
         held=(ip_address("192.0.2.10"), ip_address("2001:db8::a")),
         held_pool="lan",
+        cluster_ips=("10.96.0.5", "fd00::5"),
     )
+
+
+def test_the_pool_that_metallb_gave_an_ip_from_is_none_of_ours() -> None:
+    assert service({"metallb.io/ip-allocated-from-pool": "lan"}).held_pool is None
+
+
+def test_the_condition_of_a_service_is_ours_and_others_are_kept_as_they_are() -> None:
+    ours = {
+        "type": "lbspeaker.io/Allocated",
+        "status": "False",
+        "reason": "NoPool",
+        "message": "there is none",
+        "lastTransitionTime": "2026-01-02T03:04:05Z",
+    }
+    other = {"type": "example.com/Ready", "status": "True", "reason": "Good", "message": ""}
+    found = the(Kind.SERVICE, {**manifest({}), "status": {"conditions": [other, ours]}})
+    assert isinstance(found, model.Service)
+    assert found.condition == model.Condition("lbspeaker.io/Allocated", "False", "NoPool", "there is none")
+    assert found.conditions == (other,)
+    patch = json.loads(kube.condition_patch(found, None, 1.0))
+    assert patch["status"] == {"conditions": [other]}
+    allocation = model.Allocation((ip_address("192.0.2.10"),), ("lan",))
+    patch = json.loads(kube.allocation_patch(found, allocation, found.condition, 1.0))
+    assert "conditions" not in patch["status"], "what stays is not written"
+    patch = json.loads(kube.tidy_patch(found))
+    assert patch["status"] == {"conditions": [other]}
+    assert patch["metadata"]["annotations"]["lbspeaker.io/ip-allocated-from-pool"] is None
 
 
 def test_a_service_of_another_type_is_no_load_balancer() -> None:
@@ -316,7 +344,9 @@ def test_a_configuration_object_is_what_its_author_wrote() -> None:
     }
     (change,) = kube.codec(Kind.CONFIG).page(json.dumps(body).encode()).changes
     assert change.key == "IPAddressPool/lan"
-    assert change.value == {
+    assert isinstance(change.value, model.Written)
+    assert change.value.version == "8"
+    assert change.value.document == {
         "apiVersion": "lbspeaker.io/v1beta1",
         "kind": "IPAddressPool",
         "metadata": {"name": "lan", "namespace": "lb"},
@@ -379,7 +409,7 @@ def test_what_is_no_event_is_malformed(line: bytes) -> None:
 
 @given(st.binary(max_size=200))
 def test_bytes_from_a_stranger_are_decoded_or_malformed(data: bytes) -> None:
-    for kind in set(Kind) - {Kind.POD}:
+    for kind in set(Kind) - {Kind.POD, Kind.OBJECT}:
         for decode in (kube.codec(kind).page, kube.codec(kind).event):
             try:
                 decode(data)
@@ -449,7 +479,7 @@ NOW = 1_767_323_045.000_006  # 2026-01-02T03:04:05.000006Z
 
 
 def test_an_allocation_is_one_patch_with_one_precondition() -> None:
-    allocation = Allocation((ip_address("192.0.2.10"), ip_address("2001:db8::a")), "lan")
+    allocation = Allocation((ip_address("192.0.2.10"), ip_address("2001:db8::a")), ("lan", "lan"))
     assert json.loads(kube.allocation_patch(HELD, allocation)) == {
         "metadata": {"annotations": {"lbspeaker.io/ip-allocated-from-pool": "lan"}, "resourceVersion": "42"},
         "status": {
