@@ -12,6 +12,7 @@ from rich.table import Table
 
 from lbspeaker.core.allocator import allocate, ours
 from lbspeaker.core.announce import Picture, holders, picture
+from lbspeaker.core.controller import class_mismatch
 from lbspeaker.core.usage import usage
 from lbspeaker.errors import ConfigError
 from lbspeaker.model import Allocation, Refusal, Snapshot
@@ -62,13 +63,25 @@ def decide(snapshot: Snapshot, load_balancer_class: str | None = None) -> dict[s
         if settled == services:
             break
         services = settled
+    refusals = {key: r for key, r in results.items() if isinstance(r, Refusal)} | _others(
+        snapshot, load_balancer_class
+    )
     snapshot = replace(snapshot, services={s.key: s for s in settled})
     return {
         "allocations": _allocations(results),
-        "refusals": _refusals({key: r for key, r in results.items() if isinstance(r, Refusal)}),
+        "refusals": _refusals(refusals),
         "notes": _refusals({k: r.note for k, r in results.items() if isinstance(r, Allocation) and r.note}),
         **_announcements(picture(snapshot, holders(settled))),
         "pools": _pools(snapshot, results),
+    }
+
+
+def _others(snapshot: Snapshot, load_balancer_class: str | None) -> dict[str, Refusal]:
+    """The Services of another class that nobody gave an IP so far."""
+    return {
+        s.key: class_mismatch(s, load_balancer_class)
+        for s in snapshot.services.values()
+        if s.load_balancer and not s.held and not ours(s, load_balancer_class)
     }
 
 

@@ -33,7 +33,10 @@ def overlaps(pools: Iterable[Pool], nodes: Iterable[Node], services: Iterable[Se
             pool = index.pool_of(cluster_ip) if cluster_ip else None
             if pool is not None:
                 _note(found, pool, "service", f"{text}, the cluster IP of {service.key}")
-    return {name: "; ".join(_told(kinds)) for name, kinds in found.items()}
+    return {
+        name: f"the pool contains {', and '.join(_told(kinds))}: put them into spec.exclude"
+        for name, kinds in found.items()
+    }
 
 
 def _note(found: dict[str, dict[str, list[str]]], pool: Pool, kind: str, what: str) -> None:
@@ -43,4 +46,4 @@ def _note(found: dict[str, dict[str, list[str]]], pool: Pool, kind: str, what: s
 def _told(kinds: dict[str, list[str]]) -> Iterator[str]:
     for whats in kinds.values():
         more = f" and {len(whats) - 1} more like it" if len(whats) > 1 else ""
-        yield f"the pool contains {min(whats)}{more}: exclude them"
+        yield min(whats) + more

@@ -12,6 +12,7 @@ import structlog
 from lbspeaker.config.documents import Document, read, unpack
 from lbspeaker.config.identity import is_legacy
 from lbspeaker.config.parse import is_configuration, parse
+from lbspeaker.core.overlap import overlaps
 from lbspeaker.errors import Problem
 from lbspeaker.model import (
     Change,
@@ -54,13 +55,24 @@ def load(paths: Sequence[str]) -> Loaded:
         if isinstance(secret, Secret) and secret.password
     }
     config, wrong = parse([d for file in said for d in file.configuration], passwords or None)
+    snapshot = _snapshot(config, objects.values())
     return Loaded(
         documents=documents,
         config=config,
-        snapshot=_snapshot(config, objects.values()),
-        problems=[*problems, *repeated, *wrong],
+        snapshot=snapshot,
+        problems=[*problems, *repeated, *wrong, *_overlaps(snapshot, documents)],
         ignored=sum(file.ignored for file in said),
     )
+
+
+def _overlaps(snapshot: Snapshot, documents: Iterable[Document]) -> list[Problem]:
+    """Pools that contain what the cluster uses itself: not wrong, and hardly meant."""
+    found = overlaps(snapshot.config.pools, snapshot.nodes.values(), snapshot.services.values())
+    pools = {document.name: document for document in documents if document.kind == "IPAddressPool"}
+    problems = [
+        pools[name].problem(("spec", "addresses"), what) for name, what in found.items() if name in pools
+    ]
+    return [replace(problem, severity="warning") for problem in problems]
 
 
 async def from_files(directory: Path, put: Callable[[Change | Synced], None]) -> None:

@@ -2,12 +2,13 @@
 
 from collections.abc import Callable
 
-from tests.bench import allocation, answers, assign, failover, latency, memory, resync, storm
+from tests.bench import allocation, answers, assign, failover, latency, memory, restart, resync, storm
 from tests.bench.results import Result
 from tests.lab.apiserver_backends import real_binaries
 
 ALL: dict[str, Callable[[], list[Result]]] = {
     "allocation-pass": allocation.allocation_pass,
+    "restart-10000": restart.restart,
     "speaker-memory": memory.speaker_memory,
     "ip-latency": latency.in_memory,
     "storm-50": storm.storm_50,

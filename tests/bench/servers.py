@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -9,7 +10,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import msgspec
 
@@ -65,6 +66,16 @@ def memory(objects: Sequence[Manifest] = ()) -> Iterator[Memory]:
             yield Memory(process, Client("memory", url, kubeconfig))
         finally:
             end(process)
+
+
+def controller(client: Client, log: IO[bytes], name: str) -> "subprocess.Popen[bytes]":
+    """Start a controller; what it says goes to `log`."""
+    argv = [sys.executable, "-m", "lbspeaker", "controller", "--kubeconfig", str(client.kubeconfig)]
+    return subprocess.Popen(argv, stdout=log, stderr=log, env=os.environ | {"POD_NAME": name})
+
+
+def said(log: IO[bytes]) -> bytes:
+    return os.pread(log.fileno(), 1 << 24, 0)
 
 
 def end(process: subprocess.Popen[Any]) -> None:

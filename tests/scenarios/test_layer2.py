@@ -83,6 +83,25 @@ def test_a_pool_that_becomes_wrong_costs_nobody_an_ip_not_even_over_a_restart(wo
     world.delete(f"{SERVICES}/meanwhile")
 
 
+def test_an_ip_outside_of_its_pool_that_shrank_is_announced_as_before(world: World) -> None:
+    ip, pool = world.ip("web"), f"{CONFIG}/ipaddresspools/lan"
+    right = world.call("GET", pool)["spec"]["addresses"]
+    owner = world.settle(ip)
+    world.call("PATCH", pool, {"spec": {"exclude": [f"{ip}/32"]}}, patch=True)
+    wait_for(lambda: any(e.startswith("OutsidePool") for e in world.events("web")), "it is told")
+    for program in (f"speaker-{owner}", "controller"):
+        world.lab.restart(program)
+    assert world.settle(ip) == owner, "who begins anew answers for it, too"
+    world.call("PATCH", pool, {"spec": {"addresses": right, "exclude": None}}, patch=True)
+    wait_for(lambda: not conditions(world, "web"), "nothing is said any more")
+    assert world.ip("web") == ip
+
+
+def conditions(world: World, name: str) -> list[str]:
+    status = world.call("GET", f"{SERVICES}/{name}")["status"]
+    return [c["reason"] for c in status.get("conditions") or []]
+
+
 def test_a_speaker_without_the_permission_ends_with_one_line_and_takes_nothing(world: World) -> None:
     ip = world.ip("web")
     owner = world.settle(ip)
