@@ -27,7 +27,7 @@ from lbspeaker.errors import Problem
 from lbspeaker.events import Events
 from lbspeaker.leading import LeadershipLost, Leading
 from lbspeaker.ledger import Ledger
-from lbspeaker.model import Allocation, Change, Condition, ConfigSet, Kind, Service, Synced
+from lbspeaker.model import Allocation, Change, Condition, ConfigSet, Kind, Refusal, Service, Synced
 from lbspeaker.observe import from_api, from_files
 from lbspeaker.shell.apiserver import ApiError, ApiServer, credentials
 from lbspeaker.wire import kube
@@ -35,7 +35,7 @@ from lbspeaker.wire import kube
 WRITERS = 16  # as many as reach the API server's own bound; more only make everybody wait
 RETRY_S = 0.5
 SETTLE_S = 0.3  # until a refusal is told
-REPORT_S, REPORT_EVERY_S = 0.1, 1.0  # until objects are told their status, and how often at most
+REPORT_S = 0.1  # until objects are told their status: together
 NEWS_S, MOST_NEWS = 0.1, 100  # allocated within that time is logged together, past that many as a count
 KINDS = (Kind.SERVICE, Kind.NAMESPACE, Kind.NODE, Kind.CONFIG)
 PLURALS = {
@@ -153,6 +153,7 @@ class Program:
         self._config: asyncio.Queue[ConfigSet] = asyncio.Queue()
         self._reports: dict[tuple[str, type], Report | Protect] = {}
         self._reporting = asyncio.Event()
+        self._refusals: dict[str, Refusal] = {}  # by service: what was told last
         self._problems: tuple[Problem, ...] = ()
         self._doubts: dict[str, str] = {}
         self._unpublished = ""
@@ -207,6 +208,8 @@ class Program:
 
     def _hand_out(self, effect: core.Effect) -> None:
         if isinstance(effect, core.Assign | core.Tidy):
+            if isinstance(effect, core.Tidy) or (effect.allocation and not effect.allocation.note):
+                self._refusals.pop(effect.service.key, None)
             self._writes.put_nowait(effect)
         elif isinstance(effect, core.Tell):
             asyncio.get_running_loop().call_later(SETTLE_S, self._refused, effect)
@@ -282,8 +285,11 @@ class Program:
         refusal = self._core.refusal(tell.service.key)
         if service is None or refusal is None or refusal != tell.refusal:
             return
-        self._log.warning("refused", service=service.key, reason=refusal.reason.value, why=refusal.message)
-        self._events.tell(service, "Warning", refusal.reason.value, refusal.message)
+        if self._refusals.get(service.key) != refusal:  # else only its condition was not written
+            self._refusals[service.key] = refusal
+            reason, why = refusal.reason.value, refusal.message
+            self._log.warning("refused", service=service.key, reason=reason, why=why)
+            self._events.tell(service, "Warning", reason, why)
         condition = core.condition_of(self._core.results[service.key])
         if service.condition != condition:
             self._writes.put_nowait(Note(tell, service, condition))
@@ -291,7 +297,7 @@ class Program:
     # -- configuration objects --
 
     async def _report_all(self) -> None:
-        """Write what objects are told; what changes often is told once a second."""
+        """Write what objects are told, the last word on each."""
         while True:
             await self._reporting.wait()
             await asyncio.sleep(REPORT_S)
@@ -299,7 +305,6 @@ class Program:
             self._reporting.clear()
             for effect in reports.values():
                 await self._report(effect)
-            await asyncio.sleep(REPORT_EVERY_S - REPORT_S)
 
     async def _report(self, effect: Report | Protect) -> None:
         written, group = effect.written, self._options.group

@@ -43,6 +43,7 @@ GATE = frozenset({Kind.SERVICE, Kind.NAMESPACE, Kind.NODE, Kind.CONFIG})
 EFFECTIVE = "EffectiveConfiguration/lbspeaker"
 T = TypeVar("T")
 
+REPORT_EVERY_S = 1.0
 FOREIGN_S = 30.0  # so long a service of another class may wait for its own controller
 _LONGEST = 1024  # characters of a condition's message
 
@@ -123,6 +124,8 @@ class Controller:
         self._changed: set[str] = set()
         self._uncertain: set[str] = set()  # whose IPs may be of a pool that is wrong at the moment
         self._dirty = True  # something changed that is not a service
+        self._unreported = False  # objects may have to be told something
+        self._report_at = 0.0
         self._begun = False
 
     @property
@@ -164,17 +167,20 @@ class Controller:
             self._doubts = None
         elif change.kind is Kind.OBJECT:
             self._observe_object(change.key, change.value if isinstance(change.value, Written) else None)
+            return
         elif isinstance(change.value, ConfigSet):
             self._config = change.value
         self._dirty = True
 
     def _observe_object(self, key: str, written: Written | None) -> None:
         self._objects.observe(key, written)
+        self._unreported = True
         if key == EFFECTIVE and self._published is not None:
             spec = written.document.get("spec") if written else None
             documents = spec.get("documents", ()) if isinstance(spec, Mapping) else None
             if documents is None or list(documents) != list(self._published.documents):
                 self._published = None  # somebody took it away, or edited it
+                self._dirty = True
 
     def _observe_service(self, key: str, service: Service | None) -> None:
         before = self._services.get(key)
@@ -224,12 +230,10 @@ class Controller:
         """This write did not happen: what was seen is what there is."""
         if isinstance(effect, Report | Protect):
             self._objects.failed(effect)
-            self._dirty = True
+            self._unreported = True
         elif isinstance(effect, Tell):
             self._told.pop(effect.service.key, None)
             self._changed.add(effect.service.key)
-        elif isinstance(effect, Publish):
-            self._published = None
         elif isinstance(effect, Assign) and self._under_way(effect):
             self._forget(effect.service.key)
             self._changed.add(effect.service.key)
@@ -267,24 +271,31 @@ class Controller:
         self._left.clear()
         effects += self._mentions(now)
         cooling_over = (self._coolings.next_end() or now + 1) <= now
-        if not (self._dirty or self._changed or cooling_over):
-            return effects
-        anew = self._configure(self._config)
-        effects += self._publish(self._config)
-        effects += self._allocate(now, anew)
-        cooling = self._coolings.active(now)
-        effects += self._objects.advance(self._config, self.doubts, self._standing.usage, cooling)
-        effects += self._objects.tally(EFFECTIVE, self._config)
-        self._dirty = False
+        told_anew = self._dirty  # verdicts are not for later
+        if self._dirty or self._changed or cooling_over:
+            anew = self._configure(self._config)
+            effects += self._publish(self._config)
+            effects += self._allocate(now, anew)
+            self._dirty, self._unreported = False, True
+        if told_anew or (self._unreported and not 0 < self._report_at - now <= REPORT_EVERY_S):
+            effects += self._report(self._config, now)
         return effects
 
     def next_wakeup(self) -> float | None:
         """When to call `advance` again, if nothing is observed before."""
         moments = [since + FOREIGN_S for _, since in self._foreign.values() if since is not None]
         moments += [end for end in (self._coolings.next_end(),) if end is not None]
+        moments += [self._report_at] if self._unreported else []
         return min((moment for moment in moments if moment < math.inf), default=None)
 
     # -- inside --
+
+    def _report(self, config: ConfigSet, now: float) -> Iterator[Effect]:
+        """What the objects are to be told: at most once in a while, for what changes with every Service."""
+        self._unreported, self._report_at = False, now + REPORT_EVERY_S
+        cooling = self._coolings.active(now)
+        yield from self._objects.advance(config, self.doubts, self._standing.usage, cooling)
+        yield from self._objects.tally(EFFECTIVE, config)
 
     def _configure(self, config: ConfigSet) -> bool:
         """Take the pools over; whether they changed."""

@@ -94,6 +94,8 @@ class Objects:
             pool = pools.get(written.name) if written.kind == "IPAddressPool" else None
             conditions = [_accepted(verdict, doubts.get(written.name, "") if pool else "", written)]
             status = None
+            if pool is None and written.kind == "IPAddressPool" and written.deleted:
+                yield from self._protect(written, False)  # it was never in force, or is not any more
             if pool is not None:
                 conditions += _draining(pool, usage, written)
                 status = pool_status(pool, usage, released.get(pool.name, ()))

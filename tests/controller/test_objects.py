@@ -45,6 +45,7 @@ def test_each_object_has_a_verdict_of_its_own(cluster: Cluster) -> None:
     assert cluster.published() == {
         "IPAddressPool/lan", "L2Advertisement/lan", "BGPPeer/router", "BFDProfile/fast", "Community/names"
     }  # fmt: skip
+    wait_for(lambda: "refused" in cluster.status("EffectiveConfiguration", "lbspeaker"), "a summary")
     summary = cluster.status("EffectiveConfiguration", "lbspeaker")
     assert (summary["accepted"], summary["refused"]) == (5, 2)
     assert {row["object"] for row in summary["refusals"]} == {
