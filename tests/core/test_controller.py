@@ -2,20 +2,41 @@
 
 from dataclasses import replace
 
-from lbspeaker.core.controller import GATE, Assign, Controller, Effect, Publish, Tell, Tidy
+import pytest
+
+from lbspeaker.core.controller import (
+    EFFECTIVE,
+    GATE,
+    Assign,
+    Controller,
+    Effect,
+    Mention,
+    Publish,
+    Tell,
+    Tidy,
+    condition_of,
+)
+from lbspeaker.core.objects import Protect, Report
 from lbspeaker.model import (
+    ALLOCATED,
     Allocation,
     Change,
+    Condition,
     Config,
     ConfigSet,
     Kind,
+    Node,
+    ObjectStatus,
     Pool,
+    PoolStatus,
     Reason,
+    Released,
     Service,
     Synced,
     Verdict,
+    Written,
 )
-from tests.build import ips, pool, service
+from tests.build import ip, ips, node, pool, service, span
 
 LAN = pool("lan", "192.0.2.1-192.0.2.2")
 NOW = 1_790_000_000.0
@@ -210,3 +231,314 @@ def test_what_is_accepted_is_published_once() -> None:
     assert after(controller, config(LAN)) == []
     (publish,) = after(controller, config(pool("wan", "198.51.100.1")))
     assert isinstance(publish, Publish)
+
+
+# --- services that are not ours, or no longer -----------------------------------------------------------
+
+FOREIGN = service("a", load_balancer_class="other")
+
+
+def test_a_service_that_no_controller_serves_is_told_why_after_a_while_and_once() -> None:
+    controller, effects = started(FOREIGN)
+    assert effects == []
+    assert controller.next_wakeup() == NOW + 30
+    assert controller.advance(NOW + 29.9) == []
+    edited = replace(FOREIGN, labels={"edited": "meanwhile"})
+    assert after(controller, seen(edited)) == [], "which does not begin the wait anew"
+    (mention,) = controller.advance(NOW + 30)
+    assert isinstance(mention, Mention)
+    assert mention.service == edited
+    assert mention.refusal.reason is Reason.CLASS_MISMATCH
+    assert "has loadBalancerClass other" in mention.refusal.message
+    assert "without a loadBalancerClass" in mention.refusal.message
+    assert controller.next_wakeup() is None
+    controller.observe(seen(FOREIGN))
+    assert controller.advance(NOW + 100) == []
+
+
+@pytest.mark.parametrize(
+    ("story", "now"),
+    [
+        ("its own controller gave it an IP", holding(FOREIGN, "203.0.113.1")),
+        ("it is no LoadBalancer any more", replace(FOREIGN, load_balancer=False)),
+        ("it is gone", None),
+    ],
+)
+def test_who_does_not_wait_for_a_controller_is_told_nothing(story: str, now: Service | None) -> None:
+    controller, _ = started(FOREIGN)
+    controller.observe(Change(Kind.SERVICE, FOREIGN.key, now))
+    assert controller.next_wakeup() is None
+    assert controller.advance(NOW + 60) == []
+
+
+def test_where_a_class_is_served_who_has_none_is_told_so() -> None:
+    controller = Controller("mine")
+    for one in ("mine", None):
+        controller.observe(seen(service(f"a-{one}", load_balancer_class=one)))
+    effects = after(controller, config(LAN), *map(Synced, GATE)) + controller.advance(NOW + 30)
+    assert [e.service.name for e in effects if isinstance(e, Assign)] == ["a-mine"]
+    (mention,) = [e for e in effects if isinstance(e, Mention)]
+    assert mention.service.name == "a-None"
+    assert "has no class" in mention.refusal.message
+    assert "of loadBalancerClass mine" in mention.refusal.message
+
+
+OURS = Condition(ALLOCATED, "False", "PoolExhausted", "full")
+HELD = holding(service("a"), "192.0.2.1")
+REFUSED = service("a", condition=OURS)
+PLAIN = {"load_balancer": False, "held": ()}
+
+
+@pytest.mark.parametrize(
+    ("story", "before", "now", "tidied"),
+    [
+        ("deleted, it had an IP", HELD, None, HELD),
+        ("deleted, it was refused", REFUSED, None, REFUSED),
+        ("deleted, it had nothing of ours", service("a", requested_pool="x"), None, None),
+        ("it became a ClusterIP", HELD, replace(HELD, **PLAIN), replace(HELD, **PLAIN)),
+        ("also one that was refused", REFUSED, replace(REFUSED, **PLAIN), replace(REFUSED, **PLAIN)),
+        ("it was tidied by its user", HELD, service("a", **PLAIN), None),
+        ("it became so while nobody looked", None, replace(HELD, **PLAIN), replace(HELD, **PLAIN)),
+        ("it is another controller's now", HELD, replace(HELD, load_balancer_class="other"), None),
+        ("another controller's is gone", replace(HELD, load_balancer_class="other"), None, None),
+    ],
+)
+def test_nothing_of_ours_stays_at_what_is_no_longer_ours(
+    story: str, before: Service | None, now: Service | None, tidied: Service | None
+) -> None:
+    controller, _ = started(*([before] if before else []))
+    effects = after(controller, Change(Kind.SERVICE, "default/a", now))
+    assert effects == ([Tidy(tidied)] if tidied else [])
+    assert controller.advance(NOW) == []
+
+
+# --- the effective configuration ------------------------------------------------------------------------
+
+DOCUMENTS = ({"kind": "IPAddressPool"}, {"kind": "BGPPeer"})
+
+
+def effective(document: dict[str, object] | None) -> Change:
+    return Change(Kind.OBJECT, EFFECTIVE, None if document is None else Written(EFFECTIVE, document))
+
+
+@pytest.mark.parametrize(
+    ("story", "document", "anew"),
+    [
+        ("as it was published", {"spec": {"documents": [*DOCUMENTS]}}, False),
+        ("one was taken out", {"spec": {"documents": [*DOCUMENTS[:1]]}}, True),
+        ("their order was changed", {"spec": {"documents": [*DOCUMENTS[::-1]]}}, True),
+        ("all were taken out", {"spec": {}}, True),
+        ("and put to nothing", {"spec": {"documents": None}}, True),
+        ("nothing is left", {}, True),
+        ("it is gone", None, True),
+    ],
+)
+def test_who_edits_what_was_published_is_corrected(
+    story: str, document: dict[str, object] | None, anew: bool
+) -> None:
+    controller, _ = started()
+    published = ConfigSet(Config((LAN,)), DOCUMENTS)
+    after(controller, Change(Kind.CONFIG, "", published), effective({"spec": {"documents": [*DOCUMENTS]}}))
+    effects = [e for e in after(controller, effective(document)) if isinstance(e, Publish)]
+    assert effects == ([Publish(published)] if anew else [])
+    assert controller.advance(NOW) == [], "once"
+
+
+# --- reports --------------------------------------------------------------------------------------------
+
+LAN_OBJECT = Written("IPAddressPool/lan", {"apiVersion": "lbspeaker.io/v1beta1"}, 1)
+ACCEPTED = ConfigSet(Config((LAN,)), verdicts=(Verdict(LAN_OBJECT.key, True, ""),))
+
+
+def reporting(*services: Service) -> tuple[Controller, list[Effect]]:
+    """A controller of a pool that is an object, and what it wrote at first."""
+    controller = Controller()
+    objects = Change(Kind.OBJECT, LAN_OBJECT.key, LAN_OBJECT)
+    return controller, after(
+        controller, objects, Change(Kind.CONFIG, "", ACCEPTED), *map(seen, services), *map(Synced, GATE)
+    )
+
+
+def counts(effects: list[Effect]) -> list[int]:
+    """How many IPs are said to be in use."""
+    return [e.status.pool.assigned_v4 for e in effects if isinstance(e, Report) and e.status.pool]
+
+
+def test_what_changes_with_every_service_is_told_once_a_second_and_verdicts_at_once() -> None:
+    controller, effects = reporting()
+    assert counts(effects) == [0]
+    assert controller.next_wakeup() is None
+    assert counts(after(controller, seen(service("a")))) == []
+    assert controller.next_wakeup() == NOW + 1
+    controller.observe(seen(service("b")))
+    assert counts(controller.advance(NOW + 0.9)) == []
+    assert counts(controller.advance(NOW + 1)) == [2]
+    assert controller.next_wakeup() is None
+    doubtful = replace(ACCEPTED, verdicts=(Verdict(LAN_OBJECT.key, True, "odd", doubtful=True),))
+    controller.observe(Change(Kind.CONFIG, "", doubtful))
+    assert counts(controller.advance(NOW + 1.1)) == [2]
+    controller.observe(gone("a"))
+    assert counts(controller.advance(NOW - 3600)) == [1], "a clock that is set back silences nobody"
+
+
+def test_what_could_not_be_told_is_told_again() -> None:
+    controller, effects = reporting(HELD, holding(service("b"), "192.0.2.2"), service("c"))
+    (tell,) = [e for e in effects if isinstance(e, Tell)]
+    controller.failed(tell)
+    assert [e for e in controller.advance(NOW) if isinstance(e, Tell)] == [tell]
+    for one in [e for e in effects if isinstance(e, Report | Protect)]:
+        controller.failed(one)
+        wakeup = controller.next_wakeup()
+        assert wakeup is not None
+        assert controller.advance(wakeup) == [one]
+
+
+# --- refusals -------------------------------------------------------------------------------------------
+
+
+def test_a_refusal_that_its_service_knows_already_is_not_told_again() -> None:
+    full = [HELD, holding(service("b"), "192.0.2.2")]
+    (tell,) = started(*full, service("c"))[1]
+    assert isinstance(tell, Tell)
+    knowing = service("c", condition=condition_of(tell.refusal))
+    assert started(*full, knowing)[1] == [], "after a restart, say"
+    outdated = service("c", condition=OURS)
+    assert started(*full, outdated)[1] == [Tell(outdated, tell.refusal)]
+
+
+def test_the_condition_goes_when_the_ip_comes() -> None:
+    refused = service("a", condition=OURS)
+    controller, effects = started(refused)
+    given = Allocation(ips("192.0.2.1"), ("lan",))
+    assert effects == [Assign(refused, given)]
+    late = holding(refused, "192.0.2.1")  # the IP alone was written
+    assert started(late)[1] == [Assign(late, given)]
+    assert started(holding(service("a"), "192.0.2.1"))[1] == []
+    assert after(controller, seen(holding(service("a"), "192.0.2.1"))) == []
+
+
+def test_what_a_service_lacks_beside_its_ip_is_a_condition_too() -> None:
+    both = service("a", families=(4, 6), ip_family_policy="PreferDualStack")
+    assign, tell = started(both)[1]
+    assert isinstance(assign, Assign)
+    assert isinstance(tell, Tell)
+    condition = condition_of(assign.allocation)
+    assert condition is not None
+    assert (condition.status, condition.reason) == ("True", "NoPoolForFamily")
+    assert started(replace(holding(both, "192.0.2.1"), condition=condition))[1] == []
+
+
+# --- time -----------------------------------------------------------------------------------------------
+
+COOL = replace(LAN, ranges=(span("192.0.2.1"),), cooldown_s=60.0)
+
+
+def test_who_waits_for_a_cooling_ip_gets_it_when_it_has_cooled_and_not_before() -> None:
+    controller, _ = started(HELD, service("b"), pools=(COOL,))
+    assert controller.next_wakeup() is None
+    assert not [e for e in after(controller, gone("a")) if isinstance(e, Assign)]
+    assert controller.advance(NOW + 1) == []
+    assert controller.next_wakeup() == NOW + 60
+    controller.observe(seen(FOREIGN))
+    assert controller.advance(NOW + 20) == []
+    assert controller.next_wakeup() == NOW + 50, "what is due first"
+    assert [type(e) for e in controller.advance(NOW + 59.9)] == [Mention]
+    assert controller.next_wakeup() == NOW + 60
+    assert controller.advance(NOW + 60) == [Assign(service("b"), Allocation(ips("192.0.2.1"), ("lan",)))]
+    assert controller.next_wakeup() is None
+
+
+@pytest.mark.parametrize(
+    ("story", "status", "end"),
+    [
+        ("it was in use", PoolStatus(in_use=(span("192.0.2.1"),)), NOW + 60),
+        ("it was cooling", PoolStatus(released=(Released(ip("192.0.2.1"), "default/x", NOW + 9),)), NOW + 9),
+        ("it was cooling, and over", PoolStatus(released=(Released(ip("192.0.2.1"), "x/x", NOW),)), None),
+        (
+            "of both, what is said of its end",
+            PoolStatus(in_use=(span("192.0.2.1"),), released=(Released(ip("192.0.2.1"), "x/x", NOW + 9),)),
+            NOW + 9,
+        ),
+    ],
+)
+def test_a_new_leader_knows_what_is_cooling(story: str, status: PoolStatus, end: float | None) -> None:
+    written = Written("IPAddressPool/lan", {}, status=ObjectStatus(pool=status))
+    controller = Controller()
+    changes = (
+        Change(Kind.OBJECT, written.key, written),
+        config(COOL),
+        seen(service("b")),
+        *map(Synced, GATE),
+    )
+    effects = after(controller, *changes)
+    assert bool([e for e in effects if isinstance(e, Assign)]) == (end is None)
+    assert controller.next_wakeup() == end
+
+
+def test_what_is_in_use_and_held_does_not_cool_after_a_restart() -> None:
+    written = Written(
+        "IPAddressPool/lan", {}, status=ObjectStatus(pool=PoolStatus(in_use=(span("192.0.2.1"),)))
+    )
+    controller = Controller()
+    changes = (Change(Kind.OBJECT, written.key, written), config(COOL), seen(HELD), *map(Synced, GATE))
+    after(controller, *changes)
+    assert controller.next_wakeup() is None
+
+
+# --- doubts ---------------------------------------------------------------------------------------------
+
+
+def told_of(value: Node) -> Change:
+    return Change(Kind.NODE, value.name, value)
+
+
+def test_doubts_about_pools_follow_the_nodes() -> None:
+    controller, _ = started()
+    assert controller.doubts == {}
+    after(controller, told_of(node("a", addresses=ips("192.0.2.2"))))
+    assert "192.0.2.2, the address of node a" in controller.doubts["lan"]
+    after(controller, told_of(node("a", addresses=ips("203.0.113.1"))))
+    assert controller.doubts == {}
+    after(controller, told_of(node("b", addresses=ips("192.0.2.1"))), config(pool("wan", "198.51.100.1")))
+    assert controller.doubts == {}
+    after(controller, config(LAN))
+    assert controller.doubts.keys() == {"lan"}
+    after(controller, Change(Kind.NODE, "b", None))
+    assert controller.doubts == {}
+
+
+def test_doubts_follow_cluster_ips_and_are_not_looked_for_at_each_change() -> None:
+    controller, _ = started(service("a", cluster_ips=("192.0.2.1",)))
+    before = controller.doubts
+    after(controller, seen(service("b", cluster_ips=("10.96.0.1",))))
+    assert controller.doubts is before
+    after(controller, seen(service("b", cluster_ips=("10.96.0.1", "192.0.2.2"))))
+    assert "192.0.2.1, the cluster IP of default/a and 1 more" in controller.doubts["lan"]
+
+
+# --- pools that are wrong at the moment -----------------------------------------------------------------
+
+WRONG = ConfigSet(Config((LAN,)), verdicts=(Verdict("IPAddressPool/wrong", False, "ends before it starts"),))
+
+
+@pytest.mark.parametrize(
+    ("story", "mended", "given"),
+    [
+        ("it contains the IP", (LAN, pool("wrong", "203.0.113.7")), None),
+        ("it contains another", (LAN, pool("wrong", "203.0.113.8", auto_assign=False)), "203.0.113.7"),
+        ("it is gone", (LAN,), "192.0.2.1"),
+    ],
+)
+def test_when_a_pool_is_mended_those_who_may_have_been_of_it_are_looked_at_again(
+    story: str, mended: tuple[Pool, ...], given: str | None
+) -> None:
+    lost = holding(service("a"), "203.0.113.7", pool_name="wrong")
+    controller = Controller()
+    after(controller, Change(Kind.CONFIG, "", WRONG), seen(lost), *map(Synced, GATE))
+    edited = replace(lost, labels={"edited": "meanwhile"})
+    assert after(controller, seen(edited)) == []
+    effects = [e for e in after(controller, config(*mended)) if isinstance(e, Assign)]
+    if given is None or given == "203.0.113.7":
+        assert not [e for e in effects if e.allocation and e.allocation.ips != edited.held]
+    else:
+        assert effects == [Assign(edited, Allocation(ips(given), ("lan",)))]
