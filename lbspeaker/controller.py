@@ -10,7 +10,6 @@ be killed at any time. Of several controllers one acts (`leading`); each turn be
 
 import asyncio
 import contextlib
-import json
 import os
 import signal
 import socket
@@ -22,31 +21,20 @@ from typing import Any
 import structlog
 
 from lbspeaker.core import controller as core
-from lbspeaker.core.objects import FINALIZER, Protect, Report
-from lbspeaker.errors import Problem
 from lbspeaker.events import Events
 from lbspeaker.leading import LeadershipLost, Leading
 from lbspeaker.ledger import Ledger
-from lbspeaker.model import Allocation, Change, Condition, ConfigSet, Kind, Refusal, Service, Synced
+from lbspeaker.model import Allocation, Change, Condition, Kind, Refusal, Service, Synced
 from lbspeaker.observe import from_api, from_files
+from lbspeaker.publishing import Publishing
 from lbspeaker.shell.apiserver import ApiError, ApiServer, credentials
 from lbspeaker.wire import kube
 
 WRITERS = 16  # as many as reach the API server's own bound; more only make everybody wait
 RETRY_S = 0.5
 SETTLE_S = 0.3  # until a refusal is told
-REPORT_S = 0.1  # until objects are told their status: together
 NEWS_S, MOST_NEWS = 0.1, 100  # allocated within that time is logged together, past that many as a count
 KINDS = (Kind.SERVICE, Kind.NAMESPACE, Kind.NODE, Kind.CONFIG)
-PLURALS = {
-    "IPAddressPool": "ipaddresspools",
-    "L2Advertisement": "l2advertisements",
-    "BGPPeer": "bgppeers",
-    "BGPAdvertisement": "bgpadvertisements",
-    "BFDProfile": "bfdprofiles",
-    "Community": "communities",
-    "EffectiveConfiguration": "effectiveconfigurations",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +119,7 @@ async def _take_turns(api: ApiServer, options: Options) -> None:
             try:
                 async with asyncio.TaskGroup() as tasks:
                     tasks.create_task(leading.hold())
-                    tasks.create_task(Program(api, options).run())
+                    tasks.create_task(Program(api, options, leading).run())
             except* LeadershipLost as lost:
                 log.warning("leadership-lost", why=str(lost.exceptions[0]))
     finally:
@@ -141,22 +129,18 @@ async def _take_turns(api: ApiServer, options: Options) -> None:
 class Program:
     """The controller of one cluster, for one turn."""
 
-    def __init__(self, api: ApiServer, options: Options) -> None:
+    def __init__(self, api: ApiServer, options: Options, leading: Leading) -> None:
         self._api = api
         self._options = options
+        self._leading = leading
         self._log: Any = structlog.get_logger()
         self._core = core.Controller(options.load_balancer_class)
         self._inbox: asyncio.Queue[Item] = asyncio.Queue()
         self._writes: asyncio.Queue[core.Assign | core.Tidy | Note] = asyncio.Queue()
         self._news: list[tuple[Service, Allocation]] = []
         self._events = Events(api, "lbspeaker-controller", "lbspeaker-controller")
-        self._config: asyncio.Queue[ConfigSet] = asyncio.Queue()
-        self._reports: dict[tuple[str, type], Report | Protect] = {}
-        self._reporting = asyncio.Event()
+        self._publishing = Publishing(api, options.namespace, lambda e: self._inbox.put_nowait(Failed(e)))
         self._refusals: dict[str, Refusal] = {}  # by service: what was told last
-        self._problems: tuple[Problem, ...] = ()
-        self._doubts: dict[str, str] = {}
-        self._unpublished = ""
         self._serving = False
         self._alarm: asyncio.TimerHandle | None = None
 
@@ -172,8 +156,7 @@ class Program:
                 effective=False,
             )
             tasks.create_task(observing)
-            tasks.create_task(self._publish_all())
-            tasks.create_task(self._report_all())
+            tasks.create_task(self._publishing.run())
             tasks.create_task(self._events.run())
             for _ in range(WRITERS):
                 tasks.create_task(self._write_all())
@@ -201,7 +184,7 @@ class Program:
                 self._core.observe(item)
         for effect in self._core.advance(time.time()):
             self._hand_out(effect)
-        self._doubt()
+        self._publishing.doubt(self._core.doubts)
         if self._core.ready and not self._serving:
             self._serving = True
             self._log.info("serving", services=len(self._core.results), namespace=self._options.namespace)
@@ -217,16 +200,18 @@ class Program:
             refusal = effect.refusal
             self._events.tell(effect.service, "Normal", refusal.reason.value, refusal.message, once=True)
         elif isinstance(effect, core.Publish):
-            self._config.put_nowait(effect.config)
+            self._publishing.publish(effect.config)
         else:
-            self._reports[effect.written.key, type(effect)] = effect
-            self._reporting.set()
+            self._publishing.report(effect)
 
     # -- the status of services --
 
     async def _write_all(self) -> None:
         while True:
             effect = await self._writes.get()
+            if not self._leading.leads:
+                self._decide_anew(effect)  # unless the turn is over
+                continue
             try:
                 await self._write(effect)
             except ApiError as error:
@@ -252,6 +237,9 @@ class Program:
         """Decide anew, after the watch had time to tell what a conflict (409) or a 404 was about."""
         if error.status not in (404, 409):
             self._log.warning("unwritten", service=effect.service.key, why=error.what, retry_s=RETRY_S)
+        self._decide_anew(effect)
+
+    def _decide_anew(self, effect: core.Assign | core.Tidy | Note) -> None:
         if not isinstance(effect, core.Tidy):
             failed = Failed(effect.tell if isinstance(effect, Note) else effect)
             asyncio.get_running_loop().call_later(RETRY_S, self._inbox.put_nowait, failed)
@@ -293,94 +281,6 @@ class Program:
         condition = core.condition_of(self._core.results[service.key])
         if service.condition != condition:
             self._writes.put_nowait(Note(tell, service, condition))
-
-    # -- configuration objects --
-
-    async def _report_all(self) -> None:
-        """Write what objects are told, the last word on each."""
-        while True:
-            await self._reporting.wait()
-            await asyncio.sleep(REPORT_S)
-            reports, self._reports = self._reports, {}
-            self._reporting.clear()
-            for effect in reports.values():
-                await self._report(effect)
-
-    async def _report(self, effect: Report | Protect) -> None:
-        written, group = effect.written, self._options.group
-        own = written.kind == "EffectiveConfiguration"
-        version = str(written.document.get("apiVersion")) if group == "lbspeaker.io" or own else ""
-        version = version or ("metallb.io/v1beta2" if written.kind == "BGPPeer" else "metallb.io/v1beta1")
-        path = f"/apis/{version}/namespaces/{self._options.namespace}/{PLURALS[written.kind]}/{written.name}"
-        try:
-            if isinstance(effect, Report):
-                body = kube.status_patch(written, effect.status, time.time())
-                await self._api.request("PATCH", f"{path}/status", body=body)
-            else:
-                body = kube.finalizers_patch(written, FINALIZER, effect.protect)
-                await self._api.request("PATCH", path, body=body)
-        except ApiError as error:
-            if error.status not in (404, 409):
-                self._log.warning("unreported", object=written.key, why=error.what, retry_s=RETRY_S)
-            asyncio.get_running_loop().call_later(RETRY_S, self._inbox.put_nowait, Failed(effect))
-
-    def _doubt(self) -> None:
-        """Log what is doubtful about pools beside what their documents say, once."""
-        doubts = dict(self._core.doubts)
-        for pool, what in doubts.items():
-            if self._doubts.get(pool) != what:
-                self._log.warning("config-doubtful", object=f"IPAddressPool/{pool}", what=what)
-        self._doubts = doubts
-
-    # -- the effective configuration --
-
-    async def _publish_all(self) -> None:
-        while True:
-            config = await self._config.get()
-            while not self._config.empty():
-                config = self._config.get_nowait()
-            for problem in config.problems:
-                if problem not in self._problems:
-                    self._log_problem(problem)
-            self._problems = config.problems
-            self._unpublished = ""
-            while self._config.empty() and not await self._publish(config):
-                await asyncio.sleep(RETRY_S)
-
-    def _log_problem(self, problem: Problem) -> None:
-        event = "config-wrong" if problem.severity == "error" else "config-doubtful"
-        fields = {"object": problem.object, "path": problem.path, "what": problem.what, "hint": problem.hint}
-        self._log.warning(event, **{name: value for name, value in fields.items() if value})
-
-    async def _publish(self, config: ConfigSet) -> bool:
-        """Write the effective configuration if it differs from what is there; False: try again."""
-        base = f"/apis/lbspeaker.io/v1beta1/namespaces/{self._options.namespace}/effectiveconfigurations"
-        body = kube.effective_configuration(config.documents)
-        try:
-            present = await self._present(f"{base}/{kube.EFFECTIVE_NAME}")
-            if present is None:
-                await self._api.request("POST", base, body=body)
-            elif present != json.loads(body)["spec"]:
-                await self._api.request("PATCH", f"{base}/{kube.EFFECTIVE_NAME}", body=body)
-            else:
-                return True
-        except ApiError as error:
-            if error.what != self._unpublished:
-                self._log.warning("config-unpublished", why=error.what, retry_s=RETRY_S)
-            self._unpublished = error.what
-            return False
-        pools = len(config.config.pools)
-        self._log.info("config", documents=len(config.documents), pools=pools, problems=len(config.problems))
-        return True
-
-    async def _present(self, path: str) -> object | None:
-        try:
-            present: dict[str, object] = json.loads(await self._api.request("GET", path))
-            return present.get("spec")
-        except ApiError as error:
-            if error.status == 404:
-                return None
-            raise
 
 
 async def _batch(inbox: asyncio.Queue[Any]) -> list[Any]:

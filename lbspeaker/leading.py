@@ -12,7 +12,8 @@ from lbspeaker.model import LeaderRecord
 from lbspeaker.shell.apiserver import ApiError, ApiServer
 from lbspeaker.wire import kube
 
-_REQUEST_S = 2.0  # a renewal that takes longer is tried anew
+_REQUEST_S = 1.0  # a renewal that takes longer is tried anew
+_AGAIN_S = 0.2
 
 
 class LeadershipLost(Exception):
@@ -30,6 +31,11 @@ class Leading:
         self._record = LeaderRecord()
         self._renewed = 0.0
         self._log: Any = structlog.get_logger()
+
+    @property
+    def leads(self) -> bool:
+        """Whether it may still write."""
+        return not leadership.must_stop(self._renewed, time.monotonic())
 
     async def acquire(self) -> None:
         """Wait until it is our turn, however long that takes."""
@@ -52,8 +58,11 @@ class Leading:
 
     async def hold(self) -> None:
         """Renew the Lease. Raises LeadershipLost."""
+        why = "no answer in time"
         while True:
-            await asyncio.sleep(leadership.RENEW_EVERY_S if self._renewed_lately() else 0.2)
+            await asyncio.sleep(leadership.RENEW_EVERY_S if self._renewed_lately() else _AGAIN_S)
+            if not self.leads:
+                raise LeadershipLost(f"the Lease cannot be renewed: {why}")
             try:
                 if not await self._write(self._record, self._identity):
                     record = await self._read()
@@ -61,8 +70,7 @@ class Leading:
                         raise LeadershipLost(f"{record.holder or 'nobody'} leads")
                     self._record = record
             except ApiError as error:
-                if leadership.must_stop(self._renewed, time.monotonic()):
-                    raise LeadershipLost(f"the Lease cannot be renewed: {error.what}") from error
+                why = error.what
 
     async def release(self) -> None:
         """Let the next one begin at once."""

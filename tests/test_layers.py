@@ -16,7 +16,7 @@ LEVELS = [
     {"cli"},
     {"lab"},
     {"controller", "speaker", "answerer"},
-    {"answering", "events", "leading", "ledger", "observe", "peering"},
+    {"answering", "events", "leading", "ledger", "observe", "peering", "publishing"},
     {"core", "wire", "shell", "config"},
     {"model"},
     {"errors"},

@@ -11,6 +11,7 @@ from lbspeaker.errors import Malformed
 from lbspeaker.model import Change, Kind, LeaderRecord, Page, Step, WatchError
 from lbspeaker.wire.kube_bodies import (
     EFFECTIVE_NAME,
+    GROUP,
     LEADER,
     allocation_patch,
     condition_patch,
@@ -36,6 +37,7 @@ from lbspeaker.wire.kube_status import status_patch, written
 __all__ = [
     "ANNOTATIONS",
     "EFFECTIVE_NAME",
+    "GROUP",
     "LEADER",
     "LEASE_PREFIX",
     "PREFIXES",
