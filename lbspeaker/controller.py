@@ -21,6 +21,7 @@ from typing import Any
 import structlog
 
 from lbspeaker.core import controller as core
+from lbspeaker.core.services import condition_of
 from lbspeaker.events import Events
 from lbspeaker.leading import LeadershipLost, Leading
 from lbspeaker.ledger import Ledger
@@ -222,7 +223,7 @@ class Program:
         path = f"/api/v1/namespaces/{service.namespace}/services/{service.name}/status"
         if isinstance(effect, core.Assign):
             allocation = effect.allocation
-            condition = core.condition_of(allocation) if allocation else service.condition
+            condition = condition_of(allocation) if allocation else service.condition
             body = kube.allocation_patch(service, allocation, condition, time.time())
         elif isinstance(effect, Note):
             body = kube.condition_patch(service, effect.condition, time.time())
@@ -278,7 +279,7 @@ class Program:
             reason, why = refusal.reason.value, refusal.message
             self._log.warning("refused", service=service.key, reason=reason, why=why)
             self._events.tell(service, "Warning", reason, why)
-        condition = core.condition_of(self._core.results[service.key])
+        condition = condition_of(self._core.results[service.key])
         if service.condition != condition:
             self._writes.put_nowait(Note(tell, service, condition))
 

@@ -1,6 +1,7 @@
 """The composed controller: what it writes, and when it writes nothing."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -62,7 +63,7 @@ def started(*services: Service, pools: tuple[Pool, ...] = (LAN,)) -> tuple[Contr
     return controller, effects
 
 
-def after(controller: Controller, *changes: Change) -> list[Effect]:
+def after(controller: Controller, *changes: Change | Synced) -> list[Effect]:
     for change in changes:
         controller.observe(change)
     return controller.advance(NOW)
@@ -196,7 +197,7 @@ def test_a_released_ip_goes_to_the_one_that_waits_longest() -> None:
 
 def test_an_ip_that_no_pool_has_any_more_is_replaced_or_taken_back() -> None:
     controller, effects = started(holding(service("a"), "203.0.113.7", pool_name="old"))
-    assert effects == [Assign(controller._services["default/a"], Allocation(ips("192.0.2.1"), ("lan",)))]
+    assert effects == [Assign(controller.service("default/a"), Allocation(ips("192.0.2.1"), ("lan",)))]
     full = [holding(service("a"), "192.0.2.1"), holding(service("b"), "192.0.2.2")]
     lost = holding(service("c"), "203.0.113.7", pool_name="old")
     effects = started(*full, lost)[1]
@@ -244,7 +245,8 @@ def test_a_service_that_no_controller_serves_is_told_why_after_a_while_and_once(
     assert controller.next_wakeup() == NOW + 30
     assert controller.advance(NOW + 29.9) == []
     edited = replace(FOREIGN, labels={"edited": "meanwhile"})
-    assert after(controller, seen(edited)) == [], "which does not begin the wait anew"
+    controller.observe(seen(edited))
+    assert controller.advance(NOW + 29.9) == [], "and does not begin to wait anew"
     (mention,) = controller.advance(NOW + 30)
     assert isinstance(mention, Mention)
     assert mention.service == edited
@@ -286,7 +288,7 @@ def test_where_a_class_is_served_who_has_none_is_told_so() -> None:
 OURS = Condition(ALLOCATED, "False", "PoolExhausted", "full")
 HELD = holding(service("a"), "192.0.2.1")
 REFUSED = service("a", condition=OURS)
-PLAIN = {"load_balancer": False, "held": ()}
+PLAIN: dict[str, Any] = {"load_balancer": False, "held": ()}
 
 
 @pytest.mark.parametrize(
@@ -473,6 +475,17 @@ def test_a_new_leader_knows_what_is_cooling(story: str, status: PoolStatus, end:
     effects = after(controller, *changes)
     assert bool([e for e in effects if isinstance(e, Assign)]) == (end is None)
     assert controller.next_wakeup() == end
+
+
+def test_who_moves_leaves_what_nobody_gets_for_a_while() -> None:
+    cool = replace(LAN, cooldown_s=60.0)
+    controller, _ = started(HELD, pools=(cool,))
+    moved = replace(HELD, requested_ips=ips("192.0.2.2"))
+    after(controller, seen(moved))
+    (tell,) = after(controller, seen(service("b", requested_ips="192.0.2.1")))
+    assert isinstance(tell, Tell)
+    assert tell.refusal.reason is Reason.COOLING_DOWN
+    assert [type(effect) for effect in controller.advance(NOW + 60)] == [Assign]
 
 
 def test_what_is_in_use_and_held_does_not_cool_after_a_restart() -> None:

@@ -100,7 +100,7 @@ def test_who_comes_back_gets_its_ip_back_though_a_lower_one_is_free() -> None:
 
 
 def test_without_a_cooldown_nothing_cools() -> None:
-    world = World(replace(ONE, cooldown_s=0.0)).apply(service("a"))
+    world = World(replace(ONE, cooldown_s=0.0), now=NOW + 0.5).apply(service("a"))
     world.turn()
     assert world.delete("a").apply(service("b")).turn() == {"b": "192.0.2.1"}
     assert world.ends() == {}
@@ -159,8 +159,10 @@ def test_it_is_the_same_mapping_as_long_as_it_says_the_same() -> None:
     coolings.restore(LAN, [Released(ip("192.0.2.1"), "default/a", 10.0)])
     assert coolings.active(9.9) is first
     assert coolings.next_end() == 10.0
-    assert coolings.active(10.0) == {slot("192.0.2.2"): Cooling("", "lan", 20.0)}
-    assert len(first) == 2, "what was given out does not change"
+    second = coolings.active(10.0)
+    assert second == {slot("192.0.2.2"): Cooling("", "lan", 20.0)}
+    coolings.restore(LAN, [Released(ip("192.0.2.1"), "default/a", 30.0)])
+    assert [one.until for one in second.values()] == [20.0], "what was given out does not change"
 
 
 # --- after a restart ------------------------------------------------------------------------------------
@@ -181,11 +183,11 @@ def test_what_was_cooling_before_a_restart_still_is() -> None:
 
 def test_what_was_in_use_and_nobody_holds_was_released_unseen() -> None:
     world = World(LAN)
-    held = frozenset({slot("192.0.2.2"), (6, int(ip("192.0.2.1")))})
-    world.coolings.missing(LAN, [span("192.0.2.1-192.0.2.2")], held, NOW)
+    held = frozenset({slot("192.0.2.2"), slot("2001:db8::1"), (6, int(ip("192.0.2.1")))})
+    world.coolings.missing(LAN, [span("192.0.2.1-192.0.2.2"), span("2001:db8::1")], held, NOW)
     assert world.ends() == {"192.0.2.1": 60}
     assert world.apply(service("a", requested_ips="192.0.2.1")).turn() == {"a": Reason.COOLING_DOWN.value}
-    world.coolings.missing(replace(LAN, cooldown_s=0.0), [span("192.0.2.2")], frozenset(), NOW)
+    world.coolings.missing(replace(LAN, cooldown_s=0.0), [span("192.0.2.2")], frozenset(), NOW + 0.5)
     assert world.ends() == {"192.0.2.1": 60}
 
 
@@ -230,6 +232,11 @@ an_event = st.one_of(
 )
 
 
+def outcomes(results: Mapping[str, Result]) -> dict[str, object]:
+    """Without messages: of two that share an IP, either may be named as the one who is in the way."""
+    return {key: r if isinstance(r, Allocation) else (r.reason, r.pools) for key, r in results.items()}
+
+
 def holders(results: Mapping[str, Result]) -> dict[Slot, set[str]]:
     found: dict[Slot, set[str]] = {}
     for key, result in results.items():
@@ -258,7 +265,7 @@ def test_no_ip_goes_from_one_to_another_within_the_cooldown(
         asked = dict(world.services)
         world.turn()
         whole = allocate(POOLS, asked.values(), {}, world.cooling)
-        assert world.standing.results == whole
+        assert outcomes(world.standing.results) == outcomes(whole)
         has = holders(whole)
         for one in had.keys() | has.keys():
             if one not in has:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from lbspeaker.core.allocator import Result
 from lbspeaker.core.book import Cooling
 from lbspeaker.core.objects import FINALIZER, Objects, Protect, Report, pool_status
 from lbspeaker.core.usage import usage
@@ -136,14 +137,14 @@ def test_a_closed_pool_says_who_is_still_there(
 
 # --- how far a pool is used up --------------------------------------------------------------------------
 
-USED = {
+USED: dict[str, Result] = {
     "default/a": Allocation(ips("192.0.2.1", "2001:db8::1"), ("lan", "lan")),
     "default/b": Allocation(ips("192.0.2.2"), ("lan",)),
     "default/c": Refusal(Reason.POOL_EXHAUSTED, "full", ("lan",)),
 }
 DUAL = replace(LAN, ranges=(span("192.0.2.1-192.0.2.9"), span("2001:db8::1-2001:db8::4")))
 COUNTED = PoolStatus(2, 1, 7, 3, 9, 4, 1)
-HUGE = replace(LAN, ranges=(span("2001:db8::-2001:db8::7fff:ffff:ffff:ffff"),))  # MOST + 1 addresses
+HUGE = replace(LAN, ranges=(span("2001:db8::-2001:db8::8000:0:0:0"),))  # MOST + 2 addresses
 SPANS = (span("192.0.2.1-192.0.2.2"), span("2001:db8::1"))
 
 
@@ -274,6 +275,23 @@ def test_a_pool_in_use_is_protected(
     assert not [effect for effect in stage.due() if isinstance(effect, Protect)], "once"
 
 
+@pytest.mark.parametrize(
+    ("story", "key", "deleted", "wanted"),
+    [
+        ("it may be mended", KEY, False, None),
+        ("it is deleted: nobody can have an IP of it", KEY, True, False),
+        ("what is no pool has none of ours", "BGPPeer/lan", True, None),
+    ],
+)
+def test_a_pool_that_is_refused_and_was_never_right(
+    story: str, key: str, deleted: bool, wanted: bool | None
+) -> None:
+    stage = Stage(written(key, deleted=deleted, finalizers=(FINALIZER,)), None)
+    stage.verdicts = [Verdict(key, False, "no address")]
+    protects = [effect for effect in stage.due() if isinstance(effect, Protect)]
+    assert protects == ([] if wanted is None else [Protect(stage.now, wanted)])
+
+
 def test_who_takes_the_finalizer_away_is_corrected_and_who_comes_and_goes_is_followed() -> None:
     stage = Stage()
     stage.told()
@@ -283,6 +301,8 @@ def test_who_takes_the_finalizer_away_is_corrected_and_who_comes_and_goes_is_fol
     assert stage.due()[0] == Protect(stage.now, False), "though the first is under way"
     stage.holders = {"default/a": "192.0.2.1"}
     assert stage.due()[0] == Protect(stage.now, True)
+    stage.echo(version="older")
+    assert stage.due() == []
     stage.echo(finalizers=(FINALIZER,))
     assert stage.due() == []
     stage.echo(finalizers=())

@@ -25,7 +25,7 @@ def on(*cluster_ips: str, name: str = "web") -> Service:
 
 
 # What there is, and of what the pool is told.
-STORIES = {
+STORIES: dict[str, tuple[list[Node | Service], list[str]]] = {
     "nothing": ([], []),
     "a node beside it": ([at("192.0.2.9", "192.0.2.21", "2001:db8::a")], []),
     "a node on its first address": ([at("192.0.2.10")], ["192.0.2.10, the address of node a"]),
@@ -39,6 +39,7 @@ STORIES = {
     "pods on its first address": (
         [pods("192.0.2.8/30", "192.0.2.8/31")], ["addresses of pods on a (192.0.2.8/30)"]
     ),
+    "on that alone": ([pods("192.0.2.10/32")], ["addresses of pods on a (192.0.2.10/32)"]),
     "on its last, too": ([pods("192.0.2.20/32")], ["addresses of pods on a (192.0.2.20/32)"]),
     "pods all around it": ([pods("192.0.0.0/16")], ["addresses of pods on a (192.0.0.0/16)"]),
     "pods inside it": ([pods("192.0.2.12/31")], ["addresses of pods on a (192.0.2.12/31)"]),

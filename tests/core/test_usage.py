@@ -26,8 +26,9 @@ def one(*addresses: str, name: str = "lan") -> Allocation:
     return Allocation(ips(*addresses), (name,) * len(addresses))
 
 
-# By results: IPv4 and IPv6 addresses, services, and waiting, of lan; then of wan.
-STORIES = {
+Counts = tuple[int, int, int, int]  # IPv4 and IPv6 addresses, services, and waiting
+# What is counted of lan, and of wan.
+STORIES: dict[str, tuple[list[Result], Counts, Counts]] = {
     "nobody": ([], (0, 0, 0, 0), (0, 0, 0, 0)),
     "both families": ([DUAL], (1, 1, 1, 0), (0, 0, 0, 0)),
     "a shared IP counts once, its services each": ([DUAL, one("192.0.2.1")], (1, 1, 2, 0), (0, 0, 0, 0)),
@@ -58,10 +59,10 @@ def texts(spans: Iterable[tuple[Slot, Slot]]) -> list[str]:
 
 
 def test_addresses_side_by_side_are_one_span_and_families_are_not_joined() -> None:
-    held = ("192.0.2.3", "192.0.2.1", "192.0.2.2", "192.0.2.9", "0.0.0.5", "::6", "::7", "203.0.113.1")
+    held = ("192.0.2.3", "192.0.2.1", "192.0.2.2", "192.0.2.9", "::cb00:7102", "::cb00:7103", "203.0.113.1")
     found = usage({f"default/{n}": one(text) for n, text in enumerate(held)}, [LAN])
     assert texts(found.spans("lan")) == [
-        "0.0.0.5-0.0.0.5", "192.0.2.1-192.0.2.3", "192.0.2.9-192.0.2.9", "203.0.113.1-203.0.113.1", "::6-::7"
+        "192.0.2.1-192.0.2.3", "192.0.2.9-192.0.2.9", "203.0.113.1-203.0.113.1", "::cb00:7102-::cb00:7103"
     ]  # fmt: skip
     assert found.in_use("lan", slot_of(ip("203.0.113.1"))), "also outside the pool"
     assert not found.in_use("lan", slot_of(ip("192.0.2.4")))
@@ -71,7 +72,7 @@ def test_addresses_side_by_side_are_one_span_and_families_are_not_joined() -> No
 def test_the_last_of_those_that_share_an_ip_frees_it() -> None:
     found = usage({"default/a": one("192.0.2.1"), "default/b": one("192.0.2.1")}, POOLS)
     found.remove("default/a", one("192.0.2.1"))
-    assert (found.of("lan").assigned[4], found.services("lan")) == (1, {"default/b"})
+    assert (found.of("lan").assigned[4], found.services("lan")) == (1, frozenset({"default/b"}))
     found.remove("default/b", one("192.0.2.1"))
     assert (found.of("lan").assigned[4], list(found.spans("lan"))) == (0, [])
 
