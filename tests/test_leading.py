@@ -25,10 +25,11 @@ Story = Callable[[Server, ApiServer], Awaitable[None]]
 def _short_terms(monkeypatch: pytest.MonkeyPatch) -> None:
     """A Lease says whole seconds; all else may be shorter."""
     monkeypatch.setattr(leadership, "DURATION_S", 1.0)
-    monkeypatch.setattr(leadership, "DEADLINE_S", 0.6)
+    monkeypatch.setattr(leadership, "DEADLINE_S", 0.7)
     monkeypatch.setattr(leadership, "RENEW_EVERY_S", 0.1)
     monkeypatch.setattr(leadership, "LOOK_EVERY_S", 0.05)
     monkeypatch.setattr("lbspeaker.leading._REQUEST_S", 0.2)
+    monkeypatch.setattr("lbspeaker.leading._AGAIN_S", 0.05)
 
 
 def tell(story: Story) -> None:
@@ -80,6 +81,7 @@ def test_taken_kept_and_given_back() -> None:
         assert (first["holderIdentity"], first["leaseDurationSeconds"]) == ("a", 1)
         async with holding(leading):
             await until(lambda: server.requests[f"PUT {LEASE}"] >= 3)
+            await asyncio.sleep(0.03)  # it is answered
         kept = await spec(api)
         assert kept["renewTime"] > first["renewTime"]
         assert kept["leaseTransitions"] == first["leaseTransitions"] == 1, "it is the same leader"
@@ -139,6 +141,14 @@ def test_who_restarts_under_the_same_name_need_not_wait() -> None:
     tell(story)
 
 
+def test_who_never_led_has_nothing_to_give_back() -> None:
+    async def story(server: Server, api: ApiServer) -> None:
+        await Leading(api, "default", "a").release()
+        assert not server.requests
+
+    tell(story)
+
+
 def test_somebody_else_put_his_name_there() -> None:
     async def story(server: Server, api: ApiServer) -> None:
         leading = await acquired(api, "a")
@@ -175,13 +185,17 @@ def test_a_server_that_is_silent_for_long_ends_it_and_for_a_moment_does_not() ->
         leading = await acquired(api, "a")
         async with holding(leading) as task:
             server.freeze()
-            await asyncio.sleep(0.3)
+            await asyncio.sleep(0.2)
             server.unfreeze()
-            server.fail(2, 500, method="PUT")
+            before = server.requests[f"PUT {LEASE}"]
+            await until(lambda: server.requests[f"PUT {LEASE}"] > before + 4)
+            server.fail(2, 403, method="PUT")
             await asyncio.sleep(1.0)
             assert not task.done()
+        assert leading.leads
         server.freeze()
         why, after_s = await lost(leading)
+        assert not leading.leads
         assert why.startswith("the Lease cannot be renewed: PUT ")
         assert 0.4 < after_s < 1.5
 

@@ -156,7 +156,7 @@ def _pool_for_all(book: Book, service: Service) -> Pool | None:
     wanted = families(service)
     if len(wanted) < 2 or service.requested_ips or service.requested_pool is not None:
         return None
-    candidates = (pool for group in book.eligible.candidates(service) for pool in group)
+    candidates = (pool for group in book.eligible.door(service).groups for pool in group)
     return next((p for p in candidates if all(book.free(p, service, family) for family in wanted)), None)
 
 
@@ -168,14 +168,22 @@ def _find(book: Book, service: Service, family: Family, prefer: Pool | None) -> 
         ip = book.free(prefer, service, family)
         if ip is not None:
             return ip
+    door = book.eligible.door(service)
+    # Whoever asks the same pools, and may share nothing, gets the same answer.
+    alike = (door.number, family, service.namespace) if not service.sharing_key else ()
+    if alike in book.refused and not book.has_cooling(service):
+        return book.refused[alike]
     asked: list[Pool] = []
-    for group in book.eligible.candidates(service):
+    for group in door.groups:
         for pool in group:
             asked.append(pool)
             ip = book.free(pool, service, family)
             if ip is not None:
                 return ip
-    return refusals.nothing_free(book, asked, service, family)
+    refusal = refusals.nothing_free(book, asked, service, family)
+    if alike:
+        book.refused[alike] = refusal
+    return refusal
 
 
 def _find_in_requested_pool(book: Book, service: Service, family: Family, name: str) -> Address | Refusal:

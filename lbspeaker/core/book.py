@@ -7,17 +7,21 @@ What is held is kept where a pool contains it and serves the service; and where 
 but the service's annotation names a pool that exists and keeps (`onShrink: Keep`).
 """
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from lbspeaker.core.pools import Eligibility, Line, PoolIndex, Slot, line_of, slot_of, start_of
 from lbspeaker.core.sharing import Group, GroupKey, Holding, group_key
-from lbspeaker.model import Address, Family, Namespace, Pool, Service, address, is_buggy
+from lbspeaker.model import Address, Family, Namespace, Pool, Refusal, Service, address, is_buggy
 
 
 class Cooling(NamedTuple):
-    """An IP that was released, and may be given to nobody but `service` until `until` (Unix time)."""
+    """An IP that `service` released, or is about to; nobody else gets it until `until` (Unix time).
+
+    `until` is infinite while the API still shows that the service has the IP.
+    """
 
     service: str
     pool: str
@@ -62,18 +66,21 @@ class Book:
             Counter()
         )  # by pool, namespace, IP: where there is a quota
         self._quota_used: Counter[tuple[str, str]] = Counter()  # IPs, by pool and namespace
+        self._left: dict[Slot, Cooling] = {}  # in this pass: nobody else gets it in the same one
+        self.refused: dict[tuple[object, ...], Refusal] = {}  # as long as nobody enters or leaves
         self.cool(cooling)
 
     def cool(self, cooling: Mapping[Slot, Cooling], anew: bool = True) -> None:
         """A pass begins, and these IPs are cooling down; not `anew`: the same as in the one before."""
-        self._left: dict[Slot, Cooling] = {}  # in this pass, by somebody who moved: cooling, too
-        if not anew:
+        if not anew and not self._left:
             return
+        self._left = {}
+        self.refused.clear()
+        self._cursors.clear()
         self._cooling = cooling
         self._cooling_for: dict[str, list[Slot]] = {}
         for slot, one in cooling.items():
             self._cooling_for.setdefault(one.service, []).append(slot)
-        self._cursors.clear()
 
     # -- what is held --
 
@@ -90,6 +97,7 @@ class Book:
             containing = self.index.pool_of(ip)
             home = self._home(service, ip, containing)
             if home is None or ip.version not in families(service):
+                self._leave_to_nobody(service, ip, containing)
                 continue
             holding = self._holdings.get(slot_of(ip))
             if holding is not None and holding.refuses(service):
@@ -121,12 +129,15 @@ class Book:
             self._leave(service, ip)
 
     def release(self, service: Service, ips: Iterable[Address]) -> None:
-        """The service leaves what it held; others may have it once it has cooled down."""
+        """The service leaves what it held: free for others once that is written, and has cooled down."""
         for ip in ips:
             pool = self.pool_of(service, ip)
             self._leave(service, ip)
-            if pool.cooldown_s:
-                self._left[slot_of(ip)] = Cooling(service.key, pool.name, 0.0)
+            self._leave_to_nobody(service, ip, pool)
+
+    def _leave_to_nobody(self, service: Service, ip: Address, pool: Pool | None) -> None:
+        if pool is not None:
+            self._left[slot_of(ip)] = Cooling(service.key, pool.name, math.inf)
 
     def pool_of(self, service: Service, ip: Address) -> Pool:
         """The pool of an IP that `service` has, or that some pool contains."""
@@ -156,13 +167,25 @@ class Book:
         one = self._left.get(slot) or self._cooling.get(slot)
         return one if one is not None and one.service != service.key and slot not in self._holdings else None
 
+    def has_cooling(self, service: Service) -> bool:
+        """Whether there are IPs that `service` released, and nobody else gets."""
+        return service.key in self._cooling_for
+
     def quota_left(self, pool: Pool, service: Service, slot: Slot | None = None) -> bool:
-        """Whether the service's namespace may have one more IP of the pool, or this one, which it has."""
+        """Whether the service's namespace may have one more IP of the pool.
+
+        With `slot`: whether it may have that one, for which the service leaves what it has of its family.
+        """
         if not pool.namespace_quota:
             return True
-        if slot is not None and self._users[pool.name, service.namespace, slot]:
+        if slot is not None and (pool.name, service.namespace, slot) in self._users:
             return True
-        return self._quota_used[pool.name, service.namespace] < pool.namespace_quota
+        kept = self._kept.get(service.key, ())
+        leaves = slot is not None and any(
+            ip.version == slot[0] and self._users.get((pool.name, service.namespace, slot_of(ip))) == 1
+            for ip in kept
+        )
+        return self._quota_used[pool.name, service.namespace] - leaves < pool.namespace_quota
 
     def _home(self, service: Service, ip: Address, pool: Pool | None) -> Pool | None:
         """The pool in which `service` may keep `ip`; `pool` is the one that contains it."""
@@ -180,6 +203,7 @@ class Book:
 
     def _enter(self, service: Service, ip: Address, pool: Pool, outside: bool) -> None:
         slot = slot_of(ip)
+        self.refused.clear()
         if outside:
             self._homes[service.key, slot] = pool
         holding = self._holdings.get(slot)
@@ -193,7 +217,7 @@ class Book:
             self._groups.setdefault(key, Group()).add(slot[1], service)
         if pool.namespace_quota:
             user = (pool.name, service.namespace, slot)
-            self._quota_used[pool.name, service.namespace] += self._users[user] == 0
+            self._quota_used[pool.name, service.namespace] += user not in self._users
             self._users[user] += 1
 
     def _leave(self, service: Service, ip: Address) -> None:
@@ -202,17 +226,27 @@ class Book:
         outside = self._homes.pop((service.key, slot), None) is not None
         holding = self._holdings[slot]
         del holding.users[service.key]
+        self.refused.clear()
         if service.sharing_key:
-            self._groups[group_key(pool, slot[0], service)].remove(slot[1], service)
+            key = group_key(pool, slot[0], service)
+            self._groups[key].remove(slot[1], service)
+            if not self._groups[key].numbers:
+                del self._groups[key]
         if pool.namespace_quota:
-            user = (pool.name, service.namespace, slot)
-            self._users[user] -= 1
-            self._quota_used[pool.name, service.namespace] -= self._users[user] == 0
+            self._leave_quota((pool.name, service.namespace, slot))
         if not holding.users:
             del self._holdings[slot]
             if not outside:
                 self.used[pool.name, slot[0]] -= 1
                 self._lower_cursor(pool, slot)
+
+    def _leave_quota(self, user: tuple[str, str, Slot]) -> None:
+        self._users[user] -= 1
+        if not self._users[user]:
+            del self._users[user]
+            self._quota_used[user[:2]] -= 1
+            if not self._quota_used[user[:2]]:
+                del self._quota_used[user[:2]]
 
     def _lower_cursor(self, pool: Pool, slot: Slot) -> None:
         cursor = self._cursors.get((pool.name, slot[0]))

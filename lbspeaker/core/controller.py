@@ -6,11 +6,13 @@
 A pass that changes nothing yields nothing. `now` is Unix time: what is cooling outlives the program.
 """
 
+import math
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
 from lbspeaker.core.allocator import Result
+from lbspeaker.core.book import Cooling
 from lbspeaker.core.cooling import Coolings
 from lbspeaker.core.objects import Objects, Protect, Report
 from lbspeaker.core.overlap import overlaps
@@ -97,6 +99,7 @@ class Controller:
         self._standing = Standing()
         self._coolings = Coolings()
         self._objects = Objects()
+        self._kept_free: tuple[Mapping[Slot, Cooling], int, Mapping[Slot, Cooling]] = {}, -1, {}
         self._told: dict[str, tuple[str, Refusal]] = {}  # by service: its uid, and what it was told
         self._uncertain: set[str] = set()  # whose IPs may be of a pool that is wrong at the moment
         self._dirty = True  # something changed that is not a service
@@ -234,10 +237,18 @@ class Controller:
         for key in changed - seen.keys():
             self._told.pop(key, None)
             self._coolings.gone(key, self.results.get(key), by_name, now)
-        cooling = self._coolings.active(now)
-        turns = self._standing.update(self._pools, self._namespaces, cooling, seen, changed)
+        not_free = self._not_free(now)
+        turns = self._standing.update(self._pools, self._namespaces, not_free, seen, changed)
         self._coolings.turned(turns, by_name, now)
         yield from self._compare_all(seen.keys() if anew else {*changed, *(turn.key for turn in turns)})
+
+    def _not_free(self, now: float) -> Mapping[Slot, Cooling]:
+        """The IPs that are cooling down, and those that somebody is only about to leave."""
+        cooling, leavings = self._coolings.active(now), self._services.leavings
+        if cooling is not self._kept_free[0] or leavings != self._kept_free[1]:
+            both = {slot: Cooling(key, "", math.inf) for slot, key in self._services.leaving.items()}
+            self._kept_free = cooling, leavings, {**cooling, **both} if both else cooling
+        return self._kept_free[2]
 
     def _begin(self, pools: Mapping[str, Pool], now: float) -> None:
         """Take over what the status of the pools says of IPs that were released."""

@@ -57,9 +57,13 @@ class PoolIndex:
         return min(spans, key=lambda s: max(s.first - number, number - s.last)).pool
 
 
-class Door(NamedTuple):
-    """What is open to services of one namespace with certain labels."""
+_MOST_DOORS = 10_000
 
+
+class Door(NamedTuple):
+    """What is open to services of one namespace with certain labels. `number`: no two have the same."""
+
+    number: int
     named: frozenset[str]  # pools whose serviceAllocation includes them
     exclusive: Pool | None  # the first of those that is to be their only one
     groups: tuple[tuple[Pool, ...], ...]  # to be asked one after the other
@@ -71,30 +75,30 @@ class Eligibility:
     def __init__(self, pools: Sequence[Pool], namespaces: Mapping[str, Namespace]) -> None:
         self._pools = pools
         self._namespaces = namespaces
+        self._number = 0
         self._doors: dict[tuple[str | None, ...], Door] = {}
         selectors = [s for p in pools if p.service_allocation for s in p.service_allocation.service_selectors]
         self._labels = sorted({requirement.key for s in selectors for requirement in s.requirements})
 
     def serves(self, pool: Pool, service: Service) -> bool:
         """Whether the pool's serviceAllocation includes the service."""
-        return pool.service_allocation is None or pool.name in self._door(service).named
+        return pool.service_allocation is None or pool.name in self.door(service).named
 
     def shut_out(self, pool: Pool, service: Service) -> Pool | None:
         """The exclusive pool that keeps `service` from having IPs of `pool`; None if nothing does."""
-        return None if _exclusive(pool) else self._door(service).exclusive
+        return None if _exclusive(pool) else self.door(service).exclusive
 
     def may_have(self, pool: Pool, service: Service) -> bool:
         """Whether `service` may have IPs of `pool`."""
         return self.serves(pool, service) and self.shut_out(pool, service) is None
 
-    def candidates(self, service: Service) -> Sequence[Sequence[Pool]]:
-        """Groups of pools to ask without being told which; a later one only if the earlier have nothing."""
-        return self._door(service).groups
-
-    def _door(self, service: Service) -> Door:
+    def door(self, service: Service) -> Door:
+        """Which pools to ask for `service` without being told which."""
         key = (service.namespace, *map(service.labels.get, self._labels))
         door = self._doors.get(key)
         if door is None:
+            if len(self._doors) >= _MOST_DOORS:
+                self._doors.clear()
             door = self._doors[key] = self._look(service)
         return door
 
@@ -102,7 +106,9 @@ class Eligibility:
         serving = sorted((pool for pool in self._pools if self._includes(pool, service)), key=_priority)
         exclusive = [pool for pool in serving if _exclusive(pool)]
         groups = [exclusive] if exclusive else [serving, [p for p in self._pools if not p.service_allocation]]
+        self._number += 1
         return Door(
+            self._number,
             frozenset(pool.name for pool in serving),
             exclusive[0] if exclusive else None,
             tuple(tuple(pool for pool in group if pool.auto_assign) for group in groups),

@@ -1,5 +1,6 @@
 """Why a service does not get what it asks for, in words that name what to change."""
 
+import math
 from collections.abc import Sequence
 
 from lbspeaker.core.book import Book, families
@@ -47,6 +48,9 @@ def _in_use(book: Book, service: Service, ip: Address, pool: Pool) -> Refusal | 
     if why:
         return Refusal(Reason.IN_USE, f"{ip} is requested, but it is {why}", (pool.name,))
     cooling = book.cooling(service, ip)
+    if cooling is not None and cooling.until == math.inf:
+        message = f"{ip} is requested, but {cooling.service} is only about to leave it"
+        return Refusal(Reason.IN_USE, message, (pool.name,))
     if cooling is not None:
         whose = (
             f"it was of {cooling.service} until lately" if cooling.service else "it was in use until lately"
@@ -117,7 +121,7 @@ def _lack(book: Book, pool: Pool, service: Service, family: Family) -> tuple[Rea
         return Reason.POOL_EXHAUSTED, f"{pool.name}: {used} of {size} used"
     if not book.quota_left(pool, service):
         return Reason.QUOTA_REACHED, f"{pool.name}: {_quota(pool, service)}"
-    return Reason.POOL_EXHAUSTED, f"{pool.name}: what is free of {size} is reserved, or cooling down"
+    return Reason.POOL_EXHAUSTED, f"{pool.name}: what is free of {size} is reserved, or was released lately"
 
 
 def kept_outside(book: Book, service: Service, ips: Sequence[Address]) -> Refusal | None:

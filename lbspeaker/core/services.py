@@ -12,6 +12,7 @@ from operator import attrgetter
 from typing import Literal
 
 from lbspeaker.core.allocator import Result, ours
+from lbspeaker.core.pools import Slot, slot_of
 from lbspeaker.model import ALLOCATED, Allocation, Condition, Service
 
 FOREIGN_S = 30.0  # so long a service of another class may wait for its own controller
@@ -36,15 +37,22 @@ def holds(service: Service, wanted: Allocation | None) -> bool:
 
 
 class Services:
-    """What is known of services. `changed`: keys of those about which there is news; `gone`: what went away."""
+    """What is known of services.
+
+    `changed`: keys of those about which there is news. `gone`: those that went away. `leaving`: IPs that the
+    API shows on a service, and that it will not have once what is under way is written.
+    """
 
     def __init__(self, load_balancer_class: str | None) -> None:
         self.told: dict[str, Service] = {}
         self.seen: dict[str, Service] = {}  # as they will be
         self.changed: set[str] = set()
         self.gone: list[Service] = []
+        self.leaving: dict[Slot, str] = {}
+        self.leavings = 0  # how often that changed
         self._class = load_balancer_class
         self._assumed: dict[str, Allocation | None] = {}
+        self._left_by: dict[str, list[Slot]] = {}
         self._done: set[str] = set()  # of these, the write is done, and its echo has not come
         self._foreign: dict[str, tuple[Service, float | None]] = {}  # of other classes, and since when
 
@@ -69,6 +77,13 @@ class Services:
         """This is being written."""
         self._assumed[key] = allocation
         self._see(key)
+        staying = allocation.ips if allocation else ()
+        left = [slot_of(ip) for ip in self.told[key].held if ip not in staying]
+        if left:
+            self._has_left(key)
+            self._left_by[key] = left
+            self.leaving.update(dict.fromkeys(left, key))
+            self.leavings += 1
 
     def written(self, decided: Service, allocation: Allocation | None) -> None:
         """This write is done: what is told of its service next is no older than that."""
@@ -80,6 +95,7 @@ class Services:
             self.changed.add(key)
         else:
             self._done.add(key)
+            self._has_left(key)
 
     def failed(self, key: str, allocation: Allocation | None) -> None:
         """This write did not happen: what the service was told to hold is what it holds."""
@@ -94,7 +110,17 @@ class Services:
     def _forget(self, key: str) -> None:
         self._assumed.pop(key, None)
         self._done.discard(key)
+        self._has_left(key)
         self._see(key)
+
+    def _has_left(self, key: str) -> None:
+        """What the service was leaving is free: somebody may wait for it."""
+        left = self._left_by.pop(key, ())
+        for slot in left:
+            self.leaving.pop(slot, None)
+        if left:
+            self.leavings += 1
+            self.changed.add(key)
 
     def _see(self, key: str) -> None:
         service = self.told.get(key)

@@ -37,7 +37,7 @@ class Holding:
 
     def refuses(self, service: Service) -> str:
         """Why `service` may not use this IP too; empty if it may."""
-        other = next(self.others(service), None)
+        other = min(self.others(service), key=lambda user: user.age, default=None)
         if other is None:
             return ""
         if not service.sharing_key or service.sharing_key != other.sharing_key:
@@ -46,7 +46,7 @@ class Holding:
             return f"in use by {other.key}, and sharing keys of its pool count inside one namespace only"
         if backend_key(service) != backend_key(other):
             return f"in use by {other.key}, and with traffic policy Local only the same endpoints may share"
-        for user in self.others(service):
+        for user in sorted(self.others(service), key=lambda user: user.age):
             clash = next((port for port in service.ports if port in user.ports), None)
             if clash is not None:
                 return f"in use by {user.key} with the same port, {clash}"
@@ -75,6 +75,8 @@ class Group:
             del self.numbers[bisect.bisect_left(self.numbers, number)]
         for port in service.ports:
             self.taken[port].discard(number)
+            if not self.taken[port]:
+                del self.taken[port]
 
     def fitting(self, service: Service) -> Iterator[int]:
         """The addresses on which all ports of `service` are free, ascending."""

@@ -137,13 +137,18 @@ STORIES = {
         [service("a", held="192.0.2.1", requested_ips="192.0.2.2"), service("b", held="192.0.2.2")],
         {"a": "192.0.2.1", "b": "192.0.2.2"},
     ),
-    "what it leaves is free for the next": (
+    "what it leaves is free for the next, but not before it is written that it was left": (
         [pool("p", "192.0.2.1-192.0.2.3")],
         [
             service("a", created="1", held="192.0.2.1", requested_ips="192.0.2.3"),
             service("b", created="2", requested_ips="192.0.2.1"),
         ],
-        {"a": "192.0.2.3", "b": "192.0.2.1"},
+        {"a": "192.0.2.3", "b": "InUse"},
+    ),
+    "nor what it may not keep": (
+        [pool("p", "192.0.2.1"), pool("theirs", "192.0.2.2", service_allocation=FOR_SHOP)],
+        [service("a", held="192.0.2.2"), service("shop/b", requested_pool="theirs")],
+        {"a": "192.0.2.1", "shop/b": "PoolExhausted"},
     ),
     "a request that makes no sense keeps what is held": (
         [TWO],
@@ -487,11 +492,12 @@ def test_a_released_ip_cools_down_for_others_and_not_for_who_had_it() -> None:
     }
 
 
-def test_what_somebody_leaves_cools_down_from_the_same_pass_on() -> None:
+def test_what_somebody_leaves_is_given_in_the_next_pass() -> None:
     moving = service("a", created="1", held="192.0.2.1", requested_ips="192.0.2.2")
     waiting = service("b", created="2")
-    assert got([TWO], moving, waiting) == {"a": "192.0.2.2", "b": "192.0.2.1"}
-    assert got([replace(TWO, cooldown_s=60)], moving, waiting) == {"a": "192.0.2.2", "b": "PoolExhausted"}
+    assert got([TWO], moving, waiting) == {"a": "192.0.2.2", "b": "PoolExhausted"}
+    written = replace(moving, held=ips("192.0.2.2"))
+    assert got([TWO], written, waiting) == {"a": "192.0.2.2", "b": "192.0.2.1"}
 
 
 def test_four_thousand_services_with_one_sharing_key_are_no_quadratic_matter() -> None:

@@ -484,6 +484,9 @@ def test_who_moves_leaves_what_nobody_gets_for_a_while() -> None:
     after(controller, seen(moved))
     (tell,) = after(controller, seen(service("b", requested_ips="192.0.2.1")))
     assert isinstance(tell, Tell)
+    assert tell.refusal.message == "192.0.2.1 is requested, but default/a is only about to leave it"
+    (tell,) = after(controller, seen(replace(moved, held=ips("192.0.2.2"), held_pool="lan")))
+    assert isinstance(tell, Tell)
     assert tell.refusal.reason is Reason.COOLING_DOWN
     assert [type(effect) for effect in controller.advance(NOW + 60)] == [Assign]
 
@@ -555,3 +558,43 @@ def test_when_a_pool_is_mended_those_who_may_have_been_of_it_are_looked_at_again
         assert not [e for e in effects if e.allocation and e.allocation.ips != edited.held]
     else:
         assert effects == [Assign(edited, Allocation(ips(given), ("lan",)))]
+
+
+# --- IPs that change hands ------------------------------------------------------------------------------
+
+ONE = pool("lan", "192.0.2.1")
+WAN = pool("wan", "198.51.100.1", auto_assign=False)
+
+
+def assigns(effects: list[Effect]) -> dict[str, str]:
+    return {
+        e.service.name: " ".join(map(str, e.allocation.ips)) if e.allocation else "-"
+        for e in effects
+        if isinstance(e, Assign)
+    }
+
+
+def test_an_ip_is_given_on_only_once_it_is_written_that_it_was_left() -> None:
+    holder = holding(service("holder", created="2", resource_version="1"), "192.0.2.1")
+    waiting = service("waiting", created="1")
+    controller, effects = started(holder, waiting, pools=(ONE, WAN))
+    assert assigns(effects) == {}
+    moving = replace(holder, resource_version="2", requested_pool="wan")
+    effects = after(controller, seen(moving))
+    assert assigns(effects) == {"holder": "198.51.100.1"}, "nobody else, though the IP is left"
+    (assign,) = [e for e in effects if isinstance(e, Assign)]
+    controller.failed(assign)
+    assert assigns(controller.advance(NOW)) == {"holder": "198.51.100.1"}, "also not while that fails"
+    moved = replace(moving, resource_version="3", held=ips("198.51.100.1"), held_pool="wan")
+    assert assigns(after(controller, seen(moved))) == {"waiting": "192.0.2.1"}, (
+        "the one who waits, older or not"
+    )
+
+
+def test_the_answer_to_the_write_will_do_before_its_echo() -> None:
+    holder = holding(service("holder", resource_version="1"), "192.0.2.1")
+    controller, _ = started(holder, service("waiting"), pools=(ONE, WAN))
+    effects = after(controller, seen(replace(holder, resource_version="2", requested_pool="wan")))
+    (assign,) = [e for e in effects if isinstance(e, Assign)]
+    controller.written(assign)
+    assert assigns(controller.advance(NOW)) == {"waiting": "192.0.2.1"}

@@ -142,6 +142,13 @@ def test_a_condition_is_as_old_as_its_status(story: str, was: Condition, since: 
     assert body["status"]["conditions"][0]["lastTransitionTime"] == since
 
 
+def test_where_nobody_said_since_when_it_is_since_now() -> None:
+    assert (
+        patch(ObjectStatus(CONDITIONS), ObjectStatus(CONDITIONS))["status"]["conditions"]
+        == GOLDEN["conditions"]
+    )
+
+
 def test_and_that_is_read_back() -> None:
     now = read(GOLDEN)
     assert now.since == {"Accepted": "2026-09-21T14:13:20Z", "Draining": "2026-09-21T14:13:20Z"}
@@ -228,6 +235,12 @@ def test_nothing_in_a_status_is_too_odd_to_be_read_and_put_right(status: dict[st
 @pytest.mark.parametrize("status", [None, {}, [], "", {"conditions": None}])
 def test_no_status_at_all(status: object) -> None:
     assert read(status).status == EMPTY
+
+
+def test_half_a_summary() -> None:
+    assert read({"accepted": 3, "refusals": ["x", {"object": "a"}]}).status.tally == Tally(
+        3, 0, (("a", "None"),)
+    )
 
 
 def test_an_object_is_known_by_its_metadata() -> None:
