@@ -32,7 +32,8 @@ from lbspeaker.shell.apiserver import ApiError, ApiServer, credentials
 from lbspeaker.wire import kube
 
 WRITERS = 16  # as many as reach the API server's own bound; more only make everybody wait
-RETRY_S = 0.5
+RETRY_S, MOST_RETRY_S = 0.5, 30.0
+WRITTEN_S = 1.0  # how long writes under way are waited for at the end of a turn
 SETTLE_S = 0.3  # until a refusal is told
 NEWS_S, MOST_NEWS = 0.1, 100  # allocated within that time is logged together, past that many as a count
 KINDS = (Kind.SERVICE, Kind.NAMESPACE, Kind.NODE, Kind.CONFIG)
@@ -89,9 +90,10 @@ async def _work(options: Options) -> None:
     if options.directory is not None:
         await _run_from_files(options.directory, options)
         return
-    api = ApiServer(credentials(options.kubeconfig, options.context), "controller", WRITERS)
-    async with api:
-        await _take_turns(api, options)
+    access = credentials(options.kubeconfig, options.context)
+    # The Lease has a connection of its own: it must not stand in line behind slow writes.
+    async with ApiServer(access, "controller", WRITERS) as api, ApiServer(access, "controller", 1) as own:
+        await _take_turns(api, own, options)
 
 
 async def _run_from_files(directory: Path, options: Options) -> None:
@@ -106,13 +108,13 @@ async def _run_from_files(directory: Path, options: Options) -> None:
             ledger.advance()
 
 
-async def _take_turns(api: ApiServer, options: Options) -> None:
+async def _take_turns(api: ApiServer, own: ApiServer, options: Options) -> None:
     """Act while it is our turn, and wait for it otherwise."""
     log: Any = structlog.get_logger()
     log.info("starting", program="controller", api=api.host)
     # A pod's name is its own, also after its container was restarted; else the process is.
     identity = os.environ.get("POD_NAME") or f"{socket.gethostname()}_{os.getpid()}"
-    leading = Leading(api, options.namespace, identity)
+    leading = Leading(own, options.namespace, identity)
     try:
         while True:
             await leading.acquire()
@@ -138,14 +140,25 @@ class Program:
         self._core = core.Controller(options.load_balancer_class)
         self._inbox: asyncio.Queue[Item] = asyncio.Queue()
         self._writes: asyncio.Queue[core.Assign | core.Tidy | Note] = asyncio.Queue()
+        self._writing: set[asyncio.Future[None]] = set()
+        self._failures: dict[str, tuple[int, str]] = {}  # by service: how often a write failed, and why last
         self._news: list[tuple[Service, Allocation]] = []
         self._events = Events(api, "lbspeaker-controller", "lbspeaker-controller")
         self._publishing = Publishing(api, options.namespace, lambda e: self._inbox.put_nowait(Failed(e)))
-        self._refusals: dict[str, Refusal] = {}  # by service: what was told last
+        self._refusals: dict[
+            str, tuple[str, str, Refusal]
+        ] = {}  # by service: its uid, and what was told last
         self._serving = False
         self._alarm: asyncio.TimerHandle | None = None
 
     async def run(self) -> None:
+        try:
+            await self._run()
+        finally:
+            if self._writing:
+                await asyncio.wait(self._writing, timeout=WRITTEN_S)
+
+    async def _run(self) -> None:
         options = self._options
         async with asyncio.TaskGroup() as tasks:
             observing = from_api(
@@ -194,6 +207,7 @@ class Program:
         if isinstance(effect, core.Assign | core.Tidy):
             if isinstance(effect, core.Tidy) or (effect.allocation and not effect.allocation.note):
                 self._refusals.pop(effect.service.key, None)
+                self._events.withdraw(effect.service)
             self._writes.put_nowait(effect)
         elif isinstance(effect, core.Tell):
             asyncio.get_running_loop().call_later(SETTLE_S, self._refused, effect)
@@ -211,10 +225,14 @@ class Program:
         while True:
             effect = await self._writes.get()
             if not self._leading.leads:
-                self._decide_anew(effect)  # unless the turn is over
+                self._decide_anew(effect, RETRY_S)  # unless the turn is over
                 continue
+            writing = asyncio.ensure_future(self._write(effect))
+            self._writing.add(writing)
+            writing.add_done_callback(self._writing.discard)
             try:
-                await self._write(effect)
+                await asyncio.shield(writing)  # what the server may have got already is waited for
+                self._failures.pop(effect.service.key, None)
             except ApiError as error:
                 self._not_written(effect, error)
 
@@ -236,14 +254,25 @@ class Program:
 
     def _not_written(self, effect: core.Assign | core.Tidy | Note, error: ApiError) -> None:
         """Decide anew, after the watch had time to tell what a conflict (409) or a 404 was about."""
-        if error.status not in (404, 409):
-            self._log.warning("unwritten", service=effect.service.key, why=error.what, retry_s=RETRY_S)
-        self._decide_anew(effect)
+        told_elsewhere = error.status in (404, 409)
+        if isinstance(effect, core.Tidy) and told_elsewhere:
+            return  # it is gone, or another one
+        key = effect.service.key
+        failures, why = self._failures.get(key, (0, ""))
+        retry_s = min(RETRY_S * 2**failures, MOST_RETRY_S)
+        if why != error.what and not told_elsewhere:
+            self._log.warning("unwritten", service=key, why=error.what, retry_s=retry_s)
+        self._failures[key] = (min(failures + 1, 10), error.what)
+        self._decide_anew(effect, retry_s)
 
-    def _decide_anew(self, effect: core.Assign | core.Tidy | Note) -> None:
-        if not isinstance(effect, core.Tidy):
-            failed = Failed(effect.tell if isinstance(effect, Note) else effect)
-            asyncio.get_running_loop().call_later(RETRY_S, self._inbox.put_nowait, failed)
+    def _decide_anew(self, effect: core.Assign | core.Tidy | Note, after_s: float) -> None:
+        later = asyncio.get_running_loop().call_later
+        if isinstance(effect, core.Tidy):
+            later(after_s, self._writes.put_nowait, effect)
+        else:
+            later(
+                after_s, self._inbox.put_nowait, Failed(effect.tell if isinstance(effect, Note) else effect)
+            )
 
     def _allocated(self, service: Service, allocation: Allocation | None) -> None:
         if allocation is None:
@@ -274,12 +303,14 @@ class Program:
         refusal = self._core.refusal(tell.service.key)
         if service is None or refusal is None or refusal != tell.refusal:
             return
-        if self._refusals.get(service.key) != refusal:  # else only its condition was not written
-            self._refusals[service.key] = refusal
+        condition = self._core.condition(service.key)
+        said = (service.uid, condition.status if condition else "", refusal)
+        if self._refusals.get(service.key) != said:  # else only its condition was not written
+            self._refusals[service.key] = said
             reason, why = refusal.reason.value, refusal.message
             self._log.warning("refused", service=service.key, reason=reason, why=why)
-            self._events.tell(service, "Warning", reason, why)
-        condition = condition_of(self._core.results[service.key])
+            lacks = condition is not None and condition.status == "False"
+            self._events.tell(service, "Warning" if lacks else "Normal", reason, why)
         if service.condition != condition:
             self._writes.put_nowait(Note(tell, service, condition))
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import deque
 from typing import Any, Literal
 
 import structlog
@@ -11,19 +12,26 @@ from lbspeaker.model import Service
 from lbspeaker.shell.apiserver import ApiError, ApiServer
 from lbspeaker.wire import kube
 
-PER_S, AT_ONCE = 20.0, 100  # what exceeds it is in the log only
+PER_S, AT_ONCE = 20.0, 100
 Component = Literal["lbspeaker-controller", "lbspeaker-speaker"]
+_Post = tuple[str, bytes]  # namespace, body
 
 
 class Events:
-    """Tells users about their services, as one component on one node (or pod), `instance`."""
+    """Tells users about their services, as one component on one node (or pod), `instance`.
+
+    Of good news, what exceeds the ration is in the log only; a warning waits for its turn, the last of each
+    service.
+    """
 
     def __init__(self, api: ApiServer, component: Component, instance: str) -> None:
         self._api = api
         self._component: Component = component
         self._instance = instance
         self._ration = Bucket(PER_S, AT_ONCE, time.monotonic())
-        self._waiting: asyncio.Queue[tuple[str, bytes]] = asyncio.Queue(maxsize=2 * AT_ONCE)
+        self._news: deque[_Post] = deque()
+        self._warnings: dict[str, _Post] = {}  # by service
+        self._there = asyncio.Event()
         self._serial = 0
         self._log: Any = structlog.get_logger()
 
@@ -36,11 +44,8 @@ class Events:
         *,
         once: bool = False,
     ) -> None:
-        """Put an event in line; when there are too many at once, the log has to do.
-
-        `once`: not while the API still has the same from us, of an earlier time.
-        """
-        if self._waiting.full() or not self._ration.take(time.monotonic()):
+        """Put an event in line. `once`: not while the API still has the same from us, of an earlier time."""
+        if kind == "Normal" and (len(self._news) >= AT_ONCE or not self._ration.take(time.monotonic())):
             return
         self._serial += 1
         body = kube.event(
@@ -54,14 +59,39 @@ class Events:
             serial=self._serial,
             once=f"{reason.lower()}-{service.uid}" if once else "",
         )
-        self._waiting.put_nowait((service.namespace, body))
+        if kind == "Normal":
+            self._news.append((service.namespace, body))
+        else:
+            self._warnings.pop(service.key, None)
+            self._warnings[service.key] = (service.namespace, body)
+        self._there.set()
+
+    def withdraw(self, service: Service) -> None:
+        """What this service was to be warned of, and was not so far, is over."""
+        self._warnings.pop(service.key, None)
 
     async def run(self) -> None:
         """Send what is in line, until cancelled."""
         while True:
-            namespace, body = await self._waiting.get()
-            try:
-                await self._api.request("POST", f"/api/v1/namespaces/{namespace}/events", body=body)
-            except ApiError as error:
-                if error.status != 409:  # it is there already
-                    self._log.warning("event-unsent", why=error.what)
+            await self._there.wait()
+            post = await self._next()
+            if post is None:
+                self._there.clear()
+            else:
+                await self._send(*post)
+
+    async def _next(self) -> _Post | None:
+        if self._news:
+            return self._news.popleft()
+        if self._warnings and not self._ration.take(time.monotonic()):
+            await asyncio.sleep(1 / PER_S)
+            return await self._next()
+        first = next(iter(self._warnings), None)
+        return None if first is None else self._warnings.pop(first)
+
+    async def _send(self, namespace: str, body: bytes) -> None:
+        try:
+            await self._api.request("POST", f"/api/v1/namespaces/{namespace}/events", body=body)
+        except ApiError as error:
+            if error.status != 409:  # it is there already
+                self._log.warning("event-unsent", why=error.what)

@@ -74,11 +74,13 @@ class Leading:
 
     async def release(self) -> None:
         """Let the next one begin at once."""
-        if self._record.holder == self._identity:
-            try:
-                await self._write(self._record, "")
-            except ApiError as error:
-                self._log.warning("lease-unreleased", why=error.what)
+        record = self._record
+        try:
+            # A renewal that was cut off may have been done: then the version is another one.
+            while record.holder == self._identity and not await self._write(record, ""):
+                record = await self._read()
+        except ApiError as error:
+            self._log.warning("lease-unreleased", why=error.what)
 
     def _renewed_lately(self) -> bool:
         return time.monotonic() < self._renewed + leadership.RENEW_EVERY_S
@@ -95,7 +97,7 @@ class Leading:
     async def _write(self, record: LeaderRecord, holder: str) -> bool:
         """Put a name into the Lease that says `record`; False if it says something else by now."""
         began = time.monotonic()
-        turns = record.transitions + (holder != record.holder)
+        turns = record.transitions + (holder not in ("", record.holder))
         wanted = replace(record, holder=holder, duration_s=leadership.DURATION_S, transitions=turns)
         body = kube.leader_lease(wanted, self._namespace, time.time())
         method, path = ("PUT", f"{self._leases}/{kube.LEADER}") if record.version else ("POST", self._leases)

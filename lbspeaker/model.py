@@ -552,6 +552,7 @@ class Verdict:
     accepted: bool
     message: str
     doubtful: bool = False  # accepted, and hardly as meant
+    generation: int = 0  # of the object, that this is about
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from lbspeaker.model import ConfigSet
 from lbspeaker.shell.apiserver import ApiError, ApiServer
 from lbspeaker.wire import kube
 
-RETRY_S = 0.5
+RETRY_S, MOST_RETRY_S = 0.5, 30.0
 REPORT_S = 0.1  # until objects are told their status: together
 
 
@@ -34,7 +34,8 @@ class Publishing:
         self._configs: asyncio.Queue[ConfigSet] = asyncio.Queue()
         self._reports: dict[tuple[str, type], Report | Protect] = {}
         self._reporting = asyncio.Event()
-        self._problems: tuple[Problem, ...] = ()
+        self._failures: dict[str, tuple[int, str]] = {}  # by object: how often, and why last
+        self._problems: frozenset[Problem] = frozenset()
         self._doubts: Mapping[str, str] = {}
         self._unpublished = ""
 
@@ -79,10 +80,19 @@ class Publishing:
             else:
                 body = kube.finalizers_patch(written, FINALIZER, effect.protect)
                 await self._api.request("PATCH", path, body=body)
+            self._failures.pop(written.key, None)
         except ApiError as error:
-            if error.status not in (404, 409):
-                self._log.warning("unreported", object=written.key, why=error.what, retry_s=RETRY_S)
-            asyncio.get_running_loop().call_later(RETRY_S, self._failed, effect)
+            self._unreported(effect, error)
+
+    def _unreported(self, effect: Report | Protect, error: ApiError) -> None:
+        """Try again, later and later; after a conflict (409) the watch tells what it was about."""
+        key = effect.written.key
+        failures, why = self._failures.get(key, (0, ""))
+        retry_s = min(RETRY_S * 2**failures, MOST_RETRY_S)
+        if why != error.what and error.status != 409:
+            self._log.warning("unreported", object=key, why=error.what, retry_s=retry_s)
+        self._failures[key] = (min(failures + 1, 10), error.what)
+        asyncio.get_running_loop().call_later(retry_s, self._failed, effect)
 
     def _path(self, version: str, kind: str, name: str = "") -> str:
         path = f"/apis/{version}/namespaces/{self._namespace}/{KINDS[kind].plural}"
@@ -98,7 +108,7 @@ class Publishing:
             for problem in config.problems:
                 if problem not in self._problems:
                     self._tell(problem)
-            self._problems = config.problems
+            self._problems = frozenset(config.problems)
             self._unpublished = ""
             while self._configs.empty() and not await self._publish(config):
                 await asyncio.sleep(RETRY_S)

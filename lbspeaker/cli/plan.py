@@ -15,7 +15,7 @@ from lbspeaker.core.announce import Picture, holders, picture
 from lbspeaker.core.controller import class_mismatch
 from lbspeaker.core.usage import usage
 from lbspeaker.errors import ConfigError
-from lbspeaker.model import Allocation, Refusal, Snapshot
+from lbspeaker.model import Allocation, Refusal, Service, Snapshot
 from lbspeaker.observe import load
 
 MOST_PASSES = 10
@@ -59,7 +59,7 @@ def decide(snapshot: Snapshot, load_balancer_class: str | None = None) -> dict[s
     services = [s for s in snapshot.services.values() if ours(s, load_balancer_class)]
     for _ in range(MOST_PASSES):  # what one service leaves, another may have waited for
         results = allocate(snapshot.config.pools, services, snapshot.namespaces)
-        settled = [replace(s, held=_ips(results[s.key])) for s in services]
+        settled = [_settled(s, results[s.key]) for s in services]
         if settled == services:
             break
         services = settled
@@ -85,8 +85,10 @@ def _others(snapshot: Snapshot, load_balancer_class: str | None) -> dict[str, Re
     }
 
 
-def _ips(result: Allocation | Refusal) -> tuple[Any, ...]:
-    return result.ips if isinstance(result, Allocation) else ()
+def _settled(service: Service, result: Allocation | Refusal) -> Service:
+    """The service as it is once the result is written."""
+    has = (result.ips, result.pool) if isinstance(result, Allocation) else ((), None)
+    return replace(service, held=has[0], held_pool=has[1])
 
 
 def _allocations(results: Mapping[str, Allocation | Refusal]) -> list[dict[str, Any]]:

@@ -65,7 +65,7 @@ def sources(command: Command) -> Command:
 def controller(log_format: Any, log_level: str, **options: Any) -> None:
     """Give every Service of type LoadBalancer an IP from the pools.
 
-    One per cluster; it writes the status of Services, and what speakers follow.
+    It writes the status of Services, and what speakers follow. Of several in a cluster one acts at a time.
 
     \b
     Example:

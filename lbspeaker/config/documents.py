@@ -100,6 +100,8 @@ def path_text(path: Path) -> str:
 
 def printable(text: str) -> str:
     """Return text that can be shown on one line: no control characters, and not endless."""
+    if len(text) <= _SHORT and text.isprintable():
+        return text
     plain = "".join(character if character.isprintable() else "�" for character in text[:_SHORT])
     return f"{plain}…" if len(text) > _SHORT else plain
 

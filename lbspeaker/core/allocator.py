@@ -57,7 +57,9 @@ def settle(book: Book, service: Service) -> Result:
 def _unservable(service: Service) -> Refusal | None:
     """Why a service can have no IP at all."""
     if not service.families:
-        message = "the service has no cluster IP; set type: LoadBalancer without clusterIP: None"
+        message = (
+            "the service has no cluster IP so far; with clusterIP: None it never gets one: take that out"
+        )
         return Refusal(Reason.NO_CLUSTER_IP, message)
     if service.ip_family_policy == "RequireDualStack" and len(service.families) < 2:
         message = "ipFamilyPolicy RequireDualStack, but the service has cluster IPs of one family only"

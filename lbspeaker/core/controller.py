@@ -22,6 +22,7 @@ from lbspeaker.core.standing import Standing
 from lbspeaker.model import (
     Allocation,
     Change,
+    Condition,
     ConfigSet,
     Kind,
     Namespace,
@@ -100,12 +101,13 @@ class Controller:
         self._coolings = Coolings()
         self._objects = Objects()
         self._kept_free: tuple[Mapping[Slot, Cooling], int, Mapping[Slot, Cooling]] = {}, -1, {}
-        self._told: dict[str, tuple[str, Refusal]] = {}  # by service: its uid, and what it was told
-        self._uncertain: set[str] = set()  # whose IPs may be of a pool that is wrong at the moment
+        self._asked: dict[str, tuple[str, Condition]] = {}  # by service: its uid, the condition to be written
+        self._shown: set[str] = set()  # whose condition was seen to be there
+        self._uncertain: dict[str, Refusal] = {}  # whose IPs may be of a pool that is wrong at the moment
         self._dirty = True  # something changed that is not a service
         self._unreported = False  # objects may have to be told something
         self._report_at = 0.0
-        self._begun = False
+        self._restored: set[str] | None = None  # pools whose status was taken over
 
     @property
     def ready(self) -> bool:
@@ -124,7 +126,14 @@ class Controller:
     def refusal(self, key: str) -> Refusal | None:
         """What is to be told to the user of a service, as things are now."""
         result = self.results.get(key)
-        return result.note if isinstance(result, Allocation) else result
+        return self._uncertain.get(key) or (result.note if isinstance(result, Allocation) else result)
+
+    def condition(self, key: str) -> Condition | None:
+        """The condition that a service is to have, as things are now."""
+        result, why = self.results.get(key), self._uncertain.get(key)
+        if why is not None:
+            return condition_of(Allocation((), (), why))
+        return condition_of(result)
 
     def service(self, key: str) -> Service | None:
         """The service as it was last told."""
@@ -156,8 +165,8 @@ class Controller:
         self._unreported = True
         if key == EFFECTIVE and self._published is not None:
             spec = written.document.get("spec") if written else None
-            documents = spec.get("documents") or () if isinstance(spec, Mapping) else None
-            if documents is None or list(documents) != list(self._published.documents):
+            documents = spec.get("documents") if isinstance(spec, Mapping) else None
+            if written is None or (documents or []) != list(self._published.documents):
                 self._published = None  # somebody took it away, or edited it
                 self._dirty = True
 
@@ -171,7 +180,7 @@ class Controller:
             self._objects.failed(effect)
             self._unreported = True
         elif isinstance(effect, Tell):
-            self._told.pop(effect.service.key, None)
+            self._asked.pop(effect.service.key, None)
             self._services.changed.add(effect.service.key)
         elif isinstance(effect, Assign):
             self._services.failed(effect.service.key, effect.allocation)
@@ -200,6 +209,8 @@ class Controller:
 
     def next_wakeup(self) -> float | None:
         """When to call `advance` again, if nothing is observed before."""
+        if not self.ready or self._config is None:
+            return None
         report_at = self._report_at if self._unreported else None
         moments = (self._services.next_neglected(), self._coolings.next_end(), report_at)
         return min((moment for moment in moments if moment is not None), default=None)
@@ -215,28 +226,33 @@ class Controller:
 
     def _configure(self, config: ConfigSet) -> bool:
         """Take the pools over; whether they changed."""
-        anew = not self._begun or config.config.pools != self._pools
+        anew = self._restored is None or config.config.pools != self._pools
         if anew:
             self._pools = config.config.pools
             self._index = PoolIndex(self._pools)
-        if anew or self._doubts is None or any(map(self._overlaps, self._services.changed)):
+        if anew or self._doubts is None or any(map(self._may_overlap, self._services.changed)):
             self._doubts = overlaps(self._pools, self._nodes.values(), self._services.told.values())
         return anew
 
-    def _overlaps(self, key: str) -> bool:
-        """Whether a cluster IP of this service is in a pool."""
+    def _may_overlap(self, key: str) -> bool:
+        """Whether a cluster IP of this service is in a pool, or was."""
         service = self.service(key)
+        if any(key in doubt for doubt in self.doubts.values()):
+            return True
         ips = map(address_of, service.cluster_ips if service else ())
         return any(ip is not None and self._index.pool_of(ip) is not None for ip in ips)
 
     def _allocate(self, now: float, anew: bool) -> Iterator[Effect]:
         seen, by_name = self._services.seen, {pool.name: pool for pool in self._pools}
-        if not self._begun:
-            self._begin(by_name, now)
+        if anew:
+            self._restore(by_name, now)
         changed, self._services.changed = self._services.changed, set()
-        for key in changed - seen.keys():
-            self._told.pop(key, None)
-            self._coolings.gone(key, self.results.get(key), by_name, now)
+        for key in changed:
+            if key not in seen:
+                self._asked.pop(key, None)
+                self._shown.discard(key)
+            held = seen[key].held if key in seen else ()
+            self._coolings.lost(key, self.results.get(key), held, by_name, now)
         not_free = self._not_free(now)
         turns = self._standing.update(self._pools, self._namespaces, not_free, seen, changed)
         self._coolings.turned(turns, by_name, now)
@@ -250,44 +266,72 @@ class Controller:
             self._kept_free = cooling, leavings, {**cooling, **both} if both else cooling
         return self._kept_free[2]
 
-    def _begin(self, pools: Mapping[str, Pool], now: float) -> None:
-        """Take over what the status of the pools says of IPs that were released."""
-        self._begun = True
+    def _restore(self, pools: Mapping[str, Pool], now: float) -> None:
+        """Take over what the status of pools, new to us, says of IPs that were released."""
+        news = pools.keys() - (self._restored or set())
         held: frozenset[Slot] = frozenset(
-            slot_of(ip) for service in self._services.seen.values() for ip in service.held
+            slot_of(ip) for service in self._services.seen.values() for ip in service.held if news
         )
-        for name, pool in pools.items():
+        for name in news:
             written = self._objects.get(f"IPAddressPool/{name}")
             if written is not None and written.status.pool is not None:
-                self._coolings.missing(pool, written.status.pool.in_use, held, now)
-                self._coolings.restore(pool, written.status.pool.released)
+                self._coolings.missing(pools[name], written.status.pool.in_use, held, now)
+                self._coolings.restore(pools[name], written.status.pool.released)
+        self._restored = set(pools)
+        self._coolings.limit(pools, now)
 
     def _compare_all(self, keys: Collection[str]) -> Iterator[Effect]:
-        assert self._config is not None
-        refused = any(not v.accepted and v.key.startswith("IPAddressPool/") for v in self._config.verdicts)
-        keys, self._uncertain = {*keys, *self._uncertain}, set()
+        wrong = self._wrong_pools()
+        keys, self._uncertain = {*keys, *self._uncertain}, {}
         services = [service for key in keys if (service := self.service(key)) is not None]
         for service in sorted(services, key=lambda service: service.age):
-            # An IP in no pool may be one of a pool that is wrong at the moment: nobody loses it then.
-            uncertain = refused and any(self._index.pool_of(ip) is None for ip in service.held)
-            if uncertain:
-                self._uncertain.add(service.key)
-            yield from self._compare(service, bool(self._pools) and not uncertain, not uncertain)
+            why = self._why_uncertain(service, wrong) if wrong else None
+            if why is not None:
+                self._uncertain[service.key] = why
+            else:
+                yield from self._compare(service)
+            yield from self._tell(service)
 
-    def _compare(self, service: Service, may_clear: bool, may_move: bool) -> Iterator[Effect]:
-        key = service.key
-        result = self.results[key]
+    def _wrong_pools(self) -> frozenset[str]:
+        """The pools that are refused, and of which no right version is in force."""
+        assert self._config is not None
+        keys = (v.key.partition("/") for v in self._config.verdicts if not v.accepted)
+        refused = {name for kind, _, name in keys if kind == "IPAddressPool"}
+        return frozenset(refused - {pool.name for pool in self._pools})
+
+    def _why_uncertain(self, service: Service, wrong: frozenset[str]) -> Refusal | None:
+        """An IP in no pool may be one of a pool that is wrong at the moment: nobody loses it then."""
+        if service.requested_ips or service.requested_pool:
+            return None
+        for ip in service.held:
+            name = service.pool_held(ip)
+            if self._index.pool_of(ip) is None and (name is None or name in wrong):
+                pools = name or ", ".join(sorted(wrong)[:3])
+                message = f"{ip} is in no pool in force, and {pools} is refused: kept until that is mended"
+                return Refusal(Reason.OUTSIDE_POOL, message)
+        return None
+
+    def _compare(self, service: Service) -> Iterator[Assign]:
+        """Have the service hold what it is to hold. Without any pool nobody loses what he has."""
+        result = self.results[service.key]
         wanted = result if isinstance(result, Allocation) else None
-        if not holds(self._services.seen[key], wanted) and (may_move if wanted else may_clear):
-            self._services.assume(key, wanted)
+        if not holds(self._services.seen[service.key], wanted) and (wanted or self._pools):
+            self._services.assume(service.key, wanted)
             yield Assign(service, wanted)
-        refusal = self.refusal(key)
-        if refusal is None:
-            self._told.pop(key, None)
-        elif self._told.get(key) != (service.uid, refusal):
-            self._told[key] = (service.uid, refusal)
-            if service.condition != condition_of(result):
-                yield Tell(service, refusal)
+
+    def _tell(self, service: Service) -> Iterator[Tell]:
+        """Have the user of the service told what he is not told yet, or not any more."""
+        key, refusal, condition = service.key, self.refusal(service.key), self.condition(service.key)
+        if refusal is None or condition is None:
+            self._asked.pop(key, None)
+            self._shown.discard(key)
+        elif service.condition == condition:
+            self._asked[key] = (service.uid, condition)
+            self._shown.add(key)
+        elif self._asked.get(key) != (service.uid, condition) or key in self._shown:
+            self._asked[key] = (service.uid, condition)
+            self._shown.discard(key)
+            yield Tell(service, refusal)
 
 
 def class_mismatch(service: Service, served: str | None) -> Refusal:

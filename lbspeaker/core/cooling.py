@@ -5,6 +5,7 @@ What is cooling is kept in the status of the pool, and so are the IPs in use: an
 controller was last seen, and that nobody holds when it begins again, was released in between.
 """
 
+import itertools
 import math
 from collections.abc import Iterable, Mapping
 
@@ -12,9 +13,9 @@ from lbspeaker.core.allocator import Result
 from lbspeaker.core.book import Cooling
 from lbspeaker.core.pools import Slot, slot_of
 from lbspeaker.core.standing import Turn
-from lbspeaker.model import Allocation, Pool, Range, Released
+from lbspeaker.model import Address, Allocation, Pool, Range, Released, address
 
-_LONGEST = 1 << 16  # of a range in a status: nothing that we wrote is longer
+_MOST_IN_USE = 1 << 16  # are looked at: more was never written by us
 
 
 class Coolings:
@@ -45,14 +46,38 @@ class Coolings:
         """These IPs were in use when last seen; those that nobody holds any more were released unseen."""
         if not pool.cooldown_s:
             return
-        for r in in_use:
-            for number in range(int(r.first), int(r.last) + 1) if r.size <= _LONGEST else ():
-                if (r.family, number) not in held:
-                    self._all[r.family, number] = Cooling("", pool.name, _end(pool, now))
+        short = [r for r in in_use if r.size <= _MOST_IN_USE]
+        numbers = ((r.family, number) for r in short for number in range(int(r.first), int(r.last) + 1))
+        for slot in itertools.islice(numbers, _MOST_IN_USE):
+            if slot not in held and address(*slot) in pool:
+                self._cool(slot, "", pool, now)
 
-    def gone(self, key: str, result: Result | None, pools: Mapping[str, Pool], now: float) -> None:
-        """A service is no longer there, that had `result`."""
-        self.turned([Turn(key, result, None)], pools, now)
+    def lost(
+        self,
+        key: str,
+        result: Result | None,
+        held: Iterable[Address],
+        pools: Mapping[str, Pool],
+        now: float,
+    ) -> None:
+        """A service that had `result` holds this now: it is gone, was made anew, or its status was edited."""
+        held_now = {slot_of(ip) for ip in held}
+        for slot, name in _slots(result).items():
+            if slot not in held_now:
+                self._cool(slot, key, pools.get(name), now)
+
+    def _cool(self, slot: Slot, key: str, pool: Pool | None, now: float) -> None:
+        if pool is not None and pool.cooldown_s:
+            self._all[slot] = Cooling(key, pool.name, _end(pool, now))
+
+    def limit(self, pools: Mapping[str, Pool], now: float) -> None:
+        """Nothing cools for longer than its pool says, also if that said more once, or a clock was wrong."""
+        for slot, one in list(self._all.items()):
+            pool = pools.get(one.pool)
+            if pool is not None and not pool.cooldown_s:
+                del self._all[slot]
+            elif pool is not None and one.until > _end(pool, now):
+                self._all[slot] = one._replace(until=_end(pool, now))
 
     def turned(self, turns: Iterable[Turn], pools: Mapping[str, Pool], now: float) -> None:
         """Take note of what services left, and of what they took."""
@@ -60,9 +85,8 @@ class Coolings:
         for turn in turns:
             after = _slots(turn.after)
             for slot, name in _slots(turn.before).items():
-                pool = pools.get(name)
-                if pool is not None and pool.cooldown_s and slot not in after:
-                    self._all[slot] = Cooling(turn.key, name, _end(pool, now))
+                if slot not in after and turn.after is not None:
+                    self._cool(slot, turn.key, pools.get(name), now)
         for slot in taken:
             self._all.pop(slot, None)
 

@@ -4,11 +4,12 @@ verdicts, use of pools ─▶ the status that an object ought to have ─┐
                           the status that it has                  ─┴▶ Report, Protect
 """
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from lbspeaker.core.book import Cooling
-from lbspeaker.core.pools import Slot
+from lbspeaker.core.pools import Slot, slot_of
 from lbspeaker.core.usage import Usage
 from lbspeaker.model import (
     MOST,
@@ -28,6 +29,8 @@ from lbspeaker.model import (
 FINALIZER = "lbspeaker.io/in-use"
 _NAMED = 5  # services are named in a condition
 _LONGEST = 1024  # characters of a condition's message
+_MOST_REFUSALS, _SHORT = 100, 256  # are listed in one status, each that long: it has to fit into etcd
+_MOST_RELEASED = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,12 +95,12 @@ class Objects:
             if written is None:
                 continue
             pool = pools.get(written.name) if written.kind == "IPAddressPool" else None
-            conditions = [_accepted(verdict, doubts.get(written.name, "") if pool else "", written)]
+            conditions = [_accepted(verdict, doubts.get(written.name, "") if pool else "")]
             status = None
             if pool is None and written.kind == "IPAddressPool" and written.deleted:
                 yield from self._protect(written, False)  # it was never in force, or is not any more
             if pool is not None:
-                conditions += _draining(pool, usage, written)
+                conditions += _draining(pool, usage, verdict.generation)
                 status = pool_status(pool, usage, released.get(pool.name, ()))
                 yield from self._protect(written, bool(usage.of(pool.name).services))
             yield from self._report(written, ObjectStatus(tuple(conditions), status))
@@ -106,9 +109,10 @@ class Objects:
         """What the object `key` is told about all of the configuration."""
         written = self._written.get(key)
         if written is not None:
-            refusals = tuple((v.key, _short(v.message)) for v in config.verdicts if not v.accepted)
-            accepted = len(config.verdicts) - len(refusals)
-            yield from self._report(written, ObjectStatus(tally=Tally(accepted, len(refusals), refusals)))
+            refused = [verdict for verdict in config.verdicts if not verdict.accepted]
+            refusals = tuple((v.key, _short(v.message, _SHORT)) for v in refused[:_MOST_REFUSALS])
+            tally = Tally(len(config.verdicts) - len(refused), len(refused), refusals)
+            yield from self._report(written, ObjectStatus(tally=tally))
 
     def _report(self, written: Written, status: ObjectStatus) -> Iterator[Report]:
         if written.foreign:
@@ -132,16 +136,18 @@ def pool_status(pool: Pool, usage: Usage, released: Sequence[Released] = ()) -> 
     """Return how far a pool is used up."""
     use = usage.of(pool.name)
     sizes = pool.size(4), pool.size(6)
+    reserved = {ip for one in pool.reservations for ip in one.ips} | {one.ip for one in released}
+    kept_free = Counter(ip.version for ip in reserved if not usage.in_use(pool.name, slot_of(ip)))
     free = 0 if pool.closed else 1
     return PoolStatus(
         assigned_v4=use.assigned[4],
         assigned_v6=use.assigned[6],
-        available_v4=min(sizes[0] - use.assigned[4], MOST) * free,
-        available_v6=min(sizes[1] - use.assigned[6], MOST) * free,
+        available_v4=min(sizes[0] - use.assigned[4] - kept_free[4], MOST) * free,
+        available_v6=min(sizes[1] - use.assigned[6] - kept_free[6], MOST) * free,
         size_v4=min(sizes[0], MOST),
         size_v6=min(sizes[1], MOST),
         pending=use.pending,
-        released=tuple(released),
+        released=tuple(released[:_MOST_RELEASED]),
         in_use=tuple(Range(address(*a), address(*b)) for a, b in usage.spans(pool.name))
         if pool.cooldown_s
         else (),
@@ -153,7 +159,7 @@ def _as_metallb(pool: PoolStatus) -> PoolStatus:
     return PoolStatus(pool.assigned_v4, pool.assigned_v6, pool.available_v4, pool.available_v6)
 
 
-def _accepted(verdict: Verdict, doubt: str, written: Written) -> Condition:
+def _accepted(verdict: Verdict, doubt: str) -> Condition:
     message = "; ".join(text for text in (verdict.message, doubt) if text)
     doubtful = verdict.doubtful or bool(doubt)
     reason = "Invalid" if not verdict.accepted else "Doubtful" if doubtful else "Accepted"
@@ -162,11 +168,11 @@ def _accepted(verdict: Verdict, doubt: str, written: Written) -> Condition:
         "True" if verdict.accepted else "False",
         reason,
         _short(message or "in force"),
-        written.generation,
+        verdict.generation,
     )
 
 
-def _draining(pool: Pool, usage: Usage, written: Written) -> Iterator[Condition]:
+def _draining(pool: Pool, usage: Usage, generation: int) -> Iterator[Condition]:
     """A pool that gives nothing any more: who still has IPs of it."""
     if not pool.closed:
         return
@@ -178,8 +184,8 @@ def _draining(pool: Pool, usage: Usage, written: Written) -> Iterator[Condition]
     else:
         message = "no new IPs are given; nobody has any"
     reason = "Deleted" if pool.deleted else "Disabled"
-    yield Condition("Draining", "True" if users else "False", reason, _short(message), written.generation)
+    yield Condition("Draining", "True" if users else "False", reason, _short(message), generation)
 
 
-def _short(message: str) -> str:
-    return message if len(message) <= _LONGEST else message[: _LONGEST - 1] + "…"
+def _short(message: str, most: int = _LONGEST) -> str:
+    return message if len(message) <= most else message[: most - 1] + "…"

@@ -34,7 +34,7 @@ def overlaps(pools: Iterable[Pool], nodes: Iterable[Node], services: Iterable[Se
             if pool is not None:
                 _note(found, pool, "service", f"{text}, the cluster IP of {service.key}")
     return {
-        name: f"the pool contains {', and '.join(_told(kinds))}: put them into spec.exclude"
+        name: f"the pool contains {', and '.join(_told(kinds))}: use spec.exclude"
         for name, kinds in found.items()
     }
 
@@ -44,6 +44,6 @@ def _note(found: dict[str, dict[str, list[str]]], pool: Pool, kind: str, what: s
 
 
 def _told(kinds: dict[str, list[str]]) -> Iterator[str]:
-    for whats in kinds.values():
+    for _, whats in sorted(kinds.items()):
         more = f" and {len(whats) - 1} more like it" if len(whats) > 1 else ""
         yield min(whats) + more

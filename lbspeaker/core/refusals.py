@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 from lbspeaker.core.book import Book, families
 from lbspeaker.core.pools import slot_of
@@ -16,7 +17,14 @@ _REMEDIES = {
 
 
 def requested_ip(book: Book, service: Service, ip: Address) -> Refusal | None:
-    """Why `service` cannot have the IP that it asks for; None if it can."""
+    """Why `service` cannot have the IP that it asks for, or that is reserved for it; None if it can."""
+    refusal = _requested_ip(book, service, ip)
+    if refusal is None or service.requested_ips:
+        return refusal
+    return replace(refusal, message=refusal.message.replace("is requested", "is reserved for it", 1))
+
+
+def _requested_ip(book: Book, service: Service, ip: Address) -> Refusal | None:
     if ip.version not in families(service):
         has = " and ".join(f"IPv{family}" for family in families(service))
         return Refusal(Reason.WRONG_FAMILY, f"{ip} is requested, but the service is {has}")

@@ -155,6 +155,7 @@ class _Authored:
 
     def _tell(self) -> None:
         self._due = None
+        self._configuration.complete()
         found = self._configuration.parse()
         if found != self._told:
             self._told = found

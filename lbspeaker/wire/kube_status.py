@@ -45,6 +45,8 @@ def status_patch(written: Written, status: ObjectStatus, now: float) -> bytes:
         body["conditions"] = [
             condition_body(condition, _since(written, condition, now)) for condition in status.conditions
         ]
+    if status.pool is None and written.status.pool is not None:
+        body |= dict.fromkeys((*_COUNTS.values(), *_OWN_COUNTS.values(), "released", "assigned"))
     if status.pool is not None:
         body |= _pool_body(status.pool, written.foreign)
     if status.tally is not None:
@@ -69,7 +71,7 @@ def condition_body(condition: Condition, since: str) -> dict[str, Any]:
 def _since(written: Written, condition: Condition, now: float) -> str:
     """When the condition got its status: as long as that does not change, neither does this."""
     same = any(c.type == condition.type and c.status == condition.status for c in written.status.conditions)
-    return written.since[condition.type] if same and condition.type in written.since else time_text(now)
+    return (written.since.get(condition.type) if same else "") or time_text(now)
 
 
 def _pool_body(pool: PoolStatus, foreign: bool) -> dict[str, Any]:
@@ -96,8 +98,8 @@ def condition(obj: Json) -> Condition:
 
 def written(key: str, obj: Json, document: Json) -> Written:
     """Return a configuration object of the API; what its status says in no form of ours is not there."""
-    metadata = obj.get("metadata") or {}
-    status = obj.get("status") or {}
+    metadata = _mapping(obj, "metadata")
+    status = _mapping(obj, "status")
     conditions = [one for one in _list(status, "conditions") if isinstance(one, Mapping)]
     return Written(
         key,
@@ -123,7 +125,7 @@ def _tally(status: Json) -> Tally | None:
     if "accepted" not in status:
         return None
     refusals = [one for one in _list(status, "refusals") if isinstance(one, Mapping)]
-    told = tuple((str(one.get("object")), str(one.get("message"))) for one in refusals)
+    told = tuple((str(one.get("object") or ""), str(one.get("message") or "")) for one in refusals)
     return Tally(_count(status, "accepted"), _count(status, "refused"), told)
 
 
@@ -150,6 +152,11 @@ def _each(read: Callable[[Any], T | None], values: Iterable[Any]) -> Iterator[T]
             continue
         if found is not None:
             yield found
+
+
+def _mapping(obj: Json, name: str) -> Json:
+    value = obj.get(name)
+    return value if isinstance(value, Mapping) else {}
 
 
 def _list(obj: Json, name: str) -> list[Any]:

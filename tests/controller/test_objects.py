@@ -166,7 +166,7 @@ def test_pools_that_overlap_the_networks_of_the_cluster_are_doubted_not_refused(
         cluster.service("web")
         cluster.ip("web")
         for name, words in (
-            ("lan", "the pool contains 192.0.2.7, the address of node node-a: put them into spec.exclude"),
+            ("lan", "the pool contains 192.0.2.7, the address of node node-a: use spec.exclude"),
             ("pods", "addresses of pods on node-a (10.244.3.0/24)"),
             ("services", "the cluster IP of default/web"),
         ):

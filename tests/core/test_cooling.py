@@ -12,8 +12,18 @@ from lbspeaker.core.book import Cooling
 from lbspeaker.core.cooling import Coolings
 from lbspeaker.core.pools import Slot, slot_of
 from lbspeaker.core.standing import Standing
-from lbspeaker.model import Allocation, Pool, Port, Range, Reason, Released, Service, address
-from tests.build import ip, pool, service, span
+from lbspeaker.model import (
+    Allocation,
+    Pool,
+    Port,
+    Range,
+    Reason,
+    Released,
+    Service,
+    ServiceAllocation,
+    address,
+)
+from tests.build import ip, pool, selector, service, span
 
 NOW = 1_790_000_000.0
 HTTP, HTTPS = (Port("TCP", 80),), (Port("TCP", 443),)
@@ -58,8 +68,9 @@ class World:
         """What each service ends with, as text."""
         by_name = {one.name: one for one in self.pools}
         changed, self.changed = self.changed, set()
-        for key in sorted(changed - self.services.keys()):
-            self.coolings.gone(key, self.standing.results.get(key), by_name, self.now)
+        for key in sorted(changed):
+            held = self.services[key].held if key in self.services else ()
+            self.coolings.lost(key, self.standing.results.get(key), held, by_name, self.now)
         self.cooling = self.coolings.active(self.now)
         turns = self.standing.update(self.pools, {}, self.cooling, self.services, changed)
         self.coolings.turned(turns, by_name, self.now)
@@ -209,16 +220,20 @@ def test_a_status_that_somebody_else_wrote_does_not_fill_the_memory(
 
 # --- for all clusters -----------------------------------------------------------------------------------
 
+GOLD = ServiceAllocation(service_selectors=(selector(tier="gold"),))
 POOLS = (
     pool("small", "192.0.2.0-192.0.2.2", cooldown_s=10.0),
     pool("dual", "198.51.100.0-198.51.100.1", "2001:db8::-2001:db8::1", cooldown_s=25.0, strategy="Random"),
+    pool("gold", "203.0.113.0-203.0.113.1", cooldown_s=25.0, service_allocation=GOLD),
 )
 KEYS = "abcdef"
-# What takes a held IP away in `Book.keep` (families, selectors) does not cool, and is left out here.
 some_service = st.builds(
     service,
     st.sampled_from(KEYS),
     created=st.sampled_from(["1", "2", "3"]),
+    families=st.sampled_from([(4,), (4,), (6,), (4, 6), ()]),
+    ip_family_policy=st.sampled_from(["SingleStack", "PreferDualStack"]),
+    labels=st.sampled_from([{}, {"tier": "gold"}]),
     ports=st.sampled_from([HTTP, HTTPS]),
     sharing_key=st.sampled_from([None, None, "k"]),
     requested_pool=st.sampled_from([None, None, "small", "dual"]),
@@ -274,6 +289,6 @@ def test_no_ip_goes_from_one_to_another_within_the_cooldown(
                 assert had[one] & has[one] or agreed, f"{one} goes from one to another at once"
             else:
                 who, when = left.get(one, (has[one], 0.0))
-                cooled_s = 10.0 if one[1] < int(ip("198.51.100.0")) and one[0] == 4 else 25.0
+                cooled_s = 10.0 if address(*one) in POOLS[0] else 25.0
                 assert has[one] & who or world.now >= when + cooled_s, f"{one} was of {who} until {when}"
         had = has

@@ -52,7 +52,8 @@ class Stage:
 
     def due(self) -> list[Report | Protect]:
         results = {key: Allocation(ips(text), ("lan",)) for key, text in self.holders.items()}
-        config = ConfigSet(Config(tuple(self.pools)), verdicts=tuple(self.verdicts))
+        verdicts = tuple(replace(verdict, generation=3) for verdict in self.verdicts)
+        config = ConfigSet(Config(tuple(self.pools)), verdicts=verdicts)
         return list(self.objects.advance(config, self.doubts, usage(results, self.pools), self.cooling))
 
     def told(self) -> ObjectStatus:
@@ -320,5 +321,5 @@ def test_the_effective_configuration_counts_verdicts_and_says_what_is_wrong() ->
     assert list(objects.tally(key, config)) == [], "it is not there yet"
     objects.observe(key, written(key))
     (report,) = objects.tally(key, config)
-    assert report.status == ObjectStatus(tally=Tally(1, 1, (("BGPPeer/a", "x" * 1023 + "…"),)))
+    assert report.status == ObjectStatus(tally=Tally(1, 1, (("BGPPeer/a", "x" * 255 + "…"),)))
     assert list(objects.tally(key, config)) == []
