@@ -72,7 +72,7 @@ def _declare(place: Place, objects: _Objects) -> None:
     if name in same:
         other = same[name].place
         place.at("metadata", "name").error(
-            f"{identity.kind}/{name} is defined already ({other})", "rename one of the two, or remove it"
+            f"{identity.kind}/{name} is defined already{other.aside}", "rename one of the two, or remove it"
         )
     elif parsed is None or place.refused:
         same[name] = _Object(name, place)

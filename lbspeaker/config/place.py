@@ -39,6 +39,11 @@ class Place:
         """Whether the document has an error."""
         return any(problem.severity == "error" for problem in self.problems)
 
+    @property
+    def aside(self) -> str:
+        """ " (pools.yaml:5)", to follow the name of an object; "" where there is no more to say than that."""
+        return "" if self.document.file == "cluster" else f" ({self})"
+
     def __str__(self) -> str:
         """ "pools.yaml:5", or only the file where there are no lines."""
         line = self.document.line_of(self.path)

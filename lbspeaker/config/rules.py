@@ -6,11 +6,12 @@ Of two that exclude each other the earlier document stays.
 import itertools
 from bisect import bisect_right, insort_right
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
 from lbspeaker.config.place import Place, did_you_mean, shown
 from lbspeaker.config.pools import DeclaredPool
+from lbspeaker.config.ranges import RangeSet, joined, without
 from lbspeaker.model import BGPAdvertisement, Family, Peer, Pool, Range, Selector
 
 T = TypeVar("T")
@@ -55,10 +56,16 @@ def _first(span: _Span) -> int:
 
 
 def without_overlaps(pools: Iterable[DeclaredPool]) -> list[DeclaredPool]:
-    """Return the pools no range of which overlaps another range, its own pool's or an earlier pool's."""
+    """Return the pools no range of which overlaps another range, its own pool's or an earlier pool's.
+
+    A pool that is being deleted gives way: what another one has, too, is no longer its own. So a pool can be
+    renamed.
+    """
     taken: dict[Family, _Taken] = {4: _Taken(), 6: _Taken()}
-    kept = []
-    for pool in pools:
+    kept: list[DeclaredPool] = []
+    for pool in sorted(pools, key=lambda pool: pool.value.deleted):
+        if pool.value.deleted:
+            pool = _without(pool, joined(one for other in kept for one in other.value.ranges))
         own = {family: _spans(pool, family) for family in taken}
         if any(_meets(taken[family], own[family]) for family in taken):
             _tell_overlaps(pool, taken)
@@ -67,6 +74,12 @@ def without_overlaps(pools: Iterable[DeclaredPool]) -> list[DeclaredPool]:
                 taken[family].add(own[family])
             kept.append(pool)
     return kept
+
+
+def _without(pool: DeclaredPool, taken: RangeSet) -> DeclaredPool:
+    parts = without(pool.value.ranges, taken)
+    value = replace(pool.value, ranges=tuple(part for _, part in parts))
+    return replace(pool, value=value, entries=tuple(pool.entries[number] for number, _ in parts))
 
 
 def _spans(pool: DeclaredPool, family: Family) -> list[_Span]:
@@ -103,7 +116,7 @@ def _tell_overlap(one: Range, where: Place, name: str, other: _Span) -> None:
     make = type(one.first)
     whose = "this pool" if pool.value.name == name else f"pool {pool.value.name}"
     common = Range(max(one.first, make(first)), min(one.last, make(last)))
-    what = f"{one} overlaps {make(first)}-{make(last)} of {whose} ({_said_at(pool, number)})"
+    what = f"{one} overlaps {make(first)}-{make(last)} of {whose}{_said_at(pool, number).aside}"
     where.error(what, f"take {common} out of one of the two")
 
 
@@ -168,8 +181,8 @@ def check_local_prefs(
             continue
         first, second = other.value.local_pref or "none", ad.value.local_pref or "none"
         ad.place.at("spec", "localPref").error(
-            f"localPref is {second} here and {first} in BGPAdvertisement/{other.value.name} ({other.place}),"
-            " for the same routes",
+            f"localPref is {second} here and {first} in BGPAdvertisement/{other.value.name}"
+            f"{other.place.aside}, for the same routes",
             "give both the same localPref, or different pools, peers or aggregation lengths",
         )
     return [ad for ad, _ in kept]
@@ -208,7 +221,7 @@ def warn_same_router(peers: Iterable[Declared[Peer]]) -> None:
         )
         if other is not None:
             peer.place.at("spec", "peerAddress").warn(
-                f"BGPPeer/{other.value.name} ({other.place}) is the same router, for the same nodes",
+                f"BGPPeer/{other.value.name}{other.place.aside} is the same router, for the same nodes",
                 "remove one of the two, or give them different nodeSelectors",
             )
         same.append(peer)

@@ -75,10 +75,12 @@ class Services:
 
     def assume(self, key: str, allocation: Allocation | None) -> None:
         """This is being written."""
+        before = self._assumed.get(key)  # it may be written by now, and its echo not be here
         self._assumed[key] = allocation
         self._see(key)
         staying = allocation.ips if allocation else ()
-        left = [slot_of(ip) for ip in self.told[key].held if ip not in staying]
+        had = (*self.told[key].held, *(before.ips if before else ()))
+        left = [slot_of(ip) for ip in had if ip not in staying]
         if left:
             self._has_left(key)
             self._left_by[key] = left

@@ -598,3 +598,60 @@ def test_the_answer_to_the_write_will_do_before_its_echo() -> None:
     (assign,) = [e for e in effects if isinstance(e, Assign)]
     controller.written(assign)
     assert assigns(controller.advance(NOW)) == {"waiting": "192.0.2.1"}
+
+
+# --- pools that are wrong -------------------------------------------------------------------------------
+
+WRONG = Verdict("IPAddressPool/wrong", False, "ends before it starts")
+BAD = Change(Kind.CONFIG, "", ConfigSet(Config((LAN,)), verdicts=(WRONG,)))
+
+
+def begun(*values: Service) -> tuple[Controller, list[Effect]]:
+    controller = Controller()
+    return controller, after(controller, BAD, *map(seen, values), *map(Synced, GATE))
+
+
+def test_who_may_be_of_a_wrong_pool_keeps_its_ip_and_is_told() -> None:
+    controller, effects = begun(holding(service("a"), "203.0.113.7", pool_name="wrong"))
+    (tell,) = [effect for effect in effects if isinstance(effect, Assign | Tell)]
+    assert isinstance(tell, Tell)
+    assert tell.refusal.message == (
+        "203.0.113.7 is in no pool in force, and wrong is refused: kept until that is mended"
+    )
+    condition = controller.condition("default/a")
+    assert condition is not None
+    assert condition.status == "True", "it has an IP"
+
+
+def test_a_wrong_pool_holds_nobody_up_who_is_not_of_it() -> None:
+    other = holding(service("other"), "203.0.113.8", pool_name="gone")
+    asks = replace(holding(service("asks"), "203.0.113.9", pool_name="wrong"), requested_ips=ips("192.0.2.2"))
+    _, effects = begun(other, asks)
+    assert assigns(effects) == {"other": "192.0.2.1", "asks": "192.0.2.2"}
+
+
+def test_a_wrong_pool_of_which_a_right_version_is_in_force_holds_nobody_up() -> None:
+    lost = holding(service("lost"), "203.0.113.8", pool_name="lan")
+    config = ConfigSet(
+        Config((replace(LAN, on_shrink="Renumber"),)), verdicts=(replace(WRONG, key="IPAddressPool/lan"),)
+    )
+    controller = Controller()
+    effects = after(controller, Change(Kind.CONFIG, "", config), seen(lost), *map(Synced, GATE))
+    assert assigns(effects) == {"lost": "192.0.2.1"}
+
+
+def test_a_note_that_becomes_the_whole_answer_is_told_anew() -> None:
+    moved = holding(service("a", families=(4, 6), ip_family_policy="PreferDualStack"), "192.0.2.1")
+    controller, effects = started(moved)
+    (note,) = [effect for effect in effects if isinstance(effect, Tell)]
+    assert note.refusal.reason is Reason.NO_POOL_FOR_FAMILY
+    asks = replace(moved, held=(), held_pool=None, requested_pool="nowhere")
+    (tell,) = [e for e in after(controller, seen(asks)) if isinstance(e, Tell)]
+    assert tell.refusal.reason is Reason.UNKNOWN_POOL
+
+
+def test_nothing_is_due_before_everything_is_known() -> None:
+    controller = Controller()
+    controller.observe(Change(Kind.OBJECT, "IPAddressPool/lan", Written("IPAddressPool/lan", {})))
+    assert controller.advance(NOW) == []
+    assert controller.next_wakeup() is None
