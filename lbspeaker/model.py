@@ -376,7 +376,7 @@ class Service:
     `held_pool`: the pool it is from, by our own annotation (two, with a comma, if the IPs are of two pools).
     `created`: metadata.creationTimestamp (RFC 3339, UTC: sorts as text); "" if unknown, which sorts first.
     `invalid`: what its annotations ask for cannot be understood.
-    `condition`: our own in its status; `conditions`: all others, as they are.
+    `condition`: our own, and since when it has its status; `conditions`: all others, as they are.
     """
 
     key: str
@@ -399,6 +399,7 @@ class Service:
     invalid: Refusal | None = None
     cluster_ips: tuple[str, ...] = ()
     condition: Condition | None = None
+    condition_since: str = ""
     conditions: tuple[Mapping[str, object], ...] = ()
 
     @property

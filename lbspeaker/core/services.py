@@ -171,9 +171,10 @@ class Services:
         return min((moment for moment in moments if moment < math.inf), default=None)
 
 
-_content = attrgetter(*(name.name for name in fields(Service) if name.name != "resource_version"))
+_BESIDE = {"resource_version", "condition_since"}
+_content = attrgetter(*(one.name for one in fields(Service) if one.name not in _BESIDE))
 
 
 def _alike(one: Service, other: Service) -> bool:
-    """Whether two versions of a service are the same but for their version."""
+    """Whether two versions of a service are the same, but for their version."""
     return bool(_content(one) == _content(other))

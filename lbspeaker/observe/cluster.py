@@ -7,6 +7,7 @@ from typing import Any
 import structlog
 
 from lbspeaker.config.documents import from_object, unpack
+from lbspeaker.config.kinds import KINDS, METALLB
 from lbspeaker.model import Change, ConfigSet, Kind, Synced, Written
 from lbspeaker.observe.configuration import Configuration
 from lbspeaker.shell.apiserver import ApiServer, Put, Resource
@@ -15,14 +16,7 @@ from lbspeaker.wire import kube
 DEBOUNCE_S = 0.05  # `kubectl apply` of a whole directory is one change
 
 _GROUP = "lbspeaker.io"
-_PLURALS = (
-    "ipaddresspools",
-    "l2advertisements",
-    "bgppeers",
-    "bgpadvertisements",
-    "bfdprofiles",
-    "communities",
-)
+_PLURALS = tuple(kind.plural for kind in KINDS.values() if METALLB in kind.versions)  # what people write
 _NO_CRDS = "the CRDs of lbspeaker are not installed: kubectl apply -f config/crds.yaml"
 _NO_METALLB = "the CRDs of MetalLB are not installed"
 

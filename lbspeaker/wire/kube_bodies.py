@@ -68,7 +68,13 @@ def _service_conditions(
     """All conditions of a service, others' too (a merge-patch replaces lists); nothing if ours stays."""
     if condition == service.condition:
         return {}
-    ours = [condition_body(condition, time_text(now))] if condition else []
+    same = (
+        condition is not None
+        and service.condition is not None
+        and condition.status == service.condition.status
+    )
+    since = service.condition_since if same and service.condition_since else time_text(now)
+    ours = [condition_body(condition, since)] if condition else []
     return {"conditions": [*service.conditions, *ours] or None}
 
 

@@ -188,6 +188,9 @@ def service(obj: Service) -> model.Service:
         invalid=invalid,
         cluster_ips=tuple(spec.cluster_ips or ([spec.cluster_ip] if spec.cluster_ip else ())),
         condition=next((condition(c) for c in conditions if c.get("type") == ALLOCATED), None),
+        condition_since=next(
+            (str(c.get("lastTransitionTime") or "") for c in conditions if c.get("type") == ALLOCATED), ""
+        ),
         conditions=tuple(c for c in conditions if c.get("type") != ALLOCATED),
     )
 

@@ -134,6 +134,27 @@ def test_a_pool_in_use_is_drained_before_it_goes(cluster: Cluster) -> None:
     wait_for(lambda: not cluster.exists("IPAddressPool", "lan"), "it is gone")
 
 
+def test_a_pool_is_renamed_and_no_ip_changes(cluster: Cluster) -> None:
+    cluster.create("IPAddressPool", "old", addresses=["192.0.2.1-192.0.2.9"])
+    cluster.controller()
+    cluster.service("web")
+    ip = cluster.ip("web")
+    wait_for(lambda: cluster.get("IPAddressPool", "old")["metadata"].get("finalizers"), "it is protected")
+    time.sleep(1.1)
+    cluster.create("IPAddressPool", "new", addresses=["192.0.2.1-192.0.2.9"])
+    wait_for(
+        lambda: accepted(cluster, "IPAddressPool", "new") == ("False", "Invalid"), "two cannot have one IP"
+    )
+    cluster.client.good("DELETE", cluster.path("IPAddressPool", "old"))
+    wait_for(lambda: not cluster.exists("IPAddressPool", "old"), "the old one gives way, and is gone")
+    wait_for(lambda: accepted(cluster, "IPAddressPool", "new") == ("True", "Accepted"), "the new one counts")
+    annotation = "lbspeaker.io/ip-allocated-from-pool"
+    wait_for(
+        lambda: cluster.services()["web"]["metadata"]["annotations"].get(annotation) == "new", "its pool"
+    )
+    assert cluster.ips("web") == [ip]
+
+
 def test_a_disabled_pool_drains_and_comes_back(cluster: Cluster) -> None:
     cluster.create("IPAddressPool", "lan", addresses=["192.0.2.1-192.0.2.9"], disabled=True)
     cluster.controller()
