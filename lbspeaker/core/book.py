@@ -62,10 +62,9 @@ class Book:
         self._homes: dict[tuple[str, Slot], Pool] = {}  # by service and IP that no pool contains
         self._groups: dict[GroupKey, Group] = {}
         self._cursors: dict[tuple[str, int], int] = {}  # below it, nothing of (pool, family) is free
-        self._users: Counter[tuple[str, str, Slot]] = (
-            Counter()
-        )  # by pool, namespace, IP: where there is a quota
-        self._quota_used: Counter[tuple[str, str]] = Counter()  # IPs, by pool and namespace
+        # Where there is a quota: users by pool, namespace and IP; IPs by pool and namespace.
+        self._users: Counter[tuple[str, str, Slot]] = Counter()
+        self._quota_used: Counter[tuple[str, str]] = Counter()
         self._left: dict[Slot, Cooling] = {}  # in this pass: nobody else gets it in the same one
         self.refused: dict[tuple[object, ...], Refusal] = {}  # as long as nobody enters or leaves
         self.cool(cooling)
