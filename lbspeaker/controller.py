@@ -25,7 +25,7 @@ from lbspeaker.core.services import condition_of
 from lbspeaker.events import Events
 from lbspeaker.leading import LeadershipLost, Leading
 from lbspeaker.ledger import Ledger
-from lbspeaker.model import Allocation, Change, Condition, Kind, Refusal, Service, Synced
+from lbspeaker.model import Allocation, Change, Condition, Kind, Reason, Refusal, Service, Synced
 from lbspeaker.observe import from_api, from_files
 from lbspeaker.publishing import Publishing
 from lbspeaker.shell.apiserver import ApiError, ApiServer, credentials
@@ -284,7 +284,9 @@ class Program:
             asyncio.get_running_loop().call_later(NEWS_S, self._log_allocated)
         self._news.append((service, allocation))
         ips = ", ".join(map(str, allocation.ips))
-        self._events.tell(service, "Normal", "Allocated", f"allocated {ips} from pool {allocation.pool}")
+        instead = f", instead of {', '.join(map(str, service.held))}" if service.held else ""
+        message = f"allocated {ips} from pool {allocation.pool}{instead}"
+        self._events.tell(service, "Normal", "Allocated", message)
 
     def _log_allocated(self) -> None:
         """A line for each service; for very many at once, one for all."""
@@ -309,8 +311,9 @@ class Program:
             self._refusals[service.key] = said
             reason, why = refusal.reason.value, refusal.message
             self._log.warning("refused", service=service.key, reason=reason, why=why)
-            lacks = condition is not None and condition.status == "False"
-            self._events.tell(service, "Warning" if lacks else "Normal", reason, why)
+            has = condition is not None and condition.status == "True"
+            fine = has and refusal.reason is Reason.NO_POOL_FOR_FAMILY  # PreferDualStack, with what there is
+            self._events.tell(service, "Normal" if fine else "Warning", reason, why)
         if service.condition != condition:
             self._writes.put_nowait(Note(tell, service, condition))
 

@@ -16,6 +16,7 @@ from typing import Any
 import structlog
 
 from lbspeaker.core.controller import Assign, Controller, Tell
+from lbspeaker.core.services import with_allocation
 from lbspeaker.model import Address, Change, Kind, Service, Synced
 
 NAME = ".lbspeaker-allocations.json"
@@ -71,7 +72,7 @@ class Ledger:
             self._entries[service.key] = (allocation.ips, allocation.pool)
             ips = ",".join(map(str, allocation.ips))
             self._log.info("allocated", service=service.key, ips=ips, pool=allocation.pool)
-        held = self._with_entry(replace(service, held=(), held_pool=None))
+        held = self._with_entry(with_allocation(service, None))
         change = Change(Kind.SERVICE, service.key, held)
         self._controller.observe(change)
         return change
@@ -80,7 +81,7 @@ class Ledger:
         entry = self._entries.get(service.key)
         if service.held or entry is None:
             return service
-        return replace(service, held=entry[0], held_pool=entry[1])
+        return replace(service, held=entry[0], held_pool=entry[1], given=entry[0])
 
     def _read(self) -> dict[str, tuple[tuple[Address, ...], str]]:
         try:

@@ -373,7 +373,8 @@ class Service:
     """A v1 Service, as far as a load balancer cares.
 
     `families`: of its cluster IPs, in order; empty while it has none. `held`: status.loadBalancer.ingress;
-    `held_pool`: the pool it is from, by our own annotation (two, with a comma, if the IPs are of two pools).
+    `held_pool`: the pool it is from, by our own annotation (two, with a comma, if the IPs are of two pools);
+    `given`: the IPs that we gave it, by another one.
     `created`: metadata.creationTimestamp (RFC 3339, UTC: sorts as text); "" if unknown, which sorts first.
     `invalid`: what its annotations ask for cannot be understood.
     `condition`: our own, and since when it has its status; `conditions`: all others, as they are.
@@ -396,6 +397,7 @@ class Service:
     sharing_key: str | None = None
     held: tuple[Address, ...] = ()
     held_pool: str | None = None
+    given: tuple[Address, ...] = ()
     invalid: Refusal | None = None
     cluster_ips: tuple[str, ...] = ()
     condition: Condition | None = None
@@ -408,10 +410,12 @@ class Service:
         return (self.created, self.key)
 
     def pool_held(self, ip: Address) -> str | None:
-        """The pool that its annotation names for `ip`, one of those it holds."""
+        """The pool that `ip` was given from, as its annotations say; None if they do not explain it."""
+        if ip not in self.given:
+            return None
         names = (self.held_pool or "").split(",")
-        if len(names) == len(self.held) and ip in self.held:
-            return names[self.held.index(ip)] or None
+        if len(names) == len(self.given):
+            return names[self.given.index(ip)] or None
         return names[0] or None
 
     @property

@@ -89,7 +89,7 @@ class Publishing:
         key = effect.written.key
         failures, why = self._failures.get(key, (0, ""))
         retry_s = min(RETRY_S * 2**failures, MOST_RETRY_S)
-        if why != error.what and error.status != 409:
+        if why != error.what and error.status != 409 and not (error.status == 404 and not failures):
             self._log.warning("unreported", object=key, why=error.what, retry_s=retry_s)
         self._failures[key] = (min(failures + 1, 10), error.what)
         asyncio.get_running_loop().call_later(retry_s, self._failed, effect)

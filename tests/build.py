@@ -47,6 +47,7 @@ def service(key: str, **fields: Any) -> Service:
         if name in fields:
             fields[name] = ips(*([fields[name]] if isinstance(fields[name], str) else fields[name]))
     fields.setdefault("ports", (Port("TCP", 80),))
+    fields.setdefault("given", fields.get("held", ()))
     return Service(key, **fields)
 
 

@@ -13,6 +13,7 @@ from rich.table import Table
 from lbspeaker.core.allocator import allocate, ours
 from lbspeaker.core.announce import Picture, holders, picture
 from lbspeaker.core.controller import class_mismatch
+from lbspeaker.core.services import with_allocation
 from lbspeaker.core.usage import usage
 from lbspeaker.errors import ConfigError
 from lbspeaker.model import Allocation, Refusal, Service, Snapshot
@@ -86,9 +87,7 @@ def _others(snapshot: Snapshot, load_balancer_class: str | None) -> dict[str, Re
 
 
 def _settled(service: Service, result: Allocation | Refusal) -> Service:
-    """The service as it is once the result is written."""
-    has = (result.ips, result.pool) if isinstance(result, Allocation) else ((), None)
-    return replace(service, held=has[0], held_pool=has[1])
+    return with_allocation(service, result if isinstance(result, Allocation) else None)
 
 
 def _allocations(results: Mapping[str, Allocation | Refusal]) -> list[dict[str, Any]]:

@@ -81,7 +81,11 @@ def _requested(book: Book, service: Service) -> tuple[Address, ...]:
 def _is_as_requested(
     book: Book, service: Service, ips: tuple[Address, ...], requested: tuple[Address, ...]
 ) -> bool:
-    return set(requested) <= set(ips) and all(_is_of_requested_pool(book, service, ip) for ip in ips)
+    return set(requested) <= set(ips) and all(_may_stay(book, service, ip) for ip in ips)
+
+
+def _may_stay(book: Book, service: Service, ip: Address) -> bool:
+    return _is_of_requested_pool(book, service, ip) and not book.is_to_move(service, ip)
 
 
 def _is_of_requested_pool(book: Book, service: Service, ip: Address) -> bool:
@@ -136,9 +140,11 @@ def _of_family(
 ) -> Address | Refusal:
     """The IP of one family: what was requested, else what is held, else a new one."""
     held = next((ip for ip in kept if ip.version == family), None)
+    if request is not None and request == held and not book.is_to_move(service, held):
+        return request
     if request is not None:
-        return request if request == held else refusals.requested_ip(book, service, request) or request
-    if held is not None and _is_of_requested_pool(book, service, held):
+        return refusals.requested_ip(book, service, request) or request
+    if held is not None and _may_stay(book, service, held):
         return held  # what is asked for anew is the other family
     prefer = book.pool_of(service, found[0]) if found else _pool_for_all(book, service)
     return _find(book, service, family, prefer)

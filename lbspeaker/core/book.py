@@ -4,7 +4,8 @@ First everybody's `keep` is entered, oldest first; then the allocator (`core.all
 and takes out what is left. The book decides nothing but what is free.
 
 What is held is kept where a pool contains it and serves the service; and where no pool contains it any more,
-but the service's annotation names a pool that exists and keeps (`onShrink: Keep`).
+but the service's annotations name a pool that exists, and say that it was given from there. (With `onShrink:
+Renumber` the allocator looks for another one.)
 """
 
 import math
@@ -155,6 +156,10 @@ class Book:
         """Whether `service` keeps this IP though no pool contains it."""
         return (service.key, slot_of(ip)) in self._homes
 
+    def is_to_move(self, service: Service, ip: Address) -> bool:
+        """Whether the pool of an IP that it no longer contains wants `service` to have another one."""
+        return self.is_outside(service, ip) and self.pool_of(service, ip).on_shrink == "Renumber"
+
     def refuses(self, service: Service, ip: Address) -> str:
         """Why `service` may not use this IP beside those who do; empty if it may."""
         holding = self._holdings.get(slot_of(ip))
@@ -189,8 +194,7 @@ class Book:
     def _home(self, service: Service, ip: Address, pool: Pool | None) -> Pool | None:
         """The pool in which `service` may keep `ip`; `pool` is the one that contains it."""
         if pool is None:
-            named = self.by_name.get(service.pool_held(ip) or "")
-            pool = named if named is not None and named.on_shrink == "Keep" else None
+            pool = self.by_name.get(service.pool_held(ip) or "")
         if pool is None or self.reserved.get(slot_of(ip)) == service.key:
             return pool
         return pool if self.eligible.may_have(pool, service) else None

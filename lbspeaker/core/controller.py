@@ -39,6 +39,7 @@ from lbspeaker.model import (
 GATE = frozenset({Kind.SERVICE, Kind.NAMESPACE, Kind.NODE, Kind.CONFIG})
 EFFECTIVE = "EffectiveConfiguration/lbspeaker"
 REPORT_EVERY_S = 1.0
+MOST_PASSES = 5
 T = TypeVar("T")
 
 
@@ -253,10 +254,14 @@ class Controller:
                 self._shown.discard(key)
             held = seen[key].held if key in seen else ()
             self._coolings.lost(key, self.results.get(key), held, by_name, now)
-        not_free = self._not_free(now)
-        turns = self._standing.update(self._pools, self._namespaces, not_free, seen, changed)
-        self._coolings.turned(turns, by_name, now)
-        yield from self._compare_all(seen.keys() if anew else {*changed, *(turn.key for turn in turns)})
+        for _ in range(MOST_PASSES):  # what one gets or leaves may change what others are told
+            not_free = self._not_free(now)
+            turns = self._standing.update(self._pools, self._namespaces, not_free, seen, changed)
+            self._coolings.turned(turns, by_name, now)
+            yield from self._compare_all(seen.keys() if anew else {*changed, *(turn.key for turn in turns)})
+            if not turns:
+                break
+            changed, anew = set(), False
 
     def _not_free(self, now: float) -> Mapping[Slot, Cooling]:
         """The IPs that are cooling down, and those that somebody is only about to leave."""

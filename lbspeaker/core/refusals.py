@@ -12,7 +12,7 @@ _MOST = 5  # pools or ranges are named in a message
 _REMEDIES = {
     Reason.QUOTA_REACHED: "delete services, or raise namespaceQuota",
     Reason.POOL_EXHAUSTED: "add addresses to a pool",
-    Reason.POOL_CLOSED: "use another pool, or set disabled: false",
+    Reason.POOL_CLOSED: "use another pool",
 }
 
 
@@ -113,12 +113,22 @@ def nothing_free(book: Book, asked: Sequence[Pool], service: Service, family: Fa
     fitting = [pool for pool in asked if book.sizes[pool.name, family]]
     if not fitting:
         names = tuple(pool.name for pool in asked)
-        message = f"no pool has IPv{family} addresses (asked: {_listed(names)})"
+        others = [pool.name for pool in book.pools if book.sizes[pool.name, family]]
+        if others:
+            message = (
+                f"no pool with IPv{family} addresses serves this service by itself ({_listed(others)}:"
+                f" autoAssign: false, or serviceAllocation; tried: {_listed(names)})"
+            )
+            return Refusal(Reason.NO_POOL, message)
+        message = f"no pool has IPv{family} addresses (tried: {_listed(names)})"
         return Refusal(Reason.NO_POOL_FOR_FAMILY, message, names)
     lacks = [_lack(book, pool, service, family) for pool in fitting]
     reason = next(reason for reason in _REMEDIES if reason in {reason for reason, _ in lacks})
     message = f"no free IPv{family} address ({_listed([text for _, text in lacks])})"
-    return Refusal(reason, f"{message}; {_REMEDIES[reason]}", tuple(pool.name for pool in fitting))
+    remedy = _REMEDIES[reason]
+    if reason is Reason.POOL_CLOSED and any(not pool.deleted for pool in fitting):
+        remedy += ", or set disabled: false"
+    return Refusal(reason, f"{message}; {remedy}", tuple(pool.name for pool in fitting))
 
 
 def _lack(book: Book, pool: Pool, service: Service, family: Family) -> tuple[Reason, str]:

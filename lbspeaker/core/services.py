@@ -32,8 +32,15 @@ def holds(service: Service, wanted: Allocation | None) -> bool:
     """Whether no allocation need be written to `service`."""
     if wanted is None:
         return not service.held
-    alike = service.held == wanted.ips and service.held_pool == wanted.pool
+    alike = service.held == service.given == wanted.ips and service.held_pool == wanted.pool
     return alike and service.condition == condition_of(wanted)
+
+
+def with_allocation(service: Service, allocation: Allocation | None) -> Service:
+    """The service as it is once this is written."""
+    if allocation is None:
+        return replace(service, held=(), held_pool=None, given=())
+    return replace(service, held=allocation.ips, held_pool=allocation.pool, given=allocation.ips)
 
 
 class Services:
@@ -131,10 +138,10 @@ class Services:
         elif key not in self._assumed:
             self.seen[key] = service
         elif (assumed := self._assumed[key]) is not None:
-            condition = condition_of(assumed)
-            self.seen[key] = replace(service, held=assumed.ips, held_pool=assumed.pool, condition=condition)
+            given = with_allocation(service, assumed)
+            self.seen[key] = replace(given, condition=condition_of(assumed))
         else:
-            self.seen[key] = replace(service, held=(), held_pool=None)
+            self.seen[key] = with_allocation(service, None)
 
     def _leave(self, key: str, service: Service | None) -> None:
         """A service is gone, or not ours any more: then something of ours may be left on it."""

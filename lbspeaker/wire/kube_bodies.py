@@ -9,7 +9,7 @@ import msgspec
 
 from lbspeaker import model
 from lbspeaker.model import LeaderRecord
-from lbspeaker.wire.kube_objects import ALLOCATED_FROM, DRAINING, LEASE_PREFIX, PREFIXES
+from lbspeaker.wire.kube_objects import ALLOCATED_FROM, ALLOCATED_IPS, DRAINING, LEASE_PREFIX, PREFIXES
 from lbspeaker.wire.kube_status import condition_body, time_text
 
 GROUP = "lbspeaker.io"
@@ -34,9 +34,12 @@ def allocation_patch(
     """
     allocated_from: dict[str, str | None]
     if allocation is None:
-        allocated_from = {prefix + ALLOCATED_FROM: None for prefix in PREFIXES}
+        allocated_from = _no_annotations()
     else:
-        allocated_from = {PREFIXES[0] + ALLOCATED_FROM: allocation.pool}
+        allocated_from = {
+            PREFIXES[0] + ALLOCATED_FROM: allocation.pool,
+            PREFIXES[0] + ALLOCATED_IPS: ",".join(map(str, allocation.ips)),
+        }
     ips = allocation.ips if allocation else ()
     ingress = [{"ip": str(ip), "ipMode": "VIP"} for ip in ips]
     status = {"loadBalancer": {"ingress": ingress or None}, **_service_conditions(service, condition, now)}
@@ -53,9 +56,13 @@ def tidy_patch(service: model.Service) -> bytes:
 
     If it is another service of the same name by now, the server answers 409.
     """
-    annotations = {prefix + ALLOCATED_FROM: None for prefix in PREFIXES}
+    annotations = _no_annotations()
     metadata = {"annotations": annotations, **({"uid": service.uid} if service.uid else {})}
     return _encode({"metadata": metadata, "status": _service_conditions(service, None, 0.0)})
+
+
+def _no_annotations() -> dict[str, str | None]:
+    return dict.fromkeys([PREFIXES[0] + ALLOCATED_IPS, *(prefix + ALLOCATED_FROM for prefix in PREFIXES)])
 
 
 def _version(service: model.Service) -> dict[str, str]:

@@ -25,7 +25,8 @@ IPS = "loadBalancerIPs"
 POOL = "address-pool"
 SHARING = "allow-shared-ip"
 ALLOCATED_FROM = "ip-allocated-from-pool"
-ANNOTATIONS = (IPS, POOL, SHARING, ALLOCATED_FROM)
+ALLOCATED_IPS = "allocated-ips"  # ours alone: what we gave, so that an edited status explains nothing
+ANNOTATIONS = (IPS, POOL, SHARING, ALLOCATED_FROM, ALLOCATED_IPS)
 DRAINING = "lbspeaker.io/draining"
 LEASE_PREFIX = "lbspeaker-"  # the Lease of node-a's speaker is lbspeaker-node-a
 
@@ -185,6 +186,7 @@ def service(obj: Service) -> model.Service:
         sharing_key=_annotation(annotations, SHARING),
         held=_held(load_balancer),
         held_pool=annotations.get(PREFIXES[0] + ALLOCATED_FROM) or None,
+        given=tuple(_each(_ip, annotations.get(PREFIXES[0] + ALLOCATED_IPS, "").split(","))),
         invalid=invalid,
         cluster_ips=tuple(spec.cluster_ips or ([spec.cluster_ip] if spec.cluster_ip else ())),
         condition=next((condition(c) for c in conditions if c.get("type") == ALLOCATED), None),

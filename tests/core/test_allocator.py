@@ -315,6 +315,21 @@ STORIES = {
         [service("a", held="192.0.2.1", held_pool="lan")],
         {"a": "192.0.2.5"},
     ),
+    "but if there is no other for it, it keeps what it has": (
+        [pool("lan", "192.0.2.5", on_shrink="Renumber")],
+        [service("a", held="192.0.2.5"), service("b", held="192.0.2.1", held_pool="lan")],
+        {"a": "192.0.2.5", "b": "192.0.2.1"},
+    ),
+    "also if it asked for just that": (
+        [pool("lan", "192.0.2.5", on_shrink="Renumber")],
+        [service("a", held="192.0.2.1", held_pool="lan", requested_ips="192.0.2.1")],
+        {"a": "192.0.2.1"},
+    ),
+    "an IP that somebody wrote into the status by hand is none that was given": (
+        [pool("lan", "192.0.2.5")],
+        [service("a", held="203.0.113.9", held_pool="lan", given=ips("192.0.2.1"))],
+        {"a": "192.0.2.5"},
+    ),
     "or the pool is gone": (
         [pool("other", "192.0.2.5")],
         [service("a", held="192.0.2.1", held_pool="lan")],
@@ -516,6 +531,17 @@ def test_four_thousand_services_with_one_sharing_key_are_no_quadratic_matter() -
         results = allocate([wide], [service(f"s{n:04}", sharing_key="k") for n in range(4000)])
     assert len({r.ips for r in results.values() if isinstance(r, Allocation)}) == 4000
     assert looks <= 4000
+
+
+def test_a_pool_that_was_left_out_is_named_and_why() -> None:
+    pools = [replace(TWO, auto_assign=False), SIX]
+    refusal = allocate(pools, [service("a")])["default/a"]
+    assert isinstance(refusal, Refusal)
+    assert refusal.reason is Reason.NO_POOL
+    assert refusal.message == (
+        "no pool with IPv4 addresses serves this service by itself"
+        " (two: autoAssign: false, or serviceAllocation; tried: six)"
+    )
 
 
 def test_a_refusal_names_the_pools_that_were_asked() -> None:

@@ -70,7 +70,7 @@ def after(controller: Controller, *changes: Change | Synced) -> list[Effect]:
 
 
 def holding(value: Service, *addresses: str, pool_name: str = "lan") -> Service:
-    return replace(value, held=ips(*addresses), held_pool=pool_name)
+    return replace(value, held=ips(*addresses), held_pool=pool_name, given=ips(*addresses))
 
 
 def test_it_writes_nothing_before_it_has_seen_everything() -> None:
@@ -485,7 +485,7 @@ def test_who_moves_leaves_what_nobody_gets_for_a_while() -> None:
     (tell,) = after(controller, seen(service("b", requested_ips="192.0.2.1")))
     assert isinstance(tell, Tell)
     assert tell.refusal.message == "192.0.2.1 is requested, but default/a is only about to leave it"
-    (tell,) = after(controller, seen(replace(moved, held=ips("192.0.2.2"), held_pool="lan")))
+    (tell,) = after(controller, seen(replace(moved, held=ips("192.0.2.2"), given=ips("192.0.2.2"))))
     assert isinstance(tell, Tell)
     assert tell.refusal.reason is Reason.COOLING_DOWN
     assert [type(effect) for effect in controller.advance(NOW + 60)] == [Assign]
@@ -585,7 +585,9 @@ def test_an_ip_is_given_on_only_once_it_is_written_that_it_was_left() -> None:
     (assign,) = [e for e in effects if isinstance(e, Assign)]
     controller.failed(assign)
     assert assigns(controller.advance(NOW)) == {"holder": "198.51.100.1"}, "also not while that fails"
-    moved = replace(moving, resource_version="3", held=ips("198.51.100.1"), held_pool="wan")
+    moved = replace(
+        moving, resource_version="3", held=ips("198.51.100.1"), held_pool="wan", given=ips("198.51.100.1")
+    )
     assert assigns(after(controller, seen(moved))) == {"waiting": "192.0.2.1"}, (
         "the one who waits, older or not"
     )
@@ -655,3 +657,15 @@ def test_nothing_is_due_before_everything_is_known() -> None:
     controller.observe(Change(Kind.OBJECT, "IPAddressPool/lan", Written("IPAddressPool/lan", {})))
     assert controller.advance(NOW) == []
     assert controller.next_wakeup() is None
+
+
+def test_who_waits_is_told_how_things_are_after_the_pass_not_in_it() -> None:
+    """Who had the IP takes it back in the pass in which an older one is told that it cools down."""
+    cool = replace(ONE, cooldown_s=60.0)
+    controller, _ = started(holding(service("s", created="2"), "192.0.2.1"), pools=(cool,))
+    after(controller, gone("s"))
+    asks = service("asks", created="1", requested_ips="192.0.2.1")
+    back = service("s", created="3", uid="2")
+    effects = after(controller, seen(asks), seen(back))
+    assert assigns(effects) == {"s": "192.0.2.1"}
+    assert [e.refusal.reason for e in effects if isinstance(e, Tell)][-1] is Reason.IN_USE

@@ -50,7 +50,9 @@ class World:
     def apply(self, *services: Service) -> "World":
         for one in services:
             known = self.services.get(one.key, one)
-            self.services[one.key] = replace(one, held=known.held, held_pool=known.held_pool)
+            self.services[one.key] = replace(
+                one, held=known.held, held_pool=known.held_pool, given=known.given
+            )
             self.changed.add(one.key)
         return self
 
@@ -76,7 +78,7 @@ class World:
         self.coolings.turned(turns, by_name, self.now)
         for key, result in self.standing.results.items():
             has = (result.ips, result.pool) if isinstance(result, Allocation) else ((), None)
-            self.services[key] = replace(self.services[key], held=has[0], held_pool=has[1])
+            self.services[key] = replace(self.services[key], held=has[0], held_pool=has[1], given=has[0])
         return {
             key.removeprefix("default/"): (
                 " ".join(map(str, r.ips)) if isinstance(r, Allocation) else r.reason.value

@@ -105,10 +105,10 @@ class World:
     def happen(self, what: str, value: object) -> None:
         if what == "apply" and isinstance(value, Service):
             known = self.services.get(value.key)
-            kept = {"held": known.held, "held_pool": known.held_pool} if known else {}
+            kept = {"held": known.held, "held_pool": known.held_pool, "given": known.given} if known else {}
             self._set(replace(value, **kept))
         elif what == "edit" and isinstance(value, tuple):
-            self._set(replace(value[0], held=ips(*value[1]), held_pool="small"))
+            self._set(replace(value[0], held=ips(*value[1]), held_pool="small", given=ips(*value[1])))
         elif what == "delete" and self.services.pop(str(value), None):
             self.changed.add(str(value))
         elif what == "written":
@@ -131,7 +131,7 @@ class World:
         """The status of a service becomes what was decided: no change, as far as decisions go."""
         result, known = self.standing.results.get(key), self.services.get(key)
         if known and isinstance(result, Allocation):
-            self.services[key] = replace(known, held=result.ips, held_pool=result.pool)
+            self.services[key] = replace(known, held=result.ips, held_pool=result.pool, given=result.ips)
 
     def turn(self) -> list[Turn]:
         changed, self.changed = self.changed, set()

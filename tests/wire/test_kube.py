@@ -481,7 +481,13 @@ NOW = 1_767_323_045.000_006  # 2026-01-02T03:04:05.000006Z
 def test_an_allocation_is_one_patch_with_one_precondition() -> None:
     allocation = Allocation((ip_address("192.0.2.10"), ip_address("2001:db8::a")), ("lan", "lan"))
     assert json.loads(kube.allocation_patch(HELD, allocation)) == {
-        "metadata": {"annotations": {"lbspeaker.io/ip-allocated-from-pool": "lan"}, "resourceVersion": "42"},
+        "metadata": {
+            "annotations": {
+                "lbspeaker.io/ip-allocated-from-pool": "lan",
+                "lbspeaker.io/allocated-ips": "192.0.2.10,2001:db8::a",
+            },
+            "resourceVersion": "42",
+        },
         "status": {
             "loadBalancer": {
                 "ingress": [
@@ -497,6 +503,7 @@ def test_a_release_leaves_nothing_that_names_a_pool() -> None:
     assert json.loads(kube.allocation_patch(HELD, None)) == {
         "metadata": {
             "annotations": {
+                "lbspeaker.io/allocated-ips": None,
                 "lbspeaker.io/ip-allocated-from-pool": None,
                 "metallb.io/ip-allocated-from-pool": None,
                 "metallb.universe.tf/ip-allocated-from-pool": None,
