@@ -127,7 +127,7 @@ def _input(
     paths: Sequence[str], from_cluster: bool, origin: Origin, kubeconfig: str | None, context: str | None
 ) -> Input:
     if bool(paths) == from_cluster:
-        raise click.UsageError("name files, or give --from-cluster")
+        raise click.UsageError("give either files or --from-cluster")
     if from_cluster:
         return asyncio.run(_cluster(origin, kubeconfig, context))
     if kubeconfig or context:

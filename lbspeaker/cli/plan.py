@@ -16,7 +16,7 @@ from lbspeaker.core.controller import class_mismatch
 from lbspeaker.core.services import with_allocation
 from lbspeaker.core.usage import usage
 from lbspeaker.errors import ConfigError
-from lbspeaker.model import Allocation, Refusal, Service, Snapshot
+from lbspeaker.model import Address, Allocation, Refusal, Service, Snapshot
 from lbspeaker.observe import load
 
 MOST_PASSES = 10
@@ -58,6 +58,7 @@ def plan(paths: tuple[str, ...], output: str, load_balancer_class: str | None) -
 def decide(snapshot: Snapshot, load_balancer_class: str | None = None) -> dict[str, Any]:
     """Return the plan for `snapshot`, in the form of `-o json`."""
     services = [s for s in snapshot.services.values() if ours(s, load_balancer_class)]
+    held = {s.key: s.held for s in services if s.held}
     for _ in range(MOST_PASSES):  # what one service leaves, another may have waited for
         results = allocate(snapshot.config.pools, services, snapshot.namespaces)
         settled = [_settled(s, results[s.key]) for s in services]
@@ -70,6 +71,7 @@ def decide(snapshot: Snapshot, load_balancer_class: str | None = None) -> dict[s
     snapshot = replace(snapshot, services={s.key: s for s in settled})
     return {
         "allocations": _allocations(results),
+        "changes": _changes(held, results),
         "refusals": _refusals(refusals),
         "notes": _refusals({k: r.note for k, r in results.items() if isinstance(r, Allocation) and r.note}),
         **_announcements(picture(snapshot, holders(settled))),
@@ -95,6 +97,19 @@ def _allocations(results: Mapping[str, Allocation | Refusal]) -> list[dict[str, 
         {"service": key, "ips": [str(ip) for ip in result.ips], "pool": result.pool}
         for key, result in sorted(results.items())
         if isinstance(result, Allocation)
+    ]
+
+
+def _changes(
+    held: Mapping[str, tuple[Address, ...]], results: Mapping[str, Allocation | Refusal]
+) -> list[dict[str, Any]]:
+    """The services that would not have the IPs any more that they have now."""
+    now = {key: results[key] for key in sorted(held)}
+    after = {key: result.ips if isinstance(result, Allocation) else () for key, result in now.items()}
+    return [
+        {"service": key, "now": [str(ip) for ip in held[key]], "then": [str(ip) for ip in after[key]]}
+        for key in after
+        if set(held[key]) != set(after[key])
     ]
 
 
@@ -186,6 +201,10 @@ def _print(found: Mapping[str, Any]) -> None:
 
 def _print_refusals(console: Console, found: Mapping[str, Any]) -> None:
     """One line each, however long: a message in a narrow column is no message."""
+    for row in found["changes"]:
+        then = ", ".join(row["then"]) or "none"
+        text = f"{row['service']} changes its IP: {', '.join(row['now'])} becomes {then}"
+        console.print(text, soft_wrap=True, highlight=False, markup=False)
     for row in found["refusals"]:
         _line(console, f"{row['service']} gets no IP", row)
     for row in found["notes"]:

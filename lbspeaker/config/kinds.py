@@ -80,6 +80,7 @@ _ALL = (
             Column("Free IPv4", ".status.availableIPv4", "integer"),
             Column("Used IPv6", ".status.assignedIPv6", "integer"),
             Column("Pending", ".status.pending", "integer"),
+            Column("Draining", '.status.conditions[?(@.type=="Draining")].status'),
             *_JUDGED,
             Column("Free IPv6", ".status.availableIPv6", "integer", wide=True),
             Column("Addresses", ".spec.addresses", wide=True),

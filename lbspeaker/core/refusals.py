@@ -105,7 +105,10 @@ def not_eligible(book: Book, service: Service, pool: Pool, start: str) -> Refusa
 def nothing_free(book: Book, asked: Sequence[Pool], service: Service, family: Family) -> Refusal:
     """Say which pools were asked, and what each lacks."""
     if not book.pools:
-        message = "there is no IPAddressPool in the controller's namespace; create one there"
+        message = (
+            "there is no IPAddressPool in the controller's namespace (lbspeaker-system, unless --namespace"
+            " says another); create one there"
+        )
         return Refusal(Reason.NO_POOL, message)
     if not asked:
         message = "no pool serves this service automatically (autoAssign: false, or serviceAllocation)"

@@ -2,6 +2,7 @@
 
 import difflib
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -60,9 +61,22 @@ def load(paths: Sequence[str]) -> Loaded:
         documents=documents,
         config=config,
         snapshot=snapshot,
-        problems=[*problems, *repeated, *wrong, *_overlaps(snapshot, documents)],
+        problems=[*problems, *repeated, *wrong, *_scattered(documents), *_overlaps(snapshot, documents)],
         ignored=sum(file.ignored for file in said),
     )
+
+
+def _scattered(documents: Iterable[Document]) -> list[Problem]:
+    """Configuration in several namespaces: only that in the controller's counts."""
+    ours = [document for document in documents if is_configuration(document) and document.namespace]
+    counts = Counter(document.namespace for document in ours)
+    if len(counts) < 2:
+        return []
+    most = counts.most_common(1)[0][0]
+    what = f"most of the configuration is in namespace {most}, and only what is in the controller's counts"
+    strays = [one for one in ours if one.namespace != most]
+    problems = [one.problem(("metadata", "namespace"), what, f"write namespace: {most}") for one in strays]
+    return [replace(problem, severity="warning") for problem in problems]
 
 
 def _overlaps(snapshot: Snapshot, documents: Iterable[Document]) -> list[Problem]:

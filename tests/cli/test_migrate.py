@@ -243,8 +243,8 @@ def test_nothing_to_convert(tmp_path: Path, stdin: str, errors: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "status", "errors"),
     [
-        ([], 2, "Error: name files, or give --from-cluster\n"),
-        (["-", "--from-cluster"], 2, "Error: name files, or give --from-cluster\n"),
+        ([], 2, "Error: give either files or --from-cluster\n"),
+        (["-", "--from-cluster"], 2, "Error: give either files or --from-cluster\n"),
         (["-", "--context", "x"], 2, "Error: --kubeconfig and --context go with --from-cluster\n"),
         (["-", "--target-namespace", "a b"], 2, "'a b' is not the name of an object\n"),
         (["nowhere"], 3, "lbspeaker: nowhere: no such file or directory;"),

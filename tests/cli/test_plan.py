@@ -7,6 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from click.testing import CliRunner
+
+from lbspeaker.cli.plan import plan
 
 EXAMPLES = Path(__file__).parent.parent.parent / "examples"
 
@@ -75,6 +78,7 @@ def test_the_form_of_the_json() -> None:
     found = planned(CLUSTER, service("web", policy="Local"))
     assert found == {
         "allocations": [{"service": "shop/web", "ips": ["192.0.2.10"], "pool": "lan"}],
+        "changes": [],
         "refusals": [],
         "notes": [],
         "layer2": [
@@ -207,3 +211,29 @@ def test_every_example_has_a_plan_without_a_refusal() -> None:
 
 def test_help_has_an_example() -> None:
     assert "lbspeaker plan examples/layer2" in run("--help").stdout
+
+
+def test_it_says_whose_ip_would_change(tmp_path: Path) -> None:
+    text = """\
+apiVersion: lbspeaker.io/v1beta1
+kind: IPAddressPool
+metadata: {name: lan}
+spec: {addresses: [192.0.2.0/28]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: out}
+spec: {type: LoadBalancer, ports: [{port: 80}]}
+status: {loadBalancer: {ingress: [{ip: 203.0.113.5}]}}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: stays}
+spec: {type: LoadBalancer, ports: [{port: 80}]}
+status: {loadBalancer: {ingress: [{ip: 192.0.2.7}]}}
+"""
+    (tmp_path / "all.yaml").write_text(text)
+    found = json.loads(CliRunner().invoke(plan, [str(tmp_path), "-o", "json"]).stdout)
+    assert found["changes"] == [{"service": "default/out", "now": ["203.0.113.5"], "then": ["192.0.2.0"]}]
+    shown = CliRunner().invoke(plan, [str(tmp_path)]).stdout
+    assert "default/out changes its IP: 203.0.113.5 becomes 192.0.2.0" in shown
