@@ -27,6 +27,7 @@ SHARING = "allow-shared-ip"
 ALLOCATED_FROM = "ip-allocated-from-pool"
 ALLOCATED_IPS = "allocated-ips"  # ours alone: what we gave, so that an edited status explains nothing
 ANNOTATIONS = (IPS, POOL, SHARING, ALLOCATED_FROM, ALLOCATED_IPS)
+_OWN_POOL, _OWN_IPS = PREFIXES[0] + ALLOCATED_FROM, PREFIXES[0] + ALLOCATED_IPS
 DRAINING = "lbspeaker.io/draining"
 LEASE_PREFIX = "lbspeaker-"  # the Lease of node-a's speaker is lbspeaker-node-a
 
@@ -168,6 +169,7 @@ def service(obj: Service) -> model.Service:
     requested, invalid = _requested_ips(annotations, spec.load_balancer_ip)
     load_balancer = obj.status.load_balancer if obj.status else None
     conditions = (obj.status.conditions if obj.status else None) or ()
+    mine = next((c for c in conditions if c.get("type") == ALLOCATED), {}) if conditions else {}
     return model.Service(
         key=_key(metadata),
         uid=metadata.uid,
@@ -185,15 +187,13 @@ def service(obj: Service) -> model.Service:
         requested_pool=_annotation(annotations, POOL),
         sharing_key=_annotation(annotations, SHARING),
         held=_held(load_balancer),
-        held_pool=annotations.get(PREFIXES[0] + ALLOCATED_FROM) or None,
-        given=tuple(_each(_ip, annotations.get(PREFIXES[0] + ALLOCATED_IPS, "").split(","))),
+        held_pool=annotations.get(_OWN_POOL) or None,
+        given=_given(annotations.get(_OWN_IPS)),
         invalid=invalid,
         cluster_ips=tuple(spec.cluster_ips or ([spec.cluster_ip] if spec.cluster_ip else ())),
-        condition=next((condition(c) for c in conditions if c.get("type") == ALLOCATED), None),
-        condition_since=next(
-            (str(c.get("lastTransitionTime") or "") for c in conditions if c.get("type") == ALLOCATED), ""
-        ),
-        conditions=tuple(c for c in conditions if c.get("type") != ALLOCATED),
+        condition=condition(mine) if mine else None,
+        condition_since=str(mine.get("lastTransitionTime") or ""),
+        conditions=tuple(c for c in conditions if c is not mine) if conditions else (),
     )
 
 
@@ -260,6 +260,10 @@ def secret(obj: Secret) -> model.Secret:
         except ValueError:
             password = None
     return model.Secret(_key(obj.metadata), password)
+
+
+def _given(text: str | None) -> tuple[model.Address, ...]:
+    return tuple(_each(_ip, text.split(","))) if text else ()
 
 
 def _each(make: Callable[[str], Any], texts: Iterable[str]) -> Iterator[Any]:

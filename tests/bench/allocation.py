@@ -48,8 +48,9 @@ def allocation_pass() -> list[Result]:
     memory = [_resident_mib("import tests.bench.allocation as one; one.whole_pass()") for _ in range(3)]
     bare = Reference("the same without Services", [_resident_mib("import tests.bench.allocation")])
     return [
-        result("allocation-pass/new", "ms", new, reference, Goal("<", 250)),
-        result("allocation-pass/held", "ms", settled, reference, Goal("<", 250)),
+        # 250 ms where the reference takes 142: machines are noisy.
+        result("allocation-pass/new", "ms", new, reference, Goal("<=", 1.75, "ratio")),
+        result("allocation-pass/held", "ms", settled, reference, Goal("<=", 1.75, "ratio")),
         result("allocation-pass/memory", "MiB resident", memory, bare, Goal("<", 150)),
         *_changes(pools, held, settled),
     ]
@@ -148,7 +149,7 @@ def _item(number: int, manifest: dict[str, Any]) -> dict[str, Any]:
 
 def _holding(service: Service, given: Any) -> Service:
     assert isinstance(given, Allocation)
-    return replace(service, held=given.ips, held_pool=given.pool)
+    return replace(service, held=given.ips, held_pool=given.pool, given=given.ips)
 
 
 def _milliseconds(call: Callable[[], object]) -> float:
