@@ -21,6 +21,7 @@ from typing import Any
 import structlog
 
 from lbspeaker.core import controller as core
+from lbspeaker.core.patience import RETRY_S, Patience
 from lbspeaker.core.services import condition_of
 from lbspeaker.events import Events
 from lbspeaker.leading import LeadershipLost, Leading
@@ -32,7 +33,6 @@ from lbspeaker.shell.apiserver import ApiError, ApiServer, credentials
 from lbspeaker.wire import kube
 
 WRITERS = 16  # as many as reach the API server's own bound; more only make everybody wait
-RETRY_S, MOST_RETRY_S = 0.5, 30.0
 WRITTEN_S = 1.0  # how long writes under way are waited for at the end of a turn
 SETTLE_S = 0.3  # until a refusal is told
 NEWS_S, MOST_NEWS = 0.1, 100  # allocated within that time is logged together, past that many as a count
@@ -141,13 +141,12 @@ class Program:
         self._inbox: asyncio.Queue[Item] = asyncio.Queue()
         self._writes: asyncio.Queue[core.Assign | core.Tidy | Note] = asyncio.Queue()
         self._writing: set[asyncio.Future[None]] = set()
-        self._failures: dict[str, tuple[int, str]] = {}  # by service: how often a write failed, and why last
+        self._patience = Patience()  # with writes, by service
         self._news: list[tuple[Service, Allocation]] = []
         self._events = Events(api, "lbspeaker-controller", "lbspeaker-controller")
         self._publishing = Publishing(api, options.namespace, lambda e: self._inbox.put_nowait(Failed(e)))
-        self._refusals: dict[
-            str, tuple[str, str, Refusal]
-        ] = {}  # by service: its uid, and what was told last
+        # What each service was told last: its uid, whether it has an IP, and the refusal.
+        self._refusals: dict[str, tuple[str, str, Refusal]] = {}
         self._serving = False
         self._alarm: asyncio.TimerHandle | None = None
 
@@ -232,7 +231,7 @@ class Program:
             writing.add_done_callback(self._writing.discard)
             try:
                 await asyncio.shield(writing)  # what the server may have got already is waited for
-                self._failures.pop(effect.service.key, None)
+                self._patience.done(effect.service.key)
             except ApiError as error:
                 self._not_written(effect, error)
 
@@ -258,11 +257,9 @@ class Program:
         if isinstance(effect, core.Tidy) and told_elsewhere:
             return  # it is gone, or another one
         key = effect.service.key
-        failures, why = self._failures.get(key, (0, ""))
-        retry_s = min(RETRY_S * 2**failures, MOST_RETRY_S)
-        if why != error.what and not told_elsewhere:
+        retry_s, is_news = self._patience.failed(key, error.what)
+        if is_news and not told_elsewhere:
             self._log.warning("unwritten", service=key, why=error.what, retry_s=retry_s)
-        self._failures[key] = (min(failures + 1, 10), error.what)
         self._decide_anew(effect, retry_s)
 
     def _decide_anew(self, effect: core.Assign | core.Tidy | Note, after_s: float) -> None:

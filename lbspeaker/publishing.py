@@ -14,12 +14,12 @@ import structlog
 
 from lbspeaker.config.kinds import KINDS
 from lbspeaker.core.objects import FINALIZER, Protect, Report
+from lbspeaker.core.patience import RETRY_S, Patience
 from lbspeaker.errors import Problem
 from lbspeaker.model import ConfigSet
 from lbspeaker.shell.apiserver import ApiError, ApiServer
 from lbspeaker.wire import kube
 
-RETRY_S, MOST_RETRY_S = 0.5, 30.0
 REPORT_S = 0.1  # until objects are told their status: together
 
 
@@ -34,7 +34,7 @@ class Publishing:
         self._configs: asyncio.Queue[ConfigSet] = asyncio.Queue()
         self._reports: dict[tuple[str, type], Report | Protect] = {}
         self._reporting = asyncio.Event()
-        self._failures: dict[str, tuple[int, str]] = {}  # by object: how often, and why last
+        self._patience = Patience()  # by object
         self._problems: frozenset[Problem] = frozenset()
         self._doubts: Mapping[str, str] = {}
         self._unpublished = ""
@@ -80,18 +80,17 @@ class Publishing:
             else:
                 body = kube.finalizers_patch(written, FINALIZER, effect.protect)
                 await self._api.request("PATCH", path, body=body)
-            self._failures.pop(written.key, None)
+            self._patience.done(written.key)
         except ApiError as error:
             self._unreported(effect, error)
 
     def _unreported(self, effect: Report | Protect, error: ApiError) -> None:
         """Try again, later and later; after a conflict (409) the watch tells what it was about."""
         key = effect.written.key
-        failures, why = self._failures.get(key, (0, ""))
-        retry_s = min(RETRY_S * 2**failures, MOST_RETRY_S)
-        if why != error.what and error.status != 409 and not (error.status == 404 and not failures):
+        retry_s, is_news = self._patience.failed(key, error.what)
+        first_404 = error.status == 404 and retry_s == RETRY_S  # it may have gone, and the watch will tell
+        if is_news and error.status != 409 and not first_404:
             self._log.warning("unreported", object=key, why=error.what, retry_s=retry_s)
-        self._failures[key] = (min(failures + 1, 10), error.what)
         asyncio.get_running_loop().call_later(retry_s, self._failed, effect)
 
     def _path(self, version: str, kind: str, name: str = "") -> str:

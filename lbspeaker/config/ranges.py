@@ -3,12 +3,10 @@
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address
 
-from lbspeaker.model import Address, Family, Range
+from lbspeaker.model import Address, Family, Range, address
 
 _FAMILIES: tuple[Family, Family] = (4, 6)
-_MAKE: dict[Family, type[IPv4Address] | type[IPv6Address]] = {4: IPv4Address, 6: IPv6Address}
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,5 +81,4 @@ def shortest_prefix(one: Range) -> int:
 
 
 def _range(family: Family, first: int, last: int) -> Range:
-    make = _MAKE[family]
-    return Range(make(first), make(last))
+    return Range(address(family, first), address(family, last))

@@ -20,6 +20,11 @@ from lbspeaker.model import Address, Allocation, Family, Namespace, Pool, Reason
 Result = Allocation | Refusal
 
 
+def lack(result: Result | None) -> Refusal | None:
+    """What a service with this result does not get; None if it lacks nothing."""
+    return result.note if isinstance(result, Allocation) else result
+
+
 def ours(service: Service, load_balancer_class: str | None = None) -> bool:
     """Whether this service is for us: of type LoadBalancer, and of our class (none, unless one is set)."""
     return service.load_balancer and service.load_balancer_class == load_balancer_class

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
-from lbspeaker.core.allocator import Result
+from lbspeaker.core.allocator import Result, lack
 from lbspeaker.core.book import Cooling
 from lbspeaker.core.cooling import Coolings
 from lbspeaker.core.objects import Objects, Protect, Report
@@ -126,8 +126,7 @@ class Controller:
 
     def refusal(self, key: str) -> Refusal | None:
         """What is to be told to the user of a service, as things are now."""
-        result = self.results.get(key)
-        return self._uncertain.get(key) or (result.note if isinstance(result, Allocation) else result)
+        return self._uncertain.get(key) or lack(self.results.get(key))
 
     def condition(self, key: str) -> Condition | None:
         """The condition that a service is to have, as things are now."""

@@ -13,7 +13,8 @@ from lbspeaker.core.allocator import Result
 from lbspeaker.core.book import Cooling
 from lbspeaker.core.pools import Slot, slot_of
 from lbspeaker.core.standing import Turn
-from lbspeaker.model import Address, Allocation, Pool, Range, Released, address
+from lbspeaker.core.usage import had
+from lbspeaker.model import Address, Pool, Range, Released, address
 
 _MOST_IN_USE = 1 << 16  # are looked at: more was never written by us
 
@@ -98,6 +99,4 @@ def _end(pool: Pool, now: float) -> float:
 
 def _slots(result: Result | None) -> dict[Slot, str]:
     """The IPs of a result, each with its pool."""
-    if not isinstance(result, Allocation):
-        return {}
-    return {slot_of(ip): pool for ip, pool in zip(result.ips, result.pools, strict=True)}
+    return {slot_of(ip): pool for pool, ip in had(result)}

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from lbspeaker.core.book import Cooling
 from lbspeaker.core.pools import Slot, slot_of
+from lbspeaker.core.refusals import listed
 from lbspeaker.core.usage import Usage
 from lbspeaker.model import (
     MOST,
@@ -27,7 +28,6 @@ from lbspeaker.model import (
 )
 
 FINALIZER = "lbspeaker.io/in-use"
-_NAMED = 5  # services are named in a condition
 _LONGEST = 1024  # characters of a condition's message
 _MOST_REFUSALS, _SHORT = 100, 256  # are listed in one status, each that long: it has to fit into etcd
 _MOST_RELEASED = 2000
@@ -178,9 +178,7 @@ def _draining(pool: Pool, usage: Usage, generation: int) -> Iterator[Condition]:
         return
     users = sorted(usage.services(pool.name))
     if users:
-        more = f" and {len(users) - _NAMED} more" if len(users) > _NAMED else ""
-        who = ", ".join(users[:_NAMED]) + more
-        message = f"no new IPs are given; still in use by {who}"
+        message = f"no new IPs are given; still in use by {listed(users)}"
     else:
         message = "no new IPs are given; nobody has any"
     reason = "Deleted" if pool.deleted else "Disabled"

@@ -81,11 +81,11 @@ def _outside(book: Book, ip: Address) -> str:
     if nearest is None:
         return f"no pool has IPv{ip.version} addresses"
     ranges = [str(r) for r in nearest.ranges if r.family == ip.version]
-    return f"it is in no pool; the nearest is {nearest.name} ({_listed(ranges)})"
+    return f"it is in no pool; the nearest is {nearest.name} ({listed(ranges)})"
 
 
 def unknown_pool(book: Book, name: str) -> Refusal:
-    known = _listed(sorted(book.by_name)) or "none"
+    known = listed(sorted(book.by_name)) or "none"
     message = f"pool {name} is requested, but it does not exist (pools: {known})"
     return Refusal(Reason.UNKNOWN_POOL, message)
 
@@ -112,22 +112,22 @@ def nothing_free(book: Book, asked: Sequence[Pool], service: Service, family: Fa
         return Refusal(Reason.NO_POOL, message)
     if not asked:
         message = "no pool serves this service automatically (autoAssign: false, or serviceAllocation)"
-        return Refusal(Reason.NO_POOL, f"{message}; pools: {_listed([pool.name for pool in book.pools])}")
+        return Refusal(Reason.NO_POOL, f"{message}; pools: {listed([pool.name for pool in book.pools])}")
     fitting = [pool for pool in asked if book.sizes[pool.name, family]]
     if not fitting:
         names = tuple(pool.name for pool in asked)
         others = [pool.name for pool in book.pools if book.sizes[pool.name, family]]
         if others:
             message = (
-                f"no pool with IPv{family} addresses serves this service by itself ({_listed(others)}:"
-                f" autoAssign: false, or serviceAllocation; tried: {_listed(names)})"
+                f"no pool with IPv{family} addresses serves this service by itself ({listed(others)}:"
+                f" autoAssign: false, or serviceAllocation; tried: {listed(names)})"
             )
             return Refusal(Reason.NO_POOL, message)
-        message = f"no pool has IPv{family} addresses (tried: {_listed(names)})"
+        message = f"no pool has IPv{family} addresses (tried: {listed(names)})"
         return Refusal(Reason.NO_POOL_FOR_FAMILY, message, names)
     lacks = [_lack(book, pool, service, family) for pool in fitting]
     reason = next(reason for reason in _REMEDIES if reason in {reason for reason, _ in lacks})
-    message = f"no free IPv{family} address ({_listed([text for _, text in lacks])})"
+    message = f"no free IPv{family} address ({listed([text for _, text in lacks])})"
     remedy = _REMEDIES[reason]
     if reason is Reason.POOL_CLOSED and any(not pool.deleted for pool in fitting):
         remedy += ", or set disabled: false"
@@ -158,7 +158,8 @@ def kept_outside(book: Book, service: Service, ips: Sequence[Address]) -> Refusa
     return None
 
 
-def _listed(words: Sequence[str]) -> str:
+def listed(words: Sequence[str]) -> str:
+    """Return the first words, and how many more there are."""
     more = f" and {len(words) - _MOST} more" if len(words) > _MOST else ""
     return ", ".join(words[:_MOST]) + more
 

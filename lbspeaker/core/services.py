@@ -11,7 +11,7 @@ from dataclasses import fields, replace
 from operator import attrgetter
 from typing import Literal
 
-from lbspeaker.core.allocator import Result, ours
+from lbspeaker.core.allocator import Result, lack, ours
 from lbspeaker.core.pools import Slot, slot_of
 from lbspeaker.model import ALLOCATED, Allocation, Condition, Service
 
@@ -21,7 +21,7 @@ _LONGEST = 1024  # characters of a condition's message
 
 def condition_of(result: Result | None) -> Condition | None:
     """The condition of a service with this result; None if there is nothing to say."""
-    refusal = result.note if isinstance(result, Allocation) else result
+    refusal = lack(result)
     if refusal is None:
         return None
     status: Literal["True", "False"] = "True" if isinstance(result, Allocation) else "False"

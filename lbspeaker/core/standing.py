@@ -14,7 +14,7 @@ The whole pass, `allocate`, is the judge: a property test compares the two.
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
-from lbspeaker.core.allocator import Result, settle
+from lbspeaker.core.allocator import Result, lack, settle
 from lbspeaker.core.book import Book, Cooling
 from lbspeaker.core.pools import Slot
 from lbspeaker.core.usage import Usage
@@ -131,5 +131,5 @@ class Standing:
 
 
 def _wants_more(result: Result) -> bool:
-    refusal = result.note if isinstance(result, Allocation) else result
+    refusal = lack(result)
     return refusal is not None and refusal.reason is not Reason.OUTSIDE_POOL

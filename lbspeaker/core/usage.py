@@ -30,7 +30,7 @@ class Usage:
 
     def add(self, key: str, result: Result) -> None:
         """Count the result of a service."""
-        for name, ip in _had(result):
+        for name, ip in had(result):
             if name not in self._pools:
                 continue
             self._services[name].add(key)
@@ -43,7 +43,7 @@ class Usage:
 
     def remove(self, key: str, result: Result) -> None:
         """Take back what was added."""
-        for name, ip in _had(result):
+        for name, ip in had(result):
             if name not in self._pools:
                 continue
             self._services[name].discard(key)
@@ -83,7 +83,8 @@ def usage(results: Mapping[str, Result], pools: Sequence[Pool]) -> Usage:
     return found
 
 
-def _had(result: Result) -> Iterator[tuple[str, Address]]:
+def had(result: Result | None) -> Iterator[tuple[str, Address]]:
+    """The IPs of a result, each after its pool."""
     return zip(result.pools, result.ips, strict=True) if isinstance(result, Allocation) else iter(())
 
 

@@ -10,7 +10,7 @@ alone: MetalLB's word explains no IP of ours.
 """
 
 import base64
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from ipaddress import ip_address, ip_network
 from typing import Any, Literal
 
@@ -18,7 +18,7 @@ import msgspec
 
 from lbspeaker import model
 from lbspeaker.model import ALLOCATED, Change, Kind, Reason, Refusal
-from lbspeaker.wire.kube_status import condition
+from lbspeaker.wire.kube_status import condition, each
 
 PREFIXES = ("lbspeaker.io/", "metallb.io/", "metallb.universe.tf/")
 IPS = "loadBalancerIPs"
@@ -217,8 +217,8 @@ def node(obj: Node) -> model.Node:
         obj.metadata.name,
         obj.metadata.labels or {},
         unavailable,
-        tuple(_each(_ip, (one.address for one in status.addresses or () if one.type.endswith("IP")))),
-        tuple(_each(ip_network, spec.pod_cidrs or ([spec.pod_cidr] if spec.pod_cidr else ()))),
+        tuple(each(_ip, (one.address for one in status.addresses or () if one.type.endswith("IP")))),
+        tuple(each(ip_network, spec.pod_cidrs or ([spec.pod_cidr] if spec.pod_cidr else ()))),
     )
 
 
@@ -263,16 +263,7 @@ def secret(obj: Secret) -> model.Secret:
 
 
 def _given(text: str | None) -> tuple[model.Address, ...]:
-    return tuple(_each(_ip, text.split(","))) if text else ()
-
-
-def _each(make: Callable[[str], Any], texts: Iterable[str]) -> Iterator[Any]:
-    """What can be made of the texts; what cannot is left out."""
-    for text in texts:
-        try:
-            yield make(text)
-        except ValueError:
-            continue
+    return tuple(each(_ip, text.split(","))) if text else ()
 
 
 def _key(metadata: Meta) -> str:
@@ -350,7 +341,7 @@ def _held(load_balancer: LoadBalancer | None) -> tuple[model.Address, ...]:
     """Our addresses in the status; names, which other load balancers put there, are not ours."""
     if load_balancer is None or not load_balancer.ingress:
         return ()
-    return tuple(_each(_ip, (ingress.ip or "" for ingress in load_balancer.ingress)))
+    return tuple(each(_ip, (ingress.ip or "" for ingress in load_balancer.ingress)))
 
 
 def _serving(conditions: Conditions | None) -> bool:

@@ -117,8 +117,8 @@ def _pool(status: Json) -> PoolStatus | None:
     if "assignedIPv4" not in status:
         return None
     counts = {field: _count(status, name) for field, name in (_COUNTS | _OWN_COUNTS).items()}
-    released = tuple(_each(_released, _list(status, "released")))
-    return PoolStatus(**counts, released=released, in_use=tuple(_each(_range, _list(status, "assigned"))))
+    released = tuple(each(_released, _list(status, "released")))
+    return PoolStatus(**counts, released=released, in_use=tuple(each(_range, _list(status, "assigned"))))
 
 
 def _tally(status: Json) -> Tally | None:
@@ -143,7 +143,7 @@ def _range(text: Any) -> Range | None:
     return Range(ends[0], ends[1])
 
 
-def _each(read: Callable[[Any], T | None], values: Iterable[Any]) -> Iterator[T]:
+def each(read: Callable[[Any], T | None], values: Iterable[Any]) -> Iterator[T]:
     """What can be read of the values."""
     for value in values:
         try:
