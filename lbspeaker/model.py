@@ -75,6 +75,8 @@ class Reason(enum.StrEnum):
     NODE_NOT_LIVE = "NodeNotLive"  # no live speaker on the node
     NO_PEER = "NoPeer"  # no BGP peer for this advertisement on any node
     NO_LINK = "NoLink"  # the owner has no such interface
+    NO_NODE_LINK = "NoNodeLink"  # no live node has a link that fits
+    ADDRESS_CONFLICT = "AddressConflict"  # a host that is no speaker has this IP
     CONFLICTING_ADVERTISEMENTS = "ConflictingAdvertisements"  # same prefix, same peer, other attributes
     NO_NEXT_HOP = "NoNextHop"  # the session has no address of this family that could be the next hop
     FAMILY_NOT_NEGOTIATED = "FamilyNotNegotiated"  # the router does not take routes of this family
@@ -266,12 +268,51 @@ class Scope:
 
 @dataclass(frozen=True, slots=True)
 class L2Advertisement:
-    """Announce by ARP and NDP; without interfaces: on every link that fits."""
+    """Announce by ARP and NDP; without interfaces: on every link that fits.
+
+    `any_subnet`: a link fits also if the IP is in none of its networks. `failback` Never: who owns an IP keeps
+    it while it lives, though a node that is better placed returns. `on_cordon` Move: a node that is cordoned
+    hands its IPs over, a few at a time.
+    """
 
     name: str
     scope: Scope = Scope()
     interfaces: frozenset[str] = frozenset()
     preferences: tuple[NodePreference, ...] = ()
+    any_subnet: bool = False
+    failback: Literal["Always", "Never"] = "Always"
+    on_cordon: Literal["Stay", "Move"] = "Stay"
+
+
+@dataclass(frozen=True, slots=True)
+class LinkPolicy:
+    """How speakers behave on links: what the guard lets pass, and what they do beside answering.
+
+    It is about these nodes and interfaces (without any: all); of several, the first by name counts. Rates are
+    frames per second, bursts are frames; None: those of `profile`. `group`: all links of a node whose policy
+    has the same one share a budget. `segment_rate`: of all speakers on a segment together.
+    """
+
+    name: str
+    node_selectors: tuple[Selector, ...] = ()
+    interfaces: frozenset[str] = frozenset()
+    profile: str = "standard"  # core.guard.PROFILES
+    rate: int | None = None
+    burst: int | None = None
+    answer_rate: int | None = None
+    answer_burst: int | None = None
+    segment_rate: int | None = None
+    segment_burst: int | None = None
+    group: str = ""
+    refresh_s: int = 90  # 0: never
+    refresh: Literal["Link", "IP"] = "Link"  # one frame for each of them
+    dad: Literal["off", "fast", "rfc"] = "fast"
+    on_conflict: Literal["Defend", "Yield"] = "Defend"
+    dry_run: bool = False
+
+    def covers(self, labels: Labels, interface: str) -> bool:
+        on = not self.interfaces or interface in self.interfaces
+        return on and any_selects(self.node_selectors, labels)
 
 
 @dataclass(frozen=True, slots=True)
@@ -334,6 +375,12 @@ class Config:
     l2_advertisements: tuple[L2Advertisement, ...] = ()
     bgp_advertisements: tuple[BGPAdvertisement, ...] = ()
     peers: tuple[Peer, ...] = ()
+    link_policies: tuple[LinkPolicy, ...] = ()
+
+    def link_policy(self, labels: Labels, interface: str) -> LinkPolicy:
+        """The policy of one link of a node with these labels."""
+        found = (policy for policy in self.link_policies if policy.covers(labels, interface))
+        return min(found, key=lambda policy: policy.name, default=LinkPolicy(""))
 
     def pool_for(self, service: "Service", ip: Address) -> Pool | None:
         """The pool of an IP that `service` holds: the one that contains it, else the one it is kept from."""
@@ -429,10 +476,14 @@ class Service:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One endpoint of a slice. `serving`: ready or serving, so traffic sent to it arrives."""
+    """One endpoint of a slice. `serving`: ready or serving, so traffic sent to it arrives.
+
+    `ready` False: it is on its way out, and serves only as long as nobody better does.
+    """
 
     node: str | None
     serving: bool = True
+    ready: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -446,13 +497,18 @@ class EndpointSlice:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A v1 Node. `addresses` are its own, `pod_networks` those of its pods (spec.podCIDRs)."""
+    """A v1 Node. `addresses` are its own, `pod_networks` those of its pods (spec.podCIDRs).
+
+    `ready`: condition Ready is not False or Unknown. `cordoned`: spec.unschedulable.
+    """
 
     name: str
     labels: Labels = field(default_factory=dict)
     network_unavailable: bool = False
     addresses: tuple[Address, ...] = ()
     pod_networks: tuple[Network, ...] = ()
+    ready: bool = True
+    cordoned: bool = False
 
     @property
     def excluded(self) -> bool:
@@ -467,12 +523,42 @@ class Namespace:
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """A speaker's sign of life in the API. `renewed` is opaque: only its changes matter, never its clock."""
+    """A speaker's sign of life in the API. `renewed` is opaque: only its changes matter, never its clock.
+
+    `links`: those on which it can announce now; None: it does not say.
+    """
 
     node: str
     renewed: str
     draining: bool = False
     duration_s: float = 3.0
+    links: tuple["MemberLink", ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MemberLink:
+    """A link of a member, as it tells the others: with the networks that it reaches directly."""
+
+    name: str
+    mac: bytes
+    networks: tuple[Network, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Pin:
+    """An IP whose owner is not the first of the ranking, but `node`. Of two pins the one with the higher
+    `term` counts."""
+
+    node: str
+    term: int
+
+
+@dataclass(frozen=True, slots=True)
+class Pins:
+    """The pins that the speaker of one node wrote down."""
+
+    node: str
+    pins: Mapping[Address, Pin] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -503,6 +589,7 @@ class Kind(enum.StrEnum):
     POD = "Pod"  # only in the lab: speakers need not know pods
     NAMESPACE = "Namespace"
     LEASE = "Lease"
+    PINS = "Pins"  # what a speaker wrote about owners, as a Pins
     SECRET = "Secret"  # noqa: S105
     CONFIG = "Config"  # the whole configuration, as one ConfigSet
     OBJECT = "Object"  # one configuration object of the API, as a Written
@@ -655,6 +742,9 @@ class Snapshot:
     nodes: Mapping[str, Node] = field(default_factory=dict)
     namespaces: Mapping[str, Namespace] = field(default_factory=dict)
     members: frozenset[str] = frozenset()  # nodes with a live speaker that takes part in elections
+    links: Mapping[str, tuple[MemberLink, ...]] = field(default_factory=dict)  # of members that tell theirs
+    silent: Mapping[str, frozenset[str]] = field(default_factory=dict)  # by own link: members not heard there
+    pins: Mapping[Address, Pin] = field(default_factory=dict)
 
 
 # --- decisions ------------------------------------------------------------------------------------------
@@ -716,6 +806,8 @@ class Link:
     """An interface, as the kernel tells of it. `mac` is empty where the link has none.
 
     `running`: up, and with carrier. `member`: part of a bridge or bond, which is the link to use instead.
+    `kind`: "vlan", "macvlan", "bond" …, "" for hardware; `parent`: index of the link that it sits on, or 0.
+    `gateway`: the next hop of the default route over it, IPv4.
     """
 
     name: str
@@ -725,6 +817,9 @@ class Link:
     broadcast: bool = True
     member: bool = False
     addresses: tuple[Interface, ...] = ()
+    kind: str = ""
+    parent: int = 0
+    gateway: IPv4Address | None = None
 
 
 # --- BGP sessions: what a child reports, and what it is told ---------------------------------------------
