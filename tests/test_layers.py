@@ -26,7 +26,7 @@ PURE = {"core", "wire", "config", "model", "errors"}
 # What a pure unit may import from outside: nothing here does I/O, reads a clock or rolls a die.
 ALLOWED = {
     "core": {"bisect", "hashlib", "heapq", "re"},
-    "wire": {"base64", "datetime", "json", "msgspec", "re", "scapy", "struct"},
+    "wire": {"base64", "datetime", "hmac", "json", "msgspec", "re", "scapy", "struct"},
     "config": {"bisect", "difflib", "re", "yaml"},
     "model": set(),
     "errors": set(),
