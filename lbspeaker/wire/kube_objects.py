@@ -116,6 +116,7 @@ class NodeStatus(Struct):
 
 
 class NodeSpec(Struct):
+    unschedulable: bool = False
     pod_cidr: str | None = msgspec.field(default=None, name="podCIDR")
     pod_cidrs: list[str] | None = msgspec.field(default=None, name="podCIDRs")
 
@@ -204,7 +205,7 @@ def endpoint_slice(obj: EndpointSlice) -> model.EndpointSlice:
         key=_key(obj.metadata),
         service=f"{obj.metadata.namespace}/{owner}" if owner else "",
         endpoints=tuple(
-            model.Endpoint(endpoint.node_name or None, _serving(endpoint.conditions))
+            model.Endpoint(endpoint.node_name or None, *_state(endpoint.conditions))
             for endpoint in obj.endpoints or ()
         ),
     )
@@ -212,13 +213,16 @@ def endpoint_slice(obj: EndpointSlice) -> model.EndpointSlice:
 
 def node(obj: Node) -> model.Node:
     status, spec = obj.status or NodeStatus(), obj.spec or NodeSpec()
-    unavailable = any(c.type == "NetworkUnavailable" and c.status == "True" for c in status.conditions or ())
+    conditions = status.conditions or ()
+    unavailable = any(c.type == "NetworkUnavailable" and c.status == "True" for c in conditions)
     return model.Node(
         obj.metadata.name,
         obj.metadata.labels or {},
         unavailable,
         tuple(each(_ip, (one.address for one in status.addresses or () if one.type.endswith("IP")))),
         tuple(each(ip_network, spec.pod_cidrs or ([spec.pod_cidr] if spec.pod_cidr else ()))),
+        ready=all(c.status == "True" for c in conditions if c.type == "Ready"),
+        cordoned=spec.unschedulable,
     )
 
 
@@ -344,8 +348,10 @@ def _held(load_balancer: LoadBalancer | None) -> tuple[model.Address, ...]:
     return tuple(each(_ip, (ingress.ip or "" for ingress in load_balancer.ingress)))
 
 
-def _serving(conditions: Conditions | None) -> bool:
-    return conditions is None or conditions.ready is not False or conditions.serving is True
+def _state(conditions: Conditions | None) -> tuple[bool, bool]:
+    """Whether it serves, and whether it is ready."""
+    ready = conditions is None or conditions.ready is not False
+    return ready or (conditions is not None and conditions.serving is True), ready
 
 
 # --- changes ----------------------------------------------------------------------------------------------

@@ -257,17 +257,25 @@ def test_names_in_the_status_are_another_load_balancers() -> None:
 
 
 @pytest.mark.parametrize(
-    ("story", "conditions", "serving"),
+    ("story", "conditions", "serving", "ready"),
     [
-        ("nobody knows", None, True),
-        ("no word about ready", {}, True),
-        ("ready", {"ready": True, "serving": True}, True),
-        ("not ready", {"ready": False, "serving": False}, False),
-        ("not ready, from before there was serving", {"ready": False}, False),
-        ("terminating, and still serving", {"ready": False, "serving": True, "terminating": True}, True),
+        ("nobody knows", None, True, True),
+        ("no word about ready", {}, True, True),
+        ("no word about ready, and none of serving", {"ready": None, "serving": False}, True, True),
+        ("ready", {"ready": True, "serving": True}, True, True),
+        ("not ready", {"ready": False, "serving": False}, False, False),
+        ("not ready, from before there was serving", {"ready": False}, False, False),
+        (
+            "on its way out, and still serving",
+            {"ready": False, "serving": True, "terminating": True},
+            True,
+            False,
+        ),
     ],
 )
-def test_which_endpoints_serve(story: str, conditions: dict[str, bool] | None, serving: bool) -> None:
+def test_which_endpoints_serve_and_are_ready(
+    story: str, conditions: dict[str, bool | None] | None, serving: bool, ready: bool
+) -> None:
     found = the(
         Kind.ENDPOINT_SLICE,
         {
@@ -280,7 +288,7 @@ def test_which_endpoints_serve(story: str, conditions: dict[str, bool] | None, s
             "endpoints": [{"addresses": ["10.1.0.4"], "nodeName": "node-a", "conditions": conditions}],
         },
     )
-    endpoints = (model.Endpoint("node-a", serving),)
+    endpoints = (model.Endpoint("node-a", serving, ready),)
     assert found == model.EndpointSlice("shop/web-abc", "shop/web", endpoints)
 
 
@@ -295,6 +303,23 @@ def test_nodes_know_whether_their_network_is_there() -> None:
     ready = {"type": "Ready", "status": "True"}
     item["status"] = {"conditions": [ready, {"type": "NetworkUnavailable", "status": "True"}]}
     assert the(Kind.NODE, item) == model.Node("node-a", {"zone": "1"}, network_unavailable=True)
+
+
+@pytest.mark.parametrize(
+    ("status", "ready"), [(None, True), ("True", True), ("False", False), ("Unknown", False)]
+)
+def test_a_node_is_ready_unless_it_is_said_not_to_be(status: str | None, ready: bool) -> None:
+    pressure = {"type": "DiskPressure", "status": "False"}
+    conditions = [pressure, *([{"type": "Ready", "status": status}] if status else [])]
+    item = {"metadata": {"name": "node-a"}, "status": {"conditions": conditions}}
+    assert the(Kind.NODE, item) == model.Node("node-a", ready=ready)
+
+
+@pytest.mark.parametrize(("spec", "cordoned"), [({}, False), ({"unschedulable": True}, True)])
+def test_a_node_that_takes_no_pods_is_cordoned(spec: dict[str, bool], cordoned: bool) -> None:
+    assert the(Kind.NODE, {"metadata": {"name": "node-a"}, "spec": spec}) == model.Node(
+        "node-a", cordoned=cordoned
+    )
 
 
 def test_a_speakers_lease_names_its_node_and_another_lease_is_nothing() -> None:
@@ -409,7 +434,7 @@ def test_what_is_no_event_is_malformed(line: bytes) -> None:
 
 @given(st.binary(max_size=200))
 def test_bytes_from_a_stranger_are_decoded_or_malformed(data: bytes) -> None:
-    for kind in set(Kind) - {Kind.POD, Kind.OBJECT}:
+    for kind in set(Kind) - {Kind.POD, Kind.OBJECT, Kind.PINS}:  # these have no list of their own
         for decode in (kube.codec(kind).page, kube.codec(kind).event):
             try:
                 decode(data)
