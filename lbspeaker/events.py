@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import structlog
 
-from lbspeaker.core.guard import Bucket
+from lbspeaker.core.budget import Bucket
 from lbspeaker.model import Service
 from lbspeaker.shell.apiserver import ApiError, ApiServer
 from lbspeaker.wire import kube

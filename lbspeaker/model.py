@@ -16,7 +16,7 @@ from ipaddress import (
     IPv6Network,
     ip_address,
 )
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from lbspeaker.errors import Problem
 
@@ -270,9 +270,9 @@ class Scope:
 class L2Advertisement:
     """Announce by ARP and NDP; without interfaces: on every link that fits.
 
-    `any_subnet`: a link fits also if the IP is in none of its networks. `failback` Never: who owns an IP keeps
-    it while it lives, though a node that is better placed returns. `on_cordon` Move: a node that is cordoned
-    hands its IPs over, a few at a time.
+    `any_subnet`: a link fits also if the IP is in none of its networks. `failback` Never: who owns an IP
+    keeps it while it lives, though a node that is better placed returns. `on_cordon` Move: a node that is
+    cordoned hands its IPs over, a few at a time.
     """
 
     name: str
@@ -559,6 +559,29 @@ class Pins:
 
     node: str
     pins: Mapping[Address, Pin] = field(default_factory=dict)
+
+
+class Heard(enum.IntEnum):
+    """What a member says of another one."""
+
+    HEARD = 1
+    SILENT = 2  # not for a while
+    DEAD = 3  # and the majority says the same
+
+
+class Hello(NamedTuple):
+    """What the answerer of one node tells the others on a segment several times a second.
+
+    `boot`: 8 random bytes, those of one start of the answerer. `sequence` grows within it. `heard`: what it
+    says of each member that it knows, by that one's `boot`.
+    """
+
+    node: str
+    boot: bytes
+    sequence: int
+    heard: tuple[tuple[bytes, Heard], ...] = ()
+    stale: bool = False  # its speaker does not respond
+    leaving: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,18 +3,26 @@
 Everything that a speaker says on a link passes here. Unsolicited frames share a token bucket: in any window
 of `w` seconds at most `burst + rate * w` of them leave. What has to wait, waits in this order:
 
-    TAKEOVER   an IP moved here: neighbours hold another MAC until they hear of it
+    TAKEOVER   an IP moved here: neighbours hold another MAC until they hear of it; those that clients
+               have asked for lately go first
+    PROBE      does anybody have this IP? It is not answered before that is known
     NEW        nobody has an entry for it yet, so nobody is wrong
     REPEAT     a second or third copy, against loss; the first copy of every IP goes before any second
-    REFRESH    nothing changed
+    REFRESH    nothing changed; switches forget sooner than neighbours do
+
+All speakers of a segment together have a budget, too (`core.budget`). While somebody storms there, each of
+our frames costs twice.
 
 Answers have a bucket of their own (profile `standard`, `fast`), or go first out of the common one (`strict`:
 for switch ports that count every ARP frame, like Dynamic ARP Inspection with its 15 a second). There a
 takeover has its turn after three answers: one frame corrects every neighbour, so questions must not stop it.
+Nobody gets the same answer more often than a few times a second, whatever the bucket holds.
 
 An IP waits at most once: asking again for what already waits changes nothing, or makes it more urgent.
 A takeover is repeated after 1.1 s and 3.3 s, because frames get lost, and because Linux does not change an
 entry that is younger than a second. Nothing is repeated that has been cancelled.
+
+Links that are cables to one switch may have one guard; what waits is therefore a `key`: the link and the IP.
 
 The guard is a timed engine: `submit`, `answer` and `cancel` put in, `due(now)` takes out, `next_wakeup`
 says when to ask again. It neither reads a clock nor sends.
@@ -24,18 +32,24 @@ import enum
 import heapq
 import math
 from collections import Counter, deque
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
+
+from lbspeaker.core.budget import Bucket, SegmentBudget
+from lbspeaker.model import LinkPolicy
+
+Key = Hashable  # what is announced: an IP, on a link
 
 
 class Occasion(enum.IntEnum):
     """Why an announcement leaves; the lower, the sooner."""
 
     TAKEOVER = 0
-    NEW = 1
-    REPEAT = 2
-    REFRESH = 3
+    PROBE = 1
+    NEW = 2
+    REPEAT = 3
+    REFRESH = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,16 +61,18 @@ class Profile:
     burst: int
     answer_rate: float = 1000.0
     answer_burst: int = 200
+    per_asker: float = 10  # equal answers in a second
+    segment_rate: float = 100.0  # of all speakers on a segment
+    segment_burst: int = 20
     together: bool = False  # answers spend from the same bucket, and go first
     takeover_at_s: tuple[float, ...] = (0.0, 1.1, 3.3)
     new_at_s: tuple[float, ...] = (0.0,)
-    refresh_at_s: tuple[float, ...] = (0.0,)
     copies: int = 1
 
     def schedule(self, occasion: Occasion) -> tuple[float, ...]:
         if occasion is Occasion.TAKEOVER:
             return self.takeover_at_s
-        return self.new_at_s if occasion is Occasion.NEW else self.refresh_at_s
+        return self.new_at_s if occasion is Occasion.NEW else (0.0,)
 
 
 _UNPACED = (0.0, 1.1, 2.2, 3.3, 4.4)
@@ -67,53 +83,59 @@ PROFILES: Mapping[str, Profile] = {
         # At most 11 in any second by the arithmetic; 12 even if this process is held up for 100 ms.
         Profile("standard", rate=8, burst=3),
         Profile("strict", rate=8, burst=3, together=True),
-        Profile("fast", rate=100, burst=50, answer_rate=10_000, answer_burst=1_000),
+        Profile(
+            "fast",
+            rate=100,
+            burst=50,
+            answer_rate=10_000,
+            answer_burst=1_000,
+            per_asker=100,
+            segment_rate=500,
+            segment_burst=100,
+        ),
         # What a speaker without a guard does, for the lab: request and reply for every IP, five times.
         Profile(
             "off",
             rate=math.inf,
             burst=1,
             answer_rate=math.inf,
+            per_asker=math.inf,
+            segment_rate=math.inf,
             takeover_at_s=_UNPACED,
             new_at_s=_UNPACED,
-            refresh_at_s=_UNPACED,
             copies=2,
         ),
     )
 }
 
 
-class Bucket:
-    """A token bucket: `burst` at once, `rate` per second after that."""
+UNPACED = 10  # frames for each IP: request and reply, five times; what MetalLB sends
 
-    def __init__(self, rate: float, burst: int, now: float) -> None:
-        self._rate = rate
-        self._burst = burst
-        self._tokens = float(burst)
-        self._at = now
 
-    def take(self, now: float) -> bool:
-        if math.isinf(self._rate):
-            return True
-        # A clock that steps back gives nothing, and takes nothing.
-        self._tokens = min(self._burst, self._tokens + max(now - self._at, 0.0) * self._rate)
-        self._at = max(now, self._at)
-        if self._tokens < 1 - 1e-9:
-            return False
-        self._tokens -= 1
-        return True
+def profile_of(policy: LinkPolicy) -> Profile:
+    """Return the profile that a policy means: the one it names, with the numbers that it gives itself.
 
-    def ready_at(self) -> float:
-        """When the next token is there."""
-        if math.isinf(self._rate) or self._tokens >= 1 - 1e-9:
-            return self._at
-        return self._at + (1 - self._tokens) / self._rate
+    A rate without a burst gets a burst of half a second, at most that of the profile.
+    """
+    named = PROFILES[policy.profile]
+    burst = policy.burst
+    if policy.rate is not None and burst is None:
+        burst = max(1, min(named.burst, policy.rate // 2))
+    given = {
+        "rate": policy.rate,
+        "burst": burst,
+        "answer_rate": policy.answer_rate,
+        "answer_burst": policy.answer_burst,
+        "segment_rate": policy.segment_rate,
+        "segment_burst": policy.segment_burst,
+    }
+    return replace(named, **{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
 
 
 class Sending(NamedTuple):
     """One frame that may leave now: an answer (`frame` is what was given to `answer`), or an announcement."""
 
-    ip: bytes
+    key: Key
     occasion: Occasion | None  # None: an answer
     frame: bytes
     waited_s: float
@@ -127,6 +149,7 @@ class _Waiting:
     since: float  # when it could have left first
     due: float
     started: float | None = None  # when the first round left
+    hot: bool = False  # clients have asked for it lately
 
 
 @dataclass(slots=True)
@@ -137,29 +160,38 @@ class Counts:
     held_back: Counter[str] = field(default_factory=Counter)  # could not leave when it was asked for
     coalesced: int = 0  # was waiting already
     expired: int = 0  # answers that nobody waited for any more
+    repetitive: int = 0  # answers that somebody had several times in this second
+    unpaced: int = 0  # frames that would have left without a guard
     longest_wait_s: float = 0.0
 
 
 ANSWER_EXPIRES_S = 3.0  # a client has given up by then, or has asked again
 ANSWERS_WAITING = 1024
+MOST_GIVEN = 10_000  # different answers in one second that are told apart
 ANSWERS_IN_A_ROW = 3  # out of a common budget, while a takeover waits
 
 
 class Guard:
-    """The guard of one link."""
+    """The guard of one link, or of several on one switch. `roll` returns numbers from 0 to below 1."""
 
-    def __init__(self, profile: Profile, now: float) -> None:
+    def __init__(self, profile: Profile, now: float, roll: Callable[[], float] = lambda: 0.5) -> None:
         self.profile = profile
         self.counts = Counts()
         self._budget = Bucket(profile.rate, profile.burst, now)
         self._answer_budget = (
             self._budget if profile.together else Bucket(profile.answer_rate, profile.answer_burst, now)
         )
-        self._waiting: dict[bytes, _Waiting] = {}
-        self._later: list[tuple[float, int, bytes, _Waiting]] = []  # by due
-        self._ready: list[tuple[int, float, int, bytes, _Waiting]] = []  # by urgency
-        self._answers: deque[tuple[float, bytes, bytes]] = deque()
-        self._asked: set[tuple[bytes, bytes]] = set()
+        self._segment = SegmentBudget(profile.segment_rate, profile.segment_burst, now, roll)
+        self._stormy_until = -math.inf
+        self._waiting: dict[Key, _Waiting] = {}
+        self._later: list[tuple[float, int, Key, _Waiting]] = []  # by due
+        self._ready: list[tuple[int, bool, float, int, Key, _Waiting]] = []  # by urgency
+        self._answers: deque[tuple[float, Key, bytes]] = deque()
+        self._asked: set[tuple[Key, bytes]] = set()
+        self._given: Counter[bytes] = Counter()  # answers of this second
+        self._given_until = now
+        self._cost = 1  # tokens for a frame
+        self._blocked_by_segment = False
         self._serial = 0
         self._in_a_row = 0  # answers since the last announcement
 
@@ -167,11 +199,19 @@ class Guard:
     def queue_length(self) -> int:
         return len(self._waiting) + len(self._answers)
 
+    @property
+    def projected_s(self) -> float:
+        """How long it takes until every IP that waits has been told of once."""
+        firsts = sum(waiting.occasion is not Occasion.REPEAT for waiting in self._waiting.values())
+        return 0.0 if math.isinf(self.profile.rate) else firsts / self.profile.rate
+
     # -- in --
 
-    def submit(self, ip: bytes, occasion: Occasion, now: float) -> None:
-        """Ask to announce `ip`. What is less urgent than what waits already changes nothing."""
-        present = self._waiting.get(ip)
+    def submit(self, key: Key, occasion: Occasion, now: float, *, hot: bool = False) -> None:
+        """Announce `key` when there is room. What waits already becomes more urgent, if that is news."""
+        if occasion in (Occasion.TAKEOVER, Occasion.NEW):
+            self.counts.unpaced += UNPACED
+        present = self._waiting.get(key)
         if present is not None:
             self.counts.coalesced += 1
             if present.started is None and present.occasion <= occasion:
@@ -179,30 +219,41 @@ class Guard:
             if present.started is not None and occasion is not Occasion.TAKEOVER:
                 return
         since = present.since if present is not None and present.started is None else now
-        self._enter(ip, _Waiting(occasion, occasion, 0, since, now))
+        self._enter(key, _Waiting(occasion, occasion, 0, since, now, hot=hot))
 
-    def cancel(self, ip: bytes) -> None:
-        """Forget everything about `ip` that has not left."""
-        self._waiting.pop(ip, None)
-        if any(answer[1] == ip for answer in self._answers):
-            self._answers = deque(answer for answer in self._answers if answer[1] != ip)
+    def cancel(self, key: Key) -> None:
+        """Forget everything about `key` that has not left."""
+        self._waiting.pop(key, None)
+        if any(answer[1] == key for answer in self._answers):
+            self._answers = deque(answer for answer in self._answers if answer[1] != key)
             self._asked = {(answer[1], answer[2]) for answer in self._answers}
 
-    def answer(self, ip: bytes, frame: bytes, now: float) -> bool:
+    def answer(self, key: Key, frame: bytes, now: float) -> bool:
         """Whether the answer `frame` may leave at once; if not, it waits, and `due` will return it."""
+        if self._is_repetitive(frame, now):
+            self.counts.repetitive += 1
+            return False
         if not self._answers and not self._its_turn() and self._answer_budget.take(now):
             self._in_a_row += 1
             self.counts.sent["answer"] += 1
             return True
-        if (ip, frame) in self._asked:
+        if (key, frame) in self._asked:
             self.counts.coalesced += 1
         elif len(self._answers) >= ANSWERS_WAITING:
             self.counts.expired += 1
         else:
             self.counts.held_back["answer"] += 1
-            self._answers.append((now, ip, frame))
-            self._asked.add((ip, frame))
+            self._answers.append((now, key, frame))
+            self._asked.add((key, frame))
         return False
+
+    def heard(self, frames: int, now: float) -> None:
+        """Other members of the segment sent so many unsolicited frames."""
+        self._segment.heard(frames, now)
+
+    def slow_down(self, until: float) -> None:
+        """Somebody storms: until then every frame costs twice."""
+        self._stormy_until = max(self._stormy_until, until)
 
     # -- out --
 
@@ -211,14 +262,14 @@ class Guard:
         fresh = self._become_ready(now)
         sendings = self._due_answers(now)
         while self._ready and (self._its_turn() or not (self.profile.together and self._answers)):
-            *_, ip, waiting = self._ready[0]
-            if self._waiting.get(ip) is waiting:
-                if not self._budget.take(now):
+            *_, key, waiting = self._ready[0]
+            if self._waiting.get(key) is waiting:
+                if not self._may_send(waiting.occasion, now):
                     break
-                sendings += self._sent(ip, waiting, now)
+                sendings += self._sent(key, waiting, now)
             heapq.heappop(self._ready)
-        for ip, waiting in fresh:
-            if self._waiting.get(ip) is waiting:
+        for key, waiting in fresh:
+            if self._waiting.get(key) is waiting:
                 self.counts.held_back[waiting.occasion.name.lower()] += 1
         return sendings
 
@@ -228,68 +279,90 @@ class Guard:
         if self._answers:
             moments.append(self._answer_budget.ready_at())
         if self._ready:
-            moments.append(self._budget.ready_at())
+            waits = self._blocked_by_segment
+            moments.append(self._segment.ready_at() if waits else self._budget.ready_at(self._cost))
         if self._later:
             moments.append(self._later[0][0])
         return min(moments, default=None)
 
     # -- inside --
 
-    def _become_ready(self, now: float) -> list[tuple[bytes, _Waiting]]:
+    def _become_ready(self, now: float) -> list[tuple[Key, _Waiting]]:
         """Move what is due from `_later` to `_ready`."""
         fresh = []
         while self._later and self._later[0][0] <= now:
-            _, serial, ip, waiting = heapq.heappop(self._later)
-            if self._waiting.get(ip) is waiting:
-                heapq.heappush(self._ready, (waiting.occasion, waiting.since, serial, ip, waiting))
-                fresh.append((ip, waiting))
+            _, serial, key, waiting = heapq.heappop(self._later)
+            if self._waiting.get(key) is waiting:
+                urgency = (waiting.occasion, not waiting.hot, waiting.since, serial)
+                heapq.heappush(self._ready, (*urgency, key, waiting))
+                fresh.append((key, waiting))
         return fresh
+
+    def _may_send(self, occasion: Occasion, now: float) -> bool:
+        """Whether both buckets, that of the link and that of the segment, let one go."""
+        self._cost = 2 if now < self._stormy_until else 1
+        self._blocked_by_segment = False
+        if not self._budget.holds(now, self._cost):
+            return False
+        if not self._segment.may_send(now, urgent=occasion is Occasion.TAKEOVER):
+            self._blocked_by_segment = True
+            return False
+        return self._budget.take(now, self._cost)
+
+    def _is_repetitive(self, frame: bytes, now: float) -> bool:
+        if math.isinf(self.profile.per_asker):
+            return False
+        if now >= self._given_until or len(self._given) > MOST_GIVEN:
+            self._given.clear()
+            self._given_until = now + 1.0
+        self._given[frame] += 1
+        return self._given[frame] > self.profile.per_asker
 
     def _due_answers(self, now: float) -> list[Sending]:
         sendings = []
         while self._answers:
-            since, ip, frame = self._answers[0]
+            since, key, frame = self._answers[0]
             if now - since > ANSWER_EXPIRES_S:
                 self.counts.expired += 1
             elif self._its_turn():
                 break
             elif self._answer_budget.take(now):
                 self._in_a_row += 1
-                sendings.append(Sending(ip, None, frame, now - since))
+                sendings.append(Sending(key, None, frame, now - since))
                 self._count("answer", now - since)
             else:
                 break
             self._answers.popleft()
-            self._asked.discard((ip, frame))
+            self._asked.discard((key, frame))
         return sendings
 
     def _its_turn(self) -> bool:
         """Whether the next token of a common budget is for a takeover."""
         if not self.profile.together or self._in_a_row < ANSWERS_IN_A_ROW or not self._ready:
             return False
-        *_, ip, waiting = self._ready[0]
-        return waiting.occasion is Occasion.TAKEOVER and self._waiting.get(ip) is waiting
+        *_, key, waiting = self._ready[0]
+        return waiting.occasion is Occasion.TAKEOVER and self._waiting.get(key) is waiting
 
-    def _enter(self, ip: bytes, waiting: _Waiting) -> None:
-        self._waiting[ip] = waiting
+    def _enter(self, key: Key, waiting: _Waiting) -> None:
+        self._waiting[key] = waiting
         self._serial += 1
-        heapq.heappush(self._later, (waiting.due, self._serial, ip, waiting))
+        heapq.heappush(self._later, (waiting.due, self._serial, key, waiting))
 
-    def _sent(self, ip: bytes, waiting: _Waiting, now: float) -> list[Sending]:
-        """Count one round of `ip`, and let the next one wait."""
+    def _sent(self, key: Key, waiting: _Waiting, now: float) -> list[Sending]:
+        """Count one round of `key`, and let the next one wait."""
         waited = now - waiting.since
         copies = self.profile.copies
         for _ in range(copies):
             self._count(waiting.occasion.name.lower(), waited)
-        del self._waiting[ip]
+        del self._waiting[key]
         self._in_a_row = 0
         schedule = self.profile.schedule(waiting.first)
         number = waiting.number + 1
         if number < len(schedule):
             started = now if waiting.started is None else waiting.started
             due = started + schedule[number] - schedule[0]
-            self._enter(ip, _Waiting(Occasion.REPEAT, waiting.first, number, due, due, started))
-        return [Sending(ip, waiting.occasion, b"", waited)] * copies
+            self._enter(key, _Waiting(Occasion.REPEAT, waiting.first, number, due, due, started))
+        return [Sending(key, waiting.occasion, b"", waited)] * copies
 
     def _count(self, what: str, waited_s: float) -> None:
         self.counts.sent[what] += 1

@@ -4,7 +4,7 @@
     │ dst │ src │ 88b5│ vers.│ flags │ length│ boot │ sequence │ size │ name … │ count │ entries … │ tag │ …
                          1       1      u16      8       u64       1    1-253     u16     9 each     16
 
-    entry: │ boot of a member (8) │ state: 1 heard, 2 silent │    length: version to tag, at most 1500; padding follows
+    entry: │ boot of a member (8) │ model.Heard      │    length: version to tag, at most 1500
 
 Not UDP, but Ethernet (EtherType 88b5: IEEE 802 Local Experimental 1). A hello takes the way that ARP takes,
 past the host's firewall, its routes and its IPv4 or IPv6; so who hears the hellos of a node also hears its
@@ -29,14 +29,12 @@ import hmac
 import re
 import struct
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from lbspeaker.errors import Malformed
+from lbspeaker.model import Heard, Hello
 
 ETHERTYPE = 0x88B5
 GROUP = bytes.fromhex("036c6273706b")  # the bits "group" and "local", and "lbspk"
-STALE = 1  # flag: the speaker of this answerer does not respond
-LEAVING = 2  # flag: this is its last hello
 MOST_HEARD = 134  # what fits into 1500 bytes beside the longest name
 _VERSION = 1
 _HEAD, _COUNT, _ENTRY = struct.Struct("!BBH8sQB"), struct.Struct("!H"), struct.Struct("!8sB")
@@ -44,18 +42,9 @@ _TYPE = ETHERTYPE.to_bytes(2, "big")
 _PAYLOAD, _LONGEST, _TAG = 14, 1500, 16
 _NAME = _PAYLOAD + _HEAD.size
 _FIXED = _HEAD.size + _COUNT.size + _TAG  # of a payload, beside name and entries
-_HEARD, _SILENT = 1, 2
+_STALE, _LEAVING = 1, 2  # flags; others are let be
+_STATES = {int(state): state for state in Heard}
 _NODE = re.compile(rb"[A-Za-z0-9.-]{1,253}")
-
-
-class Hello(NamedTuple):
-    """What one answerer says. `flags` that are not known here are let be."""
-
-    node: str
-    boot: bytes  # 8 random bytes: one start of the sender
-    sequence: int  # rises with every hello of this boot
-    heard: tuple[tuple[bytes, bool], ...] = ()  # boot of a member, and whether it is heard (or silent)
-    flags: int = 0
 
 
 def derive(password: str) -> bytes:
@@ -76,12 +65,13 @@ def build(hello: Hello, mac: bytes, key: bytes, to: bytes = GROUP) -> bytes:
         raise ValueError("a boot has 8 bytes")
     if len(mac) != 6 or mac[0] & 1 or len(to) != 6:
         raise ValueError(f"not from the MAC of a host to another MAC: {mac.hex()}, {to.hex()}")
+    flags = _STALE * hello.stale | _LEAVING * hello.leaving
     length = _FIXED + len(name) + _ENTRY.size * len(heard)
     try:
-        head = _HEAD.pack(_VERSION, hello.flags, length, hello.boot, hello.sequence, len(name))
+        head = _HEAD.pack(_VERSION, flags, length, hello.boot, hello.sequence, len(name))
     except struct.error as error:
-        raise ValueError(f"flags {hello.flags}, sequence {hello.sequence}: {error}") from None
-    entries = b"".join(_ENTRY.pack(boot, _HEARD if is_heard else _SILENT) for boot, is_heard in heard)
+        raise ValueError(f"sequence {hello.sequence}: {error}") from None
+    entries = b"".join(_ENTRY.pack(boot, state) for boot, state in heard)
     signed = head + name + _COUNT.pack(len(heard)) + entries
     return to + mac + _TYPE + signed + _tag(key, mac + signed)
 
@@ -108,12 +98,13 @@ def parse(frame: bytes, keys: Sequence[bytes]) -> Hello:
     if not any(hmac.compare_digest(found, _tag(key, signed)) for key in keys):
         raise Malformed("the tag is wrong: another password, or altered on the way")
     name = frame[_NAME : _NAME + size]
-    heard = tuple([(member, state == _HEARD) for member, state in _ENTRY.iter_unpack(frame[entries:end])])
     if not _NODE.fullmatch(name):
         raise Malformed("a name that no node can have")
-    if frame[entries + _ENTRY.size - 1 : end : _ENTRY.size].strip(b"\x01\x02"):
-        raise Malformed("a member that is neither heard nor silent")
-    return Hello(name.decode(), boot, sequence, heard, flags)
+    try:
+        heard = tuple([(boot, _STATES[state]) for boot, state in _ENTRY.iter_unpack(frame[entries:end])])
+    except KeyError:
+        raise Malformed("a member that is neither heard, silent nor dead") from None
+    return Hello(name.decode(), boot, sequence, heard, bool(flags & _STALE), bool(flags & _LEAVING))
 
 
 def _tag(key: bytes, signed: bytes) -> bytes:

@@ -36,7 +36,7 @@ def test_fifty_new_ips_leave_once_each_and_not_more_than_twelve_in_a_second() ->
     for number in range(50):
         guard.submit(ip(number), Occasion.NEW, 0.0)
     sent = run(guard, 60)
-    assert [s.ip for _, s in sent] == [ip(number) for number in range(50)]
+    assert [s.key for _, s in sent] == [ip(number) for number in range(50)]
     assert peak([at for at, _ in sent]) == 10
     assert sent[-1][0] == pytest.approx((50 - 3) / 8)
     assert guard.counts.held_back["new"] == 47
@@ -49,13 +49,13 @@ def test_a_takeover_is_told_three_times_and_every_first_frame_precedes_any_secon
     for number in range(30):
         guard.submit(ip(number), Occasion.TAKEOVER, 0.0)
     sent = run(guard, 60)
-    assert Counter(s.ip for _, s in sent) == dict.fromkeys(map(ip, range(30)), 3)
+    assert Counter(s.key for _, s in sent) == dict.fromkeys(map(ip, range(30)), 3)
     first, rest = sent[:30], sent[30:]
     assert {s.occasion for _, s in first} == {Occasion.TAKEOVER}
     assert {s.occasion for _, s in rest} == {Occasion.REPEAT}
-    started = {s.ip: at for at, s in first}
+    started = {s.key: at for at, s in first}
     for number in range(30):
-        later = [at - started[ip(number)] for at, s in rest if s.ip == ip(number)]
+        later = [at - started[ip(number)] for at, s in rest if s.key == ip(number)]
         assert later[0] >= 1.1
         assert later[1] >= 3.3
 
@@ -73,7 +73,7 @@ def test_takeovers_overtake_what_waits() -> None:
     guard.due(0.0)
     guard.submit(ip(777), Occasion.TAKEOVER, 0.1)
     sent = run(guard, 60, 0.1)
-    assert sent[0][1].ip == ip(777)
+    assert sent[0][1].key == ip(777)
 
 
 def test_asking_again_adds_nothing_unless_it_is_more_urgent() -> None:
@@ -83,8 +83,8 @@ def test_asking_again_adds_nothing_unless_it_is_more_urgent() -> None:
             guard.submit(ip(number), Occasion.NEW, 0.0)
     guard.submit(ip(19), Occasion.TAKEOVER, 0.0)
     sent = run(guard, 60)
-    assert Counter(s.ip for _, s in sent) == {**dict.fromkeys(map(ip, range(19)), 1), ip(19): 3}
-    assert sent[0][1].ip == ip(19)
+    assert Counter(s.key for _, s in sent) == {**dict.fromkeys(map(ip, range(19)), 1), ip(19): 3}
+    assert sent[0][1].key == ip(19)
     assert guard.counts.coalesced == 41
 
 
@@ -105,7 +105,7 @@ def test_answers_do_not_wait_for_announcements() -> None:
     for number in range(1000):
         guard.submit(ip(number), Occasion.NEW, 0.0)
     guard.due(0.0)
-    assert all(guard.answer(ip(n), b"to-client", 0.0) for n in range(200))
+    assert all(guard.answer(ip(n), b"to-client-%d" % n, 0.0) for n in range(200))
     assert not guard.answer(ip(1), b"to-flooder", 0.0), "but they are not without limit"
     assert guard.due(0.002)[0].frame == b"to-flooder"
 
@@ -140,7 +140,7 @@ def test_in_strict_a_flood_of_questions_does_not_stop_takeovers() -> None:
 def test_strict_forgets_answers_that_nobody_waits_for_any_more() -> None:
     guard = Guard(STRICT, 0.0)
     for number in range(40):
-        guard.answer(ip(number), b"answer", 0.0)
+        guard.answer(ip(number), b"answer %d" % number, 0.0)
     sent = run(guard, 60)
     assert max(s.waited_s for _, s in sent) <= 3.0
     assert guard.counts.sent["answer"] + guard.counts.expired == 40
@@ -154,7 +154,7 @@ def test_a_client_that_asks_again_while_its_answer_waits_gets_one_answer() -> No
     for _ in range(5):
         for number in range(6):
             guard.answer(ip(number), b"to the client", 0.0)
-    assert Counter(s.ip for _, s in run(guard, 60)) == dict.fromkeys(map(ip, [9, *range(6)]), 1)
+    assert Counter(s.key for _, s in run(guard, 60)) == dict.fromkeys(map(ip, [9, *range(6)]), 1)
 
 
 def test_without_a_guard_every_ip_costs_ten_frames_in_bursts() -> None:
@@ -216,6 +216,6 @@ def test_never_over_budget_and_nothing_lost(profile: Profile, steps: list[tuple[
     for window in (0.01, 0.1, 1.0, 5.0):
         assert peak(budgeted, window) <= profile.burst + profile.rate * window + 1e-6
     for address, position in asked.items():
-        after = [s for _, s in sent[position:] if s.ip == address and s.occasion is not None]
+        after = [s for _, s in sent[position:] if s.key == address and s.occasion is not None]
         assert after, f"{address!r} was asked for and never left"
     assert guard.queue_length == 0

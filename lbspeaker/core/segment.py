@@ -1,0 +1,226 @@
+"""Who else lives on a segment, as hellos on that very segment say.
+
+Each answerer says every 125 ms that it lives, and whom it hears. From that:
+
+    UNMET ──it hears us, too──▶ ALIVE ──nothing for 500 ms──▶ SILENT ──a majority says so──▶ DEAD
+      ▲                           ▲ └─────────◀──heard again──────┘                           │
+      └── a new start             └───────────heard for 400 ms ─────────────────────────────┘
+
+A hello counts only if it lists the number (`boot`) by which this answerer called itself when it started. So
+the link works in both directions; and what was recorded before this start, and is replayed, counts for
+nothing. Within one start, `sequence` only grows.
+
+Silence is no proof of death: our own link may be the broken one. It is believed when the majority of the
+roll, the members that are not dead, reports it. Who is believed dead leaves the roll, so that nodes may die
+one after the other. Two alone cannot have a majority: there the default gateway is the third. If it answers
+us while the other is silent, we are on the side of the living.
+
+The engine reads no clock and sends nothing: `heard` and `witnessed` put in, `due` says what to say.
+"""
+
+import enum
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from lbspeaker.model import Heard, Hello
+
+EVERY_S = 0.125
+SILENT_AFTER_S = 0.5
+RETURN_S = 0.4  # who was dead is heard for so long before it counts
+SUSPECT_EVERY_S = 0.02  # news of a silence is told at once, but not more often than this
+WITNESS_EVERY_S = 0.1
+FORMER = 8  # starts of a member that are remembered, so that none of them comes back
+MOST_MEMBERS = 150  # that fit into a hello
+
+
+class State(enum.StrEnum):
+    UNMET = "unmet"
+    ALIVE = "alive"
+    SILENT = "silent"
+    DEAD = "dead"
+
+
+_SAYS = {
+    State.UNMET: Heard.HEARD,
+    State.ALIVE: Heard.HEARD,
+    State.SILENT: Heard.SILENT,
+    State.DEAD: Heard.DEAD,
+}
+_GONE = (Heard.SILENT, Heard.DEAD)
+
+
+class View(NamedTuple):
+    """What follows for elections: nodes that live here, and nodes that must be taken for dead."""
+
+    alive: frozenset[str]
+    dead: frozenset[str]
+
+
+@dataclass(slots=True)
+class _Member:
+    boot: bytes
+    state: State = State.UNMET
+    sequence: int = -1
+    said: Hello | None = None
+    mac: bytes = b""
+    last: float = -math.inf  # when it was last heard
+    returns: float = math.inf  # since when it is heard again
+    buried_us: bool = False  # it says that we are dead
+    former: list[bytes] = field(default_factory=list)
+
+    def says_of(self, boot: bytes) -> Heard | None:
+        """What it says of the member that calls itself `boot`; None: nothing."""
+        return next((state for known, state in self.said.heard if known == boot), None) if self.said else None
+
+
+class Segment:
+    """The members on one link of `node`, whose answerer calls itself `boot` (8 random bytes)."""
+
+    def __init__(self, node: str, boot: bytes, now: float, *, witness: bool = False) -> None:
+        self.node = node
+        self.boot = boot
+        self.witness = witness  # whether there is a default gateway to ask
+        self.missed = False  # others took us for dead, and hear us again: see `take_missed`
+        self._members: dict[str, _Member] = {}
+        self._newcomers: dict[str, bytes] = {}  # other starts of known nodes, which do not hear us yet
+        self._sequence = 0
+        self._due_at = now
+        self._told_at = -math.inf
+        self._asked_at = -math.inf
+        self._witnessed_at = -math.inf
+
+    # -- in --
+
+    def heard(self, said: Hello, mac: bytes, now: float) -> None:
+        """Somebody with the right key said this, from `mac`."""
+        if said.node == self.node or (len(self._members) >= MOST_MEMBERS and said.node not in self._members):
+            return
+        member = self._members.get(said.node)
+        mutual = any(boot == self.boot for boot, _ in said.heard)
+        if member is None:
+            member = self._members[said.node] = _Member(said.boot)
+            self._due_at = now  # it waits to be heard
+        elif said.boot != member.boot:
+            if said.boot in member.former:
+                return
+            if not mutual and member.state is not State.UNMET:
+                # Perhaps it has started anew; it is listed, and believed when it answers.
+                self._meet(said, now)
+                return
+            member.former = [member.boot, *member.former][:FORMER]
+            member.boot, member.sequence, member.said = said.boot, -1, None
+        if said.sequence <= member.sequence:
+            return
+        member.sequence, member.said, member.mac = said.sequence, said, mac
+        self._newcomers.pop(said.node, None)
+        if mutual:
+            self._lives(member, now)
+
+    def witnessed(self, now: float) -> None:
+        """The default gateway has answered."""
+        self._witnessed_at = now
+
+    def keep(self, nodes: Iterable[str]) -> None:
+        """Forget the dead that are not among `nodes`: those that the API knows."""
+        known = set(nodes)
+        gone = [n for n, member in self._members.items() if member.state is State.DEAD and n not in known]
+        for node in gone:
+            del self._members[node]
+
+    # -- out --
+
+    def due(self, now: float, *, stale: bool = False, leaving: bool = False) -> Hello | None:
+        """What to say now, if it is time to say something."""
+        self._judge(now)
+        if now < self._due_at:
+            return None
+        self._due_at, self._told_at = now + EVERY_S, now
+        self._sequence += 1
+        known = [(member.boot, _SAYS[member.state]) for member in self._members.values()]
+        known += [(boot, Heard.HEARD) for boot in self._newcomers.values()]
+        return Hello(self.node, self.boot, self._sequence, tuple(known[:MOST_MEMBERS]), stale, leaving)
+
+    def asks_witness(self, now: float) -> bool:
+        """Whether to ask the default gateway whether it hears us."""
+        if not self.witness or len(self._roll()) > 2 or now < self._asked_at + WITNESS_EVERY_S:
+            return False
+        asks = any(member.state is State.SILENT for member in self._members.values())
+        if asks:
+            self._asked_at = now
+        return asks
+
+    def next_wakeup(self) -> float:
+        moments = [self._due_at]
+        for member in self._members.values():
+            if member.state is State.ALIVE:
+                moments.append(member.last + SILENT_AFTER_S)
+            elif member.state is State.SILENT and self.witness:
+                moments.append(self._asked_at + WITNESS_EVERY_S)
+        return min(moments)
+
+    def view(self) -> View:
+        alive: set[str] = set()
+        dead: set[str] = set()
+        for node, member in self._members.items():
+            if member.state in (State.ALIVE, State.SILENT):
+                out = member.said is not None and (member.said.stale or member.said.leaving)
+                (dead if out else alive).add(node)
+            elif member.state is State.DEAD:
+                dead.add(node)
+        return View(frozenset(alive), frozenset(dead))
+
+    def macs(self) -> dict[bytes, str]:
+        """Which node speaks with which MAC."""
+        return {member.mac: node for node, member in self._members.items() if member.mac}
+
+    def take_missed(self) -> bool:
+        """Whether, since the last call, somebody hears us again who took us for dead."""
+        missed, self.missed = self.missed, False
+        return missed
+
+    # -- inside --
+
+    def _meet(self, said: Hello, now: float) -> None:
+        if said.node not in self._newcomers:
+            self._due_at = now
+        self._newcomers[said.node] = said.boot
+
+    def _lives(self, member: _Member, now: float) -> None:
+        """It was heard, and hears us or did."""
+        if member.state is State.DEAD:
+            if now - member.last > SILENT_AFTER_S:
+                member.returns = now
+            if now - member.returns >= RETURN_S:
+                member.state = State.ALIVE
+        else:
+            member.state = State.ALIVE
+        member.last = now
+        says = member.says_of(self.boot)
+        if says is Heard.DEAD:
+            member.buried_us = True
+        elif says is Heard.HEARD and member.buried_us:
+            member.buried_us = False
+            self.missed = True
+
+    def _judge(self, now: float) -> None:
+        for member in self._members.values():
+            if member.state is State.ALIVE and now - member.last >= SILENT_AFTER_S:
+                member.state = State.SILENT
+                self._due_at = min(self._due_at, max(now, self._told_at + SUSPECT_EVERY_S))
+        for member in self._members.values():
+            if member.state is State.SILENT and self._is_believed(member, now):
+                member.state, member.returns = State.DEAD, math.inf
+
+    def _roll(self) -> list[_Member]:
+        """The others whose word counts, those that are silent included."""
+        return [m for m in self._members.values() if m.state in (State.ALIVE, State.SILENT)]
+
+    def _is_believed(self, silent: _Member, now: float) -> bool:
+        roll = self._roll()
+        size, votes = len(roll) + 1, 1
+        votes += sum(m.state is State.ALIVE and m.says_of(silent.boot) in _GONE for m in roll)
+        if size == 2 and self._witnessed_at > silent.last + SILENT_AFTER_S:
+            size, votes = 3, 2
+        return votes * 2 > size
