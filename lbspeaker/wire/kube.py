@@ -20,12 +20,14 @@ from lbspeaker.wire.kube_bodies import (
     finalizers_patch,
     leader_lease,
     lease,
+    pins_lease,
     tidy_patch,
 )
 from lbspeaker.wire.kube_objects import (
     ANNOTATIONS,
     CONVERSIONS,
     LEASE_PREFIX,
+    PINS_PREFIX,
     PREFIXES,
     LeaderLease,
     Meta,
@@ -40,6 +42,7 @@ __all__ = [
     "GROUP",
     "LEADER",
     "LEASE_PREFIX",
+    "PINS_PREFIX",
     "PREFIXES",
     "Codec",
     "WrongDocument",
@@ -54,6 +57,7 @@ __all__ = [
     "leader_lease",
     "leading",
     "lease",
+    "pins_lease",
     "status_patch",
     "tidy_patch",
 ]

@@ -3,13 +3,24 @@
 import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
 from lbspeaker import model
-from lbspeaker.model import LeaderRecord
-from lbspeaker.wire.kube_objects import ALLOCATED_FROM, ALLOCATED_IPS, DRAINING, LEASE_PREFIX, PREFIXES
+from lbspeaker.model import Address, LeaderRecord, MemberLink, Pin
+from lbspeaker.wire.kube_objects import (
+    ALLOCATED_FROM,
+    ALLOCATED_IPS,
+    DRAINING,
+    LEASE_PREFIX,
+    LINKS,
+    MOST_LINKS,
+    MOST_NETWORKS,
+    PINS,
+    PINS_PREFIX,
+    PREFIXES,
+)
 from lbspeaker.wire.kube_status import condition_body, time_text
 
 GROUP = "lbspeaker.io"
@@ -140,17 +151,16 @@ def lease(
     duration_s: float = 3.0,
     draining: bool = False,
     version: str = "",
+    links: tuple[MemberLink, ...] | None = None,
 ) -> bytes:
     """Return the whole Lease of a node's speaker: for POST, and as a merge-patch of the one there.
 
-    PUT needs the `version` of the one there. renewTime is a MicroTime: exactly six digits, and Z.
+    `links` None: what the one there says of its links stays. PUT needs the `version` of the one there.
+    renewTime is a MicroTime: exactly six digits, and Z.
     """
-    metadata = {
-        "name": LEASE_PREFIX + node,
-        "namespace": namespace,
-        "labels": {"app.kubernetes.io/name": "lbspeaker", "app.kubernetes.io/component": "speaker"},
-        "annotations": {DRAINING: "true" if draining else "false"},
-    }
+    metadata = _speakers(LEASE_PREFIX + node, namespace, {DRAINING: "true" if draining else "false"})
+    if links is not None:
+        metadata["annotations"][LINKS] = _links(links)
     if version:
         metadata["resourceVersion"] = version
     return _encode(
@@ -165,6 +175,43 @@ def lease(
             },
         }
     )
+
+
+def pins_lease(node: str, namespace: str, pins: Mapping[Address, Pin]) -> bytes:
+    """Return the Lease in which a node's speaker writes its pins down: for POST, and as a merge-patch."""
+    sorted_pins = sorted(pins.items(), key=lambda one: (one[0].version, int(one[0])))
+    text = _encode({str(ip): (pin.node, pin.term) for ip, pin in sorted_pins}).decode()
+    return _encode(
+        {
+            "apiVersion": "coordination.k8s.io/v1",
+            "kind": "Lease",
+            "metadata": _speakers(PINS_PREFIX + node, namespace, {PINS: text}),
+            "spec": {"holderIdentity": node},
+        }
+    )
+
+
+def _speakers(name: str, namespace: str, annotations: dict[str, str]) -> dict[str, Any]:
+    """The metadata of an object that a speaker writes."""
+    return {
+        "name": name,
+        "namespace": namespace,
+        "labels": {"app.kubernetes.io/name": "lbspeaker", "app.kubernetes.io/component": "speaker"},
+        "annotations": annotations,
+    }
+
+
+def _links(links: tuple[MemberLink, ...]) -> str:
+    """The annotation LINKS: no more than others read."""
+    told = [
+        {
+            "name": link.name,
+            "mac": link.mac.hex(":"),
+            "networks": list(map(str, link.networks[:MOST_NETWORKS])),
+        }
+        for link in links[:MOST_LINKS]
+    ]
+    return _encode(told).decode()
 
 
 def leader_lease(record: LeaderRecord, namespace: str, now: float) -> bytes:

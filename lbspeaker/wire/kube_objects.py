@@ -11,8 +11,9 @@ alone: MetalLB's word explains no IP of ours.
 
 import base64
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from ipaddress import ip_address, ip_network
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -29,7 +30,11 @@ ALLOCATED_IPS = "allocated-ips"  # ours alone: what we gave, so that an edited s
 ANNOTATIONS = (IPS, POOL, SHARING, ALLOCATED_FROM, ALLOCATED_IPS)
 _OWN_POOL, _OWN_IPS = PREFIXES[0] + ALLOCATED_FROM, PREFIXES[0] + ALLOCATED_IPS
 DRAINING = "lbspeaker.io/draining"
+LINKS = "lbspeaker.io/links"
+PINS = "lbspeaker.io/pins"
 LEASE_PREFIX = "lbspeaker-"  # the Lease of node-a's speaker is lbspeaker-node-a
+PINS_PREFIX = "lbspeaker.pins."  # the one with its pins is lbspeaker.pins.node-a
+MOST_LINKS, MOST_NETWORKS = 64, 32  # of a member, of a link
 
 _SERVICE_NAME = "kubernetes.io/service-name"
 
@@ -141,6 +146,20 @@ class Lease(Struct):
     spec: LeaseSpec | None = None
 
 
+class MemberLink(Struct):
+    """One of the annotation LINKS."""
+
+    name: Annotated[str, msgspec.Meta(min_length=1, max_length=15)]  # IFNAMSIZ
+    mac: Annotated[str, msgspec.Meta(pattern=r"\A([0-9a-f]{2}:){5}[0-9a-f]{2}\Z")]
+    networks: Annotated[list[str], msgspec.Meta(max_length=MOST_NETWORKS)]
+
+
+PinEntry = tuple[
+    Annotated[str, msgspec.Meta(min_length=1, max_length=253)],  # the node
+    Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)],  # the term
+]
+
+
 class LeaderSpec(Struct):
     holder_identity: str | None = None
     renew_time: str | None = None
@@ -235,12 +254,55 @@ def speaker_lease(obj: Lease) -> model.Lease | None:
     name, spec = obj.metadata.name, obj.spec or LeaseSpec()
     if not name.startswith(LEASE_PREFIX):
         return None
+    annotations = obj.metadata.annotations or {}
     return model.Lease(
         node=name.removeprefix(LEASE_PREFIX),
         renewed=spec.renew_time or "",
-        draining=(obj.metadata.annotations or {}).get(DRAINING) == "true",
+        draining=annotations.get(DRAINING) == "true",
         duration_s=float(spec.lease_duration_seconds or model.Lease("", "").duration_s),
+        links=_links(annotations.get(LINKS, "")),
     )
+
+
+_decode_links = msgspec.json.Decoder(Annotated[list[MemberLink], msgspec.Meta(max_length=MOST_LINKS)]).decode
+_decode_pins = msgspec.json.Decoder(dict[str, Any]).decode
+
+
+@lru_cache(maxsize=1024)  # it comes again with every renewal, of every member
+def _links(text: str) -> tuple[model.MemberLink, ...] | None:
+    """What a member says of its links; None if it cannot be read, or is too much to be meant so."""
+    try:
+        return tuple(
+            model.MemberLink(link.name, bytes.fromhex(link.mac.replace(":", "")), _networks(link.networks))
+            for link in _decode_links(text)
+        )
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        return None
+
+
+def _networks(texts: list[str]) -> tuple[model.Network, ...]:
+    if any("%" in text for text in texts):
+        raise ValueError("a zone has no meaning for others")
+    return tuple(map(ip_network, texts))
+
+
+def speaker_pins(obj: Lease) -> model.Pins | None:
+    """Return the pins of a speaker, those that can be read; None for a Lease that is not about pins."""
+    if not obj.metadata.name.startswith(PINS_PREFIX):
+        return None
+    text = (obj.metadata.annotations or {}).get(PINS, "{}")
+    try:
+        entries = _decode_pins(text)
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        entries = {}
+    return model.Pins(obj.metadata.name.removeprefix(PINS_PREFIX), dict(each(_pin, entries.items())))
+
+
+def _pin(entry: tuple[str, Any]) -> tuple[model.Address, model.Pin] | None:
+    try:
+        return _ip(entry[0]), model.Pin(*msgspec.convert(entry[1], PinEntry))
+    except msgspec.ValidationError:
+        return None
 
 
 def leader_record(obj: LeaderLease) -> model.LeaderRecord:
@@ -376,6 +438,8 @@ def _namespace(obj: Namespace) -> Change:
 
 
 def _lease(obj: Lease) -> Change | None:
+    if (pins := speaker_pins(obj)) is not None:
+        return Change(Kind.PINS, pins.node, pins)
     value = speaker_lease(obj)
     return None if value is None else Change(Kind.LEASE, value.node, value)
 

@@ -2,7 +2,7 @@
 
 import base64
 import json
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from typing import Any
 
 import pytest
@@ -331,6 +331,159 @@ def test_a_speakers_lease_names_its_node_and_another_lease_is_nothing() -> None:
     other = {"metadata": {"name": "kube-controller-manager"}, "spec": spec}
     value = model.Lease("node-a", "2026-01-02T03:04:05.000006Z", draining=True, duration_s=4.0)
     assert listed(Kind.LEASE, mine, other).changes == (Change(Kind.LEASE, "node-a", value),)
+
+
+LINK: dict[str, Any] = {
+    "name": "eth0",
+    "mac": "02:00:00:00:00:0a",
+    "networks": ["192.0.2.0/24", "2001:db8::/64"],
+}
+NETWORKS = (ip_network("192.0.2.0/24"), ip_network("2001:db8::/64"))
+ETH0 = model.MemberLink("eth0", bytes.fromhex("02000000000a"), NETWORKS)
+
+
+def annotated(name: str, **annotations: str) -> dict[str, Any]:
+    """A Lease with these of our annotations."""
+    return {
+        "metadata": {"name": name, "annotations": {f"lbspeaker.io/{k}": v for k, v in annotations.items()}}
+    }
+
+
+def told_links(text: str) -> tuple[model.MemberLink, ...] | None:
+    found: model.Lease = the(Kind.LEASE, annotated("lbspeaker-node-a", links=text))
+    return found.links
+
+
+@pytest.mark.parametrize(
+    ("story", "links"),
+    [
+        ("none", ()),
+        ("one", (ETH0,)),
+        ("one without an address", (model.MemberLink("eth1", b"\x02\xff\0\0\0\1"), ETH0)),
+    ],
+)
+def test_links_come_back_as_they_went(story: str, links: tuple[model.MemberLink, ...]) -> None:
+    body = json.loads(kube.lease("node-a", "lb", NOW, links=links))
+    assert the(Kind.LEASE, body).links == links
+    assert " " not in body["metadata"]["annotations"]["lbspeaker.io/links"]
+
+
+def test_a_lease_that_is_renewed_without_a_word_of_links_leaves_what_it_said() -> None:
+    body = json.loads(kube.lease("node-a", "lb", NOW))
+    assert list(body["metadata"]["annotations"]) == ["lbspeaker.io/draining"]
+    assert the(Kind.LEASE, body).links is None
+
+
+def test_what_is_written_of_links_is_never_more_than_is_read() -> None:
+    networks = tuple(ip_network(f"10.0.{n}.0/24") for n in range(99))
+    links = tuple(model.MemberLink(f"eth{n}", ETH0.mac, networks) for n in range(99))
+    found = the(Kind.LEASE, json.loads(kube.lease("node-a", "lb", NOW, links=links))).links
+    assert [link.name for link in found] == [f"eth{n}" for n in range(64)]
+    assert {link.networks for link in found} == {networks[:32]}
+
+
+UNREADABLE_LINKS: dict[str, Any] = {
+    "no list": {"eth0": LINK},
+    "one link too many": [LINK] * 65,
+    "one network too many": [{**LINK, "networks": ["192.0.2.0/24"] * 33}],
+    "no network": [{**LINK, "networks": ["lan"]}],
+    "an address, where a network should be": [{**LINK, "networks": ["192.0.2.1/24"]}],
+    "a network of a zone": [{**LINK, "networks": ["fe80::%eth0/64"]}],
+    "networks that are no text": [{**LINK, "networks": [7]}],
+    "a MAC that is too short": [{**LINK, "mac": "02:00:00:00:0a"}],
+    "a MAC with more behind it": [{**LINK, "mac": LINK["mac"] + "\n"}],
+    "no name": [{"mac": LINK["mac"], "networks": []}],
+    "a name that no link can have": [{**LINK, "name": "x" * 16}],
+    "one of two that is wrong": [LINK, {}],
+}
+
+
+@pytest.mark.parametrize("links", UNREADABLE_LINKS.values(), ids=UNREADABLE_LINKS)
+def test_links_that_cannot_be_read_are_not_told(links: Any) -> None:
+    assert told_links(json.dumps([LINK])) == (ETH0,)
+    assert told_links(json.dumps(links)) is None
+
+
+PINNED = {
+    ip_address("192.0.2.10"): model.Pin("node-b", 7),
+    ip_address("192.0.2.9"): model.Pin("node-a", 1),
+    ip_address("2001:db8::a"): model.Pin("node-b", 2**63 - 1),
+}
+
+
+@pytest.mark.parametrize("pins", [{}, PINNED])
+def test_pins_come_back_as_they_went(pins: dict[model.Address, model.Pin]) -> None:
+    body = kube.pins_lease("node-a", "lb", pins)
+    assert listed(Kind.LEASE, json.loads(body)).changes == (
+        Change(Kind.PINS, "node-a", model.Pins("node-a", pins)),
+    )
+
+
+def test_the_body_of_pins() -> None:
+    body = json.loads(kube.pins_lease("node-a", "lb", PINNED))
+    assert (body["kind"], body["metadata"]["name"]) == ("Lease", "lbspeaker.pins.node-a")
+    assert body["metadata"]["namespace"] == "lb"
+    assert body["metadata"]["annotations"] == {
+        "lbspeaker.io/pins": '{"192.0.2.9":["node-a",1],"192.0.2.10":["node-b",7],'
+        '"2001:db8::a":["node-b",9223372036854775807]}'
+    }
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"lan": ["node-c", 1]},
+        {"fe80::1%eth0": ["node-c", 1]},
+        {"192.0.2.11": ["node-c"]},
+        {"192.0.2.11": ["node-c", 1, 2]},
+        {"192.0.2.11": ["", 1]},
+        {"192.0.2.11": ["node-c", -1]},
+        {"192.0.2.11": ["node-c", 2**63]},
+        {"192.0.2.11": ["node-c", True]},
+        {"192.0.2.11": {"node": "node-c", "term": 1}},
+        {"192.0.2.11": None},
+    ],
+)
+def test_a_pin_that_cannot_be_read_is_left_out_and_the_others_are_not(entry: dict[str, Any]) -> None:
+    text = json.dumps({**entry, "192.0.2.10": ["node-b", 7]})
+    found = the(Kind.LEASE, annotated("lbspeaker.pins.node-a", pins=text))
+    assert found == model.Pins("node-a", {ip_address("192.0.2.10"): model.Pin("node-b", 7)})
+
+
+@pytest.mark.parametrize("annotations", [{}, {"pins": "[]"}, {"pins": "{"}])
+def test_without_readable_pins_there_are_none(annotations: dict[str, str]) -> None:
+    assert the(Kind.LEASE, annotated("lbspeaker.pins.node-a", **annotations)) == model.Pins("node-a")
+
+
+def test_pins_that_are_deleted_are_gone_and_a_member_of_the_same_name_is_not() -> None:
+    def deleted(name: str) -> Step | WatchError:
+        line = json.dumps({"type": "DELETED", "object": annotated(name, pins="{}")})
+        return kube.codec(Kind.LEASE).event(line.encode())
+
+    assert deleted("lbspeaker.pins.node-a") == Step("", Change(Kind.PINS, "node-a", None))
+    assert deleted("lbspeaker-node-a") == Step("", Change(Kind.LEASE, "node-a", None))
+    assert deleted(kube.LEADER) == Step("", None)
+    assert deleted("lbspeaker-pins.node-a") == Step("", Change(Kind.LEASE, "pins.node-a", None))
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda some: st.lists(some) | st.dictionaries(st.text() | st.just("192.0.2.1"), some),
+    max_leaves=8,
+)
+
+
+@given(st.text() | JSON.map(json.dumps) | st.integers(1, 5000).map(lambda n: "[" * n + '{"a":' * n))
+def test_annotations_from_a_stranger_harm_nobody(text: str) -> None:
+    told_links(text)
+    the(Kind.LEASE, annotated("lbspeaker.pins.node-a", pins=text))
+
+
+def test_a_nest_from_a_stranger_harms_nobody() -> None:
+    nest = "[" * 100_000 + "]" * 100_000
+    assert told_links(f'[{{"name":"eth0","more":{nest}}}]') is None
+    text = f'{{"192.0.2.1":{nest}}}'
+    assert the(Kind.LEASE, annotated("lbspeaker.pins.node-a", pins=text)) == model.Pins("node-a")
 
 
 @pytest.mark.parametrize(
