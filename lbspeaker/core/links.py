@@ -1,7 +1,8 @@
 """On which links a service IP is announced.
 
 Named by the advertisement: on those, if they are there. Otherwise on the links whose network the IP is in;
-and if it is in the network of none, on every link that can carry announcements.
+and if it is in the network of none, or any subnet will do, on every eligible link: one that can carry
+announcements, and has a segment behind it on which nobody else of this machine speaks.
 """
 
 import hashlib
@@ -9,13 +10,17 @@ import re
 from collections.abc import Sequence
 from ipaddress import IPv4Address
 
-from lbspeaker.model import Address, Link
+from lbspeaker.model import Address, Link, MemberLink, Network
 
 # Interfaces of containers, overlays and virtual machines: nobody on a segment is behind them.
 EXCLUDED = re.compile(
     r"lo$|docker|cbr|br-|dummy|virbr|lxcbr|lxc|veth|cali|tunl|flannel|kube-ipvs|kube-bridge|cni|nodelocaldns"
     r"|vxlan|cilium|ovn|wg|tap|fwbr|fwln|fwpr|gre|sit|ip6tnl"
 )
+# The same by kind, whatever their names: tunnels to other nodes, and what leads nowhere.
+EXCLUDED_KINDS = {"vxlan", "geneve", "wireguard", "tun", "ipip", "sit", "gre", "gretap", "dummy"}
+# These are on the segment of their parent: both would answer there, most with different MACs.
+SAME_SEGMENT_KINDS = {"macvlan", "macvtap", "ipvlan"}
 
 
 def usable(link: Link) -> bool:
@@ -40,11 +45,43 @@ def router_id(node: str) -> IPv4Address:
     return IPv4Address(hashlib.sha256(node.encode()).digest()[:4])
 
 
-def choose(ip: Address, links: Sequence[Link], interfaces: frozenset[str]) -> tuple[str, ...]:
+def eligible(links: Sequence[Link]) -> list[Link]:
+    """Return the links that carry announcements where nobody names any."""
+    return [link for link in _by_default(links) if usable(link)]
+
+
+def choose(
+    ip: Address, links: Sequence[Link], interfaces: frozenset[str], any_subnet: bool = False
+) -> tuple[str, ...]:
     """Return the names of the links on which to announce `ip`; empty if there is none."""
     if interfaces:
         return tuple(link.name for link in links if usable(link) and link.name in interfaces)
-    eligible = [link for link in links if not EXCLUDED.match(link.name)]
+    candidates = _by_default(links)
     # A home that is down stays the home: its addresses have no business on another network.
-    homes = [link for link in eligible if any(ip in address.network for address in link.addresses)]
-    return tuple(link.name for link in homes or eligible if usable(link))
+    homes = [link for link in candidates if any(ip in address.network for address in link.addresses)]
+    found = candidates if any_subnet or not homes else homes
+    return tuple(link.name for link in found if usable(link))
+
+
+def member_links(links: Sequence[Link]) -> tuple[MemberLink, ...]:
+    """Return what a speaker tells the others of its links: the eligible ones, with their networks."""
+    return tuple(MemberLink(link.name, link.mac, _networks(link)) for link in eligible(links))
+
+
+def _by_default(links: Sequence[Link]) -> list[Link]:
+    """The links that neither name, kind nor place excludes, be they usable now or not."""
+    parents = {link.index for link in links if usable(link)}
+    return [
+        link
+        for link in links
+        if not EXCLUDED.match(link.name)
+        and link.kind not in EXCLUDED_KINDS
+        and not (link.kind in SAME_SEGMENT_KINDS and link.parent in parents)
+    ]
+
+
+def _networks(link: Link) -> tuple[Network, ...]:
+    """The networks that it reaches directly: those of a single address, of which there may be many, last."""
+    networks = {address.network for address in link.addresses}
+    shared = (network for network in networks if network.version == 4 or not network.is_link_local)
+    return tuple(sorted(shared, key=lambda one: (one.prefixlen == one.max_prefixlen, one.version, one)))
