@@ -4,9 +4,9 @@
     │ dst  │ src  │ type│ htype ptype hl pl op│ sha    │ spa   │ tha   │ tpa   │
                                                sender MAC, IP    target MAC, IP
 
-The frames that we originate are defined in scapy, once (`template`), and patched per MAC and IP. Answers are
-made of slices of the request, because they must be ready in microseconds. Frames are 42 bytes, unpadded:
-the interface pads them.
+The announcements and probes that we originate are defined in scapy, once (`template`, `probe_template`), and
+patched per MAC and IP. Answers are made of slices of the request, because they must be ready in microseconds.
+Frames are 42 bytes, unpadded: the interface pads them.
 """
 
 from typing import NamedTuple
@@ -16,6 +16,7 @@ from lbspeaker.errors import Malformed
 LENGTH = 42
 REQUEST, REPLY = b"\x00\x01", b"\x00\x02"
 BROADCAST = b"\xff" * 6
+_NOBODY = bytes(6)
 _HEADER = b"\x08\x06\x00\x01\x08\x00\x06\x04"  # EtherType ARP; Ethernet, IPv4, lengths 6 and 4
 _SOURCE, _SHA, _SPA, _TPA = slice(6, 12), slice(22, 28), slice(28, 32), slice(38, 42)
 
@@ -47,6 +48,12 @@ def reply(request: Packet, mac: bytes) -> bytes:
     return asker + mac + _HEADER + REPLY + mac + request.target_ip + asker + request.sender_ip
 
 
+def question(mac: bytes, sender_ip: bytes, target_ip: bytes) -> bytes:
+    """Return the request by which `mac` at `sender_ip` asks the segment who has `target_ip` (RFC 826)."""
+    _check(mac, sender_ip, target_ip)
+    return BROADCAST + mac + _HEADER + REQUEST + mac + sender_ip + _NOBODY + target_ip
+
+
 def template() -> bytes:
     """Return an ARP Announcement (RFC 5227 §2.3) with all MACs and IPs of the sender zero.
 
@@ -63,9 +70,31 @@ def template() -> bytes:
 
 def announcement(template: bytes, mac: bytes, ip: bytes) -> bytes:
     """Return the frame that tells the segment that `ip` (4 bytes) is at `mac` (6 bytes)."""
-    if len(mac) != 6 or len(ip) != 4:
-        raise ValueError(f"a MAC of {len(mac)} bytes, an IP of {len(ip)} bytes")
+    _check(mac, ip)
     frame = bytearray(template)
     frame[_SOURCE] = frame[_SHA] = mac
     frame[_SPA] = frame[_TPA] = ip
     return bytes(frame)
+
+
+def probe_template() -> bytes:
+    """Return an ARP Probe (RFC 5227 §2.1) with the MAC of the sender and the IP it asks for zero.
+
+    It differs from an announcement only in what is filled in: its sender IP stays zero, and so no cache takes
+    anything from it.
+    """
+    return template()
+
+
+def probe(template: bytes, mac: bytes, ip: bytes) -> bytes:
+    """Return the frame by which `mac` (6 bytes) asks whether anybody has `ip` (4 bytes) before it does."""
+    _check(mac, ip)
+    frame = bytearray(template)
+    frame[_SOURCE] = frame[_SHA] = mac
+    frame[_TPA] = ip
+    return bytes(frame)
+
+
+def _check(mac: bytes, *ips: bytes) -> None:
+    if len(mac) != 6 or any(len(ip) != 4 for ip in ips):
+        raise ValueError(f"a MAC of {len(mac)} bytes, IPs of {[len(ip) for ip in ips]} bytes")

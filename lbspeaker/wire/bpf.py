@@ -2,8 +2,8 @@
 
 An instruction is (code, jump if true, jump if false, constant), 8 bytes, as in Linux's struct sock_filter.
 Frames for other hosts, which on an ARP socket are also those of foreign VLANs with their tags removed, never
-pass; of the rest, only ARP about an address of a pool (asked for, or claimed), and neighbour discovery that
-has not crossed a router.
+pass. Of the rest, the answerer gets only ARP and neighbour discovery about an address of a pool (asked for,
+or claimed), and hellos.
 """
 
 import itertools
@@ -16,14 +16,19 @@ _LOAD_HALF, _LOAD_WORD, _LOAD_BYTE = 0x28, 0x20, 0x30
 _JUMP_EQUAL, _JUMP_AT_LEAST, _JUMP_ABOVE, _RETURN = 0x15, 0x35, 0x25, 0x06
 _PACKET_TYPE = 0xFFFFF000 + 4  # SKF_AD_OFF + SKF_AD_PKTTYPE
 _OTHER_HOST = 3
+_ETHERTYPE, _ARP, _HELLO = 12, 0x0806, 0x88B5
 _ARP_IPV4 = 0x08060001  # EtherType ARP, hardware Ethernet (bytes 12 to 15)
 _IPV4_LENGTHS = 0x08000604
 _SENDER_IP, _TARGET_IP = 28, 38
 _NEXT_HEADER, _ICMPV6_HOPS_255 = 20, 0x3AFF
 _ICMPV6_TYPE, _SOLICITATION = 54, 135
+_TARGET_WORDS = ((62, 96), (66, 64), (70, 32), (74, 0))  # of neighbour discovery: offset, bits below
+_WORD = 0xFFFFFFFF
 _PASS: Instruction = (_RETURN, 0, 0, 128)
+_PASS_NDP: Instruction = (_RETURN, 0, 0, 256)
 _DROP: Instruction = (_RETURN, 0, 0, 0)
 MOST_RANGES = 250  # six instructions each; past 300, older kernels have no room for it (optmem_max)
+MOST_RANGES6 = 150  # ten instructions each
 
 
 def arp(ranges: Iterable[tuple[int, int]]) -> bytes:
@@ -46,19 +51,60 @@ def arp(ranges: Iterable[tuple[int, int]]) -> bytes:
     return assemble(program)
 
 
-def ndp() -> bytes:
-    """Return the program that passes neighbour solicitations and advertisements (RFC 4861 §4.3, §4.4)."""
+def ndp(ranges: Iterable[tuple[int, int]] | None = None) -> bytes:
+    """Return the program that passes neighbour solicitations and advertisements (RFC 4861 §4.3, §4.4).
+
+    With `ranges` (first, last) their target must lie in one of these. BPF compares words of 32 bits, so a
+    target counts up to the first word in which first and last differ. A range within one /96 is compared to
+    the bit; of a wider one a little more may pass, at its ends.
+    """
+    program: list[Instruction] = [
+        (_LOAD_HALF, 0, 0, _PACKET_TYPE),
+        (_JUMP_EQUAL, 5, 0, _OTHER_HOST),
+        (_LOAD_HALF, 0, 0, _NEXT_HEADER),  # and the hop limit after it
+        (_JUMP_EQUAL, 0, 3, _ICMPV6_HOPS_255),
+        (_LOAD_BYTE, 0, 0, _ICMPV6_TYPE),
+        (_JUMP_EQUAL, 2, 0, _SOLICITATION),
+        (_JUMP_EQUAL, 1, 0, _SOLICITATION + 1),
+        _DROP,
+    ]
+    if ranges is None:
+        return assemble([*program, _PASS_NDP])
+    for first, last in merge(ranges, MOST_RANGES6):
+        program += _targets(first, last)
+    return assemble([*program, _DROP])
+
+
+def _targets(first: int, last: int) -> list[Instruction]:
+    """Pass a target from `first` to `last`; any other leaves at the end. Built from that end."""
+    words = [(offset, first >> shift & _WORD, last >> shift & _WORD) for offset, shift in _TARGET_WORDS]
+    differ = next((n for n, (_, low, high) in enumerate(words) if low != high), 3)
+    offset, low, high = words[differ]
+    program = [(_LOAD_WORD, 0, 0, offset), (_JUMP_AT_LEAST, 0, 2, low), (_JUMP_ABOVE, 1, 0, high), _PASS_NDP]
+    for offset, word, _ in reversed(words[:differ]):
+        program = [(_LOAD_WORD, 0, 0, offset), (_JUMP_EQUAL, 0, len(program), word), *program]
+    return program
+
+
+def meter() -> bytes:
+    """Return the program that passes all ARP, to be counted by the kernel: nobody reads that socket."""
+    return _all_of(_ARP, 64)
+
+
+def hello() -> bytes:
+    """Return the program that passes hellos, whole. Who wants those to the group has to join it."""
+    return _all_of(_HELLO, 2048)
+
+
+def _all_of(ethertype: int, length: int) -> bytes:
     return assemble(
         [
             (_LOAD_HALF, 0, 0, _PACKET_TYPE),
-            (_JUMP_EQUAL, 6, 0, _OTHER_HOST),
-            (_LOAD_HALF, 0, 0, _NEXT_HEADER),  # and the hop limit after it
-            (_JUMP_EQUAL, 0, 4, _ICMPV6_HOPS_255),
-            (_LOAD_BYTE, 0, 0, _ICMPV6_TYPE),
-            (_JUMP_EQUAL, 1, 0, _SOLICITATION),
-            (_JUMP_EQUAL, 0, 1, _SOLICITATION + 1),
-            (_RETURN, 0, 0, 256),
+            (_JUMP_EQUAL, 2, 0, _OTHER_HOST),
+            (_LOAD_HALF, 0, 0, _ETHERTYPE),
+            (_JUMP_EQUAL, 1, 0, ethertype),
             _DROP,
+            (_RETURN, 0, 0, length),
         ]
     )
 
@@ -72,15 +118,15 @@ def assemble(program: Iterable[Instruction]) -> bytes:
     return b"".join(struct.pack("=HBBI", *instruction) for instruction in program)
 
 
-def merge(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Join what overlaps or touches; past `MOST_RANGES` also what is nearest (a little more passes then)."""
+def merge(ranges: Iterable[tuple[int, int]], most: int = MOST_RANGES) -> list[tuple[int, int]]:
+    """Join what overlaps or touches; past `most` also what is nearest (a little more passes then)."""
     merged: list[tuple[int, int]] = []
     for first, last in sorted(ranges):
         if merged and first <= merged[-1][1] + 1:
             merged[-1] = (merged[-1][0], max(last, merged[-1][1]))
         else:
             merged.append((first, last))
-    while len(merged) > MOST_RANGES:
+    while len(merged) > most:
         gaps = [later[0] - earlier[1] for earlier, later in itertools.pairwise(merged)]
         nearest = gaps.index(min(gaps))
         merged[nearest : nearest + 2] = [(merged[nearest][0], merged[nearest + 1][1])]

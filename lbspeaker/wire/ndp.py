@@ -4,9 +4,10 @@
     │ dst │ src │86dd│ IPv6: … 58 (ICMPv6), hops 255 │type code│flags │ target address │ options …
                           src 22-38, dst 38-54        checksum                          type len value
 
-The unsolicited advertisement that we originate is defined in scapy, once (`template`), and patched per MAC
-and IP. An advertisement of ours always overrides (O) and names our MAC: without O a neighbour that has
-another MAC for the address would keep it. Frames are 86 bytes.
+The unsolicited advertisement and the probe that we originate are defined in scapy, once (`template`,
+`probe_template`), and patched per MAC and IP. An advertisement of ours always overrides (O) and names our
+MAC: without O a neighbour that has another MAC for the address would keep it. Advertisements are frames of
+86 bytes, probes of 78: they have no option.
 """
 
 import struct
@@ -101,11 +102,45 @@ def template() -> bytes:
 
 def announcement(template: bytes, mac: bytes, ip: bytes) -> bytes:
     """Return the frame that tells the segment that `ip` (16 bytes) is at `mac` (6 bytes)."""
-    if len(mac) != 6 or len(ip) != 16:
-        raise ValueError(f"a MAC of {len(mac)} bytes, an IP of {len(ip)} bytes")
+    _check(mac, ip)
     frame = bytearray(template)
     frame[6:12] = frame[80:86] = mac
     frame[22:38] = frame[_TARGET] = ip
+    return _sealed(frame)
+
+
+def probe_template() -> bytes:
+    """Return a solicitation that asks whether an address is in use (RFC 4862 §5.4.2), as yet no address.
+
+    Its source is ::, so it may not say which MAC asks (RFC 4861 §4.3), and no cache takes anything from it.
+    """
+    from scapy.layers.inet6 import ICMPv6ND_NS, IPv6
+    from scapy.layers.l2 import Ether
+
+    ether = Ether(dst="33:33:ff:00:00:00", src="00:00:00:00:00:00")
+    return bytes(ether / IPv6(src="::", dst="ff02::1:ff00:0", hlim=255) / ICMPv6ND_NS(tgt="::"))
+
+
+def probe(template: bytes, mac: bytes, ip: bytes) -> bytes:
+    """Return the frame by which `mac` (6 bytes) asks whether anybody has `ip` (16 bytes) before it does.
+
+    It goes to the solicited-node group of `ip`, and to that group's MAC (RFC 2464 §7).
+    """
+    _check(mac, ip)
+    frame = bytearray(template)
+    group = solicited_node(ip)
+    frame[0:6], frame[6:12] = b"\x33\x33" + group[12:], mac
+    frame[38:54], frame[_TARGET] = group, ip
+    return _sealed(frame)
+
+
+def _check(mac: bytes, ip: bytes) -> None:
+    if len(mac) != 6 or len(ip) != 16:
+        raise ValueError(f"a MAC of {len(mac)} bytes, an IP of {len(ip)} bytes")
+
+
+def _sealed(frame: bytearray) -> bytes:
+    """The frame with its checksum."""
     frame[56:58] = b"\x00\x00"
     frame[56:58] = _checksum(bytes(frame[22:54]), bytes(frame[_ICMP:])).to_bytes(2, "big")
     return bytes(frame)
