@@ -128,8 +128,8 @@ def _link(
 def _gateways() -> dict[str, IPv4Address | None]:
     """The next hop of the default route with the lowest metric, by link; None where it has none.
 
-    The kernel lists the main table by destination, and equal ones by metric: the first of a link counts, and a
-    destination other than 0.0.0.0 ends the default routes.
+    The kernel lists the main table by destination, and equal ones by metric: the first of a link counts, and
+    a destination other than 0.0.0.0 ends the default routes.
     """
     found: dict[str, IPv4Address | None] = {}
     with contextlib.suppress(OSError), _MAIN_TABLE.open() as lines:
