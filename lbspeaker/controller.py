@@ -3,6 +3,7 @@
     API server ─changes─▶ inbox ─▶ core.controller ─▶ Assign, Tell, Tidy ─▶ services/status, events
                                                    ─▶ Report, Protect ────▶ configuration objects
                                                    ─▶ Publish ────────────▶ the EffectiveConfiguration
+                               at each turn's beginning, if missing ──────▶ the Secret of speakers' hellos
 
 One loop owns the decider; writers report into the same inbox. Everything it knows is in the API, so it may
 be killed at any time. Of several controllers one acts (`leading`); each turn begins with nothing.

@@ -2,10 +2,12 @@
 
 Report, Protect ─▶ status and finalizer of each object, the last word on each
 Publish ─────────▶ the EffectiveConfiguration, which speakers follow
+at first ────────▶ the Secret of speakers' hellos, if there is none
 """
 
 import asyncio
 import json
+import secrets
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -21,6 +23,8 @@ from lbspeaker.shell.apiserver import ApiError, ApiServer
 from lbspeaker.wire import kube
 
 REPORT_S = 0.1  # until objects are told their status: together
+HELLO_RETRY_S = 60.0  # nobody waits for it: speakers do without
+HELLO_PASSWORD_BYTES = 32
 
 
 class Publishing:
@@ -58,6 +62,7 @@ class Publishing:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._publish_all())
             tasks.create_task(self._report_all())
+            tasks.create_task(self._provide_hello_secret())
 
     # -- objects --
 
@@ -96,6 +101,26 @@ class Publishing:
     def _path(self, version: str, kind: str, name: str = "") -> str:
         path = f"/apis/{version}/namespaces/{self._namespace}/{KINDS[kind].plural}"
         return f"{path}/{name}" if name else path
+
+    # -- the password of hellos --
+
+    async def _provide_hello_secret(self) -> None:
+        """Create the Secret, with a password that nobody ever saw; one that is there (409) stays as it is."""
+        path = f"/api/v1/namespaces/{self._namespace}/secrets"
+        said = ""
+        while True:
+            password = secrets.token_bytes(HELLO_PASSWORD_BYTES)
+            try:
+                await self._api.request("POST", path, body=kube.hello_secret(self._namespace, password))
+                return
+            except ApiError as error:
+                if error.status == 409:
+                    return
+                if error.what != said:
+                    said = error.what
+                    hint = f"let the controller create the Secret {kube.HELLO_SECRET}, or create it yourself"
+                    self._log.warning("hello-secret-uncreated", why=said, hint=hint, retry_s=HELLO_RETRY_S)
+            await asyncio.sleep(HELLO_RETRY_S)
 
     # -- the effective configuration --
 

@@ -1,5 +1,6 @@
 """Bodies of requests to the Kubernetes API. Time is an argument: Unix time in seconds."""
 
+import base64
 import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -26,6 +27,7 @@ from lbspeaker.wire.kube_status import condition_body, time_text
 GROUP = "lbspeaker.io"
 EFFECTIVE_NAME = "lbspeaker"  # the one EffectiveConfiguration
 LEADER = "lbspeaker.controller"  # its Lease; no speaker's begins so (LEASE_PREFIX)
+HELLO_SECRET = "lbspeaker-hello"  # noqa: S105  # by which speakers know each other's hellos
 
 _MESSAGE_LENGTH = 1024  # of an Event
 
@@ -236,6 +238,23 @@ def leader_lease(record: LeaderRecord, namespace: str, now: float) -> bytes:
                 "renewTime": _utc(now).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
                 "leaseTransitions": record.transitions,
             },
+        }
+    )
+
+
+def hello_secret(namespace: str, password: bytes) -> bytes:
+    """Return the Secret with the password of speakers' hellos, for POST: a Secret's password is text."""
+    return _encode(
+        {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {
+                "name": HELLO_SECRET,
+                "namespace": namespace,
+                "labels": {"app.kubernetes.io/name": "lbspeaker"},
+            },
+            "type": "kubernetes.io/basic-auth",
+            "stringData": {"username": "lbspeaker", "password": base64.b64encode(password).decode()},
         }
     )
 

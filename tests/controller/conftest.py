@@ -199,6 +199,7 @@ def _clean(cluster: Cluster, plurals: set[str]) -> None:
             client.ask("DELETE", f"/api/v1/namespaces/{metadata['namespace']}/services/{metadata['name']}")
     leases = f"/apis/coordination.k8s.io/v1/namespaces/{SYSTEM}/leases"
     client.ask("DELETE", f"{leases}/lbspeaker.controller")
+    client.ask("DELETE", f"/api/v1/namespaces/{SYSTEM}/secrets/lbspeaker-hello")
     events = "/api/v1/namespaces/default/events"
     for one in client.good("GET", events)["items"]:
         client.ask("DELETE", f"{events}/{one['metadata']['name']}")

@@ -741,6 +741,14 @@ def test_a_lease_that_drains_no_more_says_so() -> None:
     assert not the(Kind.LEASE, json.loads(kube.lease("node-a", "lb", NOW))).draining
 
 
+def test_the_secret_of_hellos_is_read_as_it_was_made() -> None:
+    body = json.loads(kube.hello_secret("lb", b"\0\xff" * 16))
+    assert body["type"] == "kubernetes.io/basic-auth"
+    assert body["stringData"]["username"] == "lbspeaker"
+    text = base64.b64encode(b"\0\xff" * 16).decode()
+    assert the(Kind.SECRET, body) == model.Secret("lb/lbspeaker-hello", text)
+
+
 def test_the_effective_configuration() -> None:
     pool = {
         "apiVersion": "lbspeaker.io/v1beta1",
