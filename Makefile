@@ -8,7 +8,7 @@ STAMP := $(VENV)/made
 # tests/conftest.py says which tests may run at the same time.
 PYTEST_ARGS ?= -n 2 --dist loadgroup -r s
 
-.PHONY: help demo test bench lint types fmt manifests venv clean
+.PHONY: help demo test bench fuzz lint types fmt manifests venv clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,6 +24,9 @@ test: $(STAMP) ## run all tests, and say which are skipped and why (ARGS= for py
 bench: $(STAMP) ## measure every number that is promised, into build/bench.json (ONLY=name for one)
 	@.ci/prepare test
 	@$(BIN)/python -m tests.bench $(ONLY)
+
+fuzz: $(STAMP) ## a million inputs for each parser of what strangers send (ARGS="--seed 2 hello")
+	@$(BIN)/python -m tests.fuzz $(ARGS)
 
 lint: $(STAMP) ## check the style of the code
 	@$(BIN)/ruff check .
