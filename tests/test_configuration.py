@@ -150,6 +150,20 @@ def test_a_pool_that_is_being_deleted_gives_way_to_one_with_its_addresses() -> N
     assert all(verdict.accepted for verdict in world.now.verdicts)
 
 
+def test_a_link_policy_is_judged_and_kept_like_any_other_object() -> None:
+    world = World(obj("LinkPolicy", "a", rate=5), obj("LinkPolicy", "b", created=2, rate=6))
+    assert world.now.config.link_policy({}, "eth0").rate == 5
+    assert [document["kind"] for document in world.now.documents] == ["LinkPolicy", "LinkPolicy"]
+    told = world.verdict("LinkPolicy/b")
+    assert (told.accepted, told.doubtful) == (True, True)
+    assert "the first by name counts" in told.message
+    world.restart(obj("LinkPolicy", "a", generation=2, rate=0))
+    assert not world.verdict("LinkPolicy/a").accepted
+    assert world.now.config.link_policy({}, "eth0").rate == 5, "as it last was when it was right"
+    world.delete("LinkPolicy/a")
+    assert world.now.config.link_policy({}, "eth0").rate is None
+
+
 def test_two_thousand_wrong_objects_take_no_longer_than_right_ones() -> None:
     """Counted in how often documents are parsed, not in seconds."""
     parsed = 0

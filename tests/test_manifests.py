@@ -145,6 +145,7 @@ ONE_OF_EACH = [
         "BGPPeer", {"myASN": 64513, "peerASN": 64512, "peerAddress": "192.0.2.254", "nodeSelectors": NOWHERE}
     ),
     ours("BGPAdvertisement", {"ipAddressPools": ["nowhere"]}),
+    ours("LinkPolicy", {"nodeSelectors": NOWHERE}),
     ours("BFDProfile", {}),
     ours("Community", {"communities": [{"name": "one", "value": "64512:1"}]}),
 ]

@@ -8,7 +8,8 @@ from lbspeaker.config.communities import FORMS, canonical
 from lbspeaker.config.place import Place, did_you_mean, shown
 from lbspeaker.config.schema import Field, ListOf, Made, Record
 from lbspeaker.config.selectors import LABEL_SELECTOR, SELECTORS
-from lbspeaker.config.values import Text, Whole
+from lbspeaker.config.values import Choice, Flag, Text, Whole
+from lbspeaker.config.versions import OURS, known_in
 from lbspeaker.model import BGPAdvertisement, L2Advertisement, NodePreference, Scope
 
 Spec = Mapping[str, Any]
@@ -20,6 +21,7 @@ _LINK = Text(
     "write a name as `ip link` shows it",
     longest=64,
 )
+LINKS = ListOf(_LINK, most=1000)
 
 _SCOPE = {
     "ipAddressPools": Field(
@@ -50,26 +52,51 @@ _PREFERENCE = Record(
         "preference": Field(LABEL_SELECTOR, "The nodes that gain it.", required=True),
     }
 )
-L2_ADVERTISEMENT = Record(
-    {
-        **_SCOPE,
-        "interfaces": Field(
-            ListOf(_LINK, most=1000), "Links to announce on; without it, all that fit.", default=()
-        ),
-        "preferredNodeSelectors": Field(
-            ListOf(Made(_PREFERENCE, lambda parsed, _: (parsed["weight"], parsed["preference"])), most=1000),
-            "Nodes that are preferred as owner, by weight; weights add up.",
-            default=(),
-        ),
-    }
-)
+_L2 = {
+    **_SCOPE,
+    "interfaces": Field(LINKS, "Links to announce on; without it, all that fit.", default=()),
+    "preferredNodeSelectors": Field(
+        ListOf(Made(_PREFERENCE, lambda parsed, _: (parsed["weight"], parsed["preference"])), most=1000),
+        "Nodes that are preferred as owner, by weight; weights add up.",
+        default=(),
+    ),
+}
+_L2_OURS_ONLY = {
+    "anySubnet": Field(
+        Flag(),
+        "A link fits also if the IP is in none of its networks. Without interfaces, this is every link.",
+        default=False,
+    ),
+    "failback": Field(
+        Choice(("Always", "Never")),
+        "Whether an IP goes back to a node that is better placed, when that returns. Never: who owns an IP"
+        " keeps it while it lives.",
+        default="Always",
+    ),
+    "onCordon": Field(
+        Choice(("Stay", "Move")),
+        "What becomes of the IPs of a node that is cordoned: they stay, or move to others, a few at a time.",
+        default="Stay",
+    ),
+}
+L2_ADVERTISEMENT = Record({**_L2, **_L2_OURS_ONLY})
+L2_ADVERTISEMENT_OF_METALLB = Record(_L2, dict.fromkeys(_L2_OURS_ONLY, known_in(OURS)))
 
 
 def l2_advertisement(name: str, spec: Spec) -> L2Advertisement:
+    spec = {**L2_ADVERTISEMENT.defaults(), **spec}
     preferences = tuple(
         NodePreference(weight, selector) for weight, selector in spec["preferredNodeSelectors"]
     )
-    return L2Advertisement(name, _scope(spec), frozenset(spec["interfaces"]), preferences)
+    return L2Advertisement(
+        name=name,
+        scope=_scope(spec),
+        interfaces=frozenset(spec["interfaces"]),
+        preferences=preferences,
+        any_subnet=spec["anySubnet"],
+        failback=spec["failback"],
+        on_cordon=spec["onCordon"],
+    )
 
 
 # --- BGP ------------------------------------------------------------------------------------------------

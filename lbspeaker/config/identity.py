@@ -64,7 +64,7 @@ def _of_kind(place: Place, group: str, version: str) -> Identity:
         place.at("kind").error(f"unknown kind {shown(given)}" if given else "kind is missing", hint)
     if not kind:
         return _LEFT_ALONE
-    served = [name for name in KINDS[kind].versions if name.startswith(group + "/")]
+    served = KINDS[kind].versions_in(group)
     wanted = f"{group}/{version}"
     if wanted not in served:
         best = served[0] if served else OURS

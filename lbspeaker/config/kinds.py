@@ -1,15 +1,17 @@
 """The kinds of configuration: which versions serve them, and how kubectl calls and prints them.
 
-Names and meanings are those of MetalLB's kinds, so that its documents work unchanged.
+Names and meanings are those of MetalLB's kinds, so that its documents work unchanged. LinkPolicy and
+EffectiveConfiguration are ours alone.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from lbspeaker.config.advertisements import BGP_ADVERTISEMENT, L2_ADVERTISEMENT
+from lbspeaker.config.advertisements import BGP_ADVERTISEMENT, L2_ADVERTISEMENT, L2_ADVERTISEMENT_OF_METALLB
 from lbspeaker.config.bfd import BFD_PROFILE
 from lbspeaker.config.communities import COMMUNITY
+from lbspeaker.config.linkpolicies import LINK_POLICY
 from lbspeaker.config.peers import PEER, PEER_OLD
 from lbspeaker.config.pools import POOL, POOL_OF_METALLB
 from lbspeaker.config.schema import AnyObjects, Anything, Field, Record, Schema
@@ -54,6 +56,10 @@ class Kind:
     columns: tuple[Column, ...] = ()
     status: Mapping[str, Any] = field(default_factory=dict)
 
+    def versions_in(self, group: str) -> list[str]:
+        """The versions of `group` that serve it."""
+        return [version for version in self.versions if version.startswith(f"{group}/")]
+
 
 def _of_accepted(title: str, property_: str, wide: bool = False) -> Column:
     return Column(title, f'.status.conditions[?(@.type=="Accepted")].{property_}', wide=wide)
@@ -92,8 +98,21 @@ _ALL = (
         "l2advertisements",
         "l2ad",
         "Announces the service IPs of pools by ARP and NDP.",
-        {OURS: L2_ADVERTISEMENT, METALLB: L2_ADVERTISEMENT},
+        {OURS: L2_ADVERTISEMENT, METALLB: L2_ADVERTISEMENT_OF_METALLB},
         (_POOLS, Column("Interfaces", ".spec.interfaces"), *_JUDGED),
+    ),
+    Kind(
+        "LinkPolicy",
+        "linkpolicies",
+        "linkpol",
+        "How speakers behave on links: how much they may send, refresh, probing, defence.",
+        {OURS: LINK_POLICY},
+        (
+            Column("Profile", ".spec.profile"),
+            Column("Rate", ".spec.rate", "integer"),
+            Column("Dry Run", ".spec.dryRun", "boolean"),
+            *_JUDGED,
+        ),
     ),
     Kind(
         "BGPPeer",
@@ -147,6 +166,7 @@ _ALL = (
     ),
 )
 KINDS = {kind.name: kind for kind in _ALL}
+AUTHORED = tuple(kind for kind in _ALL if kind.name != "EffectiveConfiguration")  # what people write
 # Known kinds of MetalLB's group that say nothing to us: what it writes itself.
 LEFT_ALONE = {"ServiceL2Status", "ServiceBGPStatus", "ConfigurationState"}
 

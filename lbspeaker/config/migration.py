@@ -20,6 +20,7 @@ _ORDER = (
     "Secret",
     "IPAddressPool",
     "L2Advertisement",
+    "LinkPolicy",
     "BFDProfile",
     "BGPPeer",
     "Community",

@@ -12,12 +12,13 @@ from lbspeaker.config import bfd, rules
 from lbspeaker.config.advertisements import bgp_advertisement, l2_advertisement
 from lbspeaker.config.documents import Document, unpack
 from lbspeaker.config.identity import identify, is_meant
+from lbspeaker.config.linkpolicies import link_policy
 from lbspeaker.config.peers import peer
 from lbspeaker.config.place import Place
 from lbspeaker.config.pools import DeclaredPool, pool
 from lbspeaker.config.rules import Declared
 from lbspeaker.errors import Problem
-from lbspeaker.model import BGPAdvertisement, Config, L2Advertisement, Peer
+from lbspeaker.model import BGPAdvertisement, Config, L2Advertisement, LinkPolicy, Peer
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +90,7 @@ def _resolve(objects: _Objects, secrets: Mapping[str, str] | None) -> Config:
         l2_advertisements=_l2_advertisements(objects),
         bgp_advertisements=_bgp_advertisements(objects, pools),
         peers=tuple(one.value for one in peers),
+        link_policies=_link_policies(objects),
     )
 
 
@@ -132,6 +134,17 @@ def _l2_advertisements(objects: _Objects) -> tuple[L2Advertisement, ...]:
         rules.warn_unknown(one.place, "ipAddressPools", "IPAddressPool", objects.get("IPAddressPool", {}))
         found.append(l2_advertisement(one.name, spec))
     return tuple(found)
+
+
+def _link_policies(objects: _Objects) -> tuple[LinkPolicy, ...]:
+    """By name, which is the order in which they count."""
+    found = [
+        Declared(one.place, link_policy(one.name, spec, one.place))
+        for one, spec in _right(objects, "LinkPolicy")
+    ]
+    found.sort(key=lambda one: one.value.name)
+    rules.warn_never_first(found)
+    return tuple(one.value for one in found)
 
 
 def _bgp_advertisements(objects: _Objects, pools: list[DeclaredPool]) -> tuple[BGPAdvertisement, ...]:

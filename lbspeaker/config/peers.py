@@ -9,7 +9,7 @@ from lbspeaker.config.place import Place
 from lbspeaker.config.schema import Field, Record
 from lbspeaker.config.selectors import SELECTORS
 from lbspeaker.config.values import Choice, Duration, Flag, Text, Whole, duration_is_given, duration_of
-from lbspeaker.config.versions import METALLB_2
+from lbspeaker.config.versions import METALLB_2, known_in
 from lbspeaker.model import Peer, SecretRef
 
 Spec = Mapping[str, Any]
@@ -283,7 +283,7 @@ _PEER_2 = {
     ),
 }
 PEER = Record({**_PEER, **_PEER_2}, rules=(*_HOLD_TIME_RULES, *_IDENTITY_RULES, *_PASSWORD_RULES))
-PEER_OLD = Record(_PEER, dict.fromkeys(_PEER_2, f"write apiVersion: {METALLB_2}, which has this key"))
+PEER_OLD = Record(_PEER, dict.fromkeys(_PEER_2, known_in(METALLB_2)))
 
 # --- all of it ------------------------------------------------------------------------------------------
 

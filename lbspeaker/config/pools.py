@@ -12,7 +12,7 @@ from lbspeaker.config.ranges import RangeSet, joined, shortest_prefix, without
 from lbspeaker.config.schema import Field, ListOf, Made, Record
 from lbspeaker.config.selectors import SELECTORS
 from lbspeaker.config.values import Choice, Duration, Flag, Text, Whole
-from lbspeaker.config.versions import OURS
+from lbspeaker.config.versions import OURS, known_in
 from lbspeaker.model import Address, Family, Pool, Range, Reservation, Selector, ServiceAllocation, is_buggy
 
 Spec = Mapping[str, Any]
@@ -122,7 +122,7 @@ _OURS_ONLY = {
     ),
 }
 _ABOUT_ALLOCATION = "Which services the pool is for; without it, all."
-_ELSEWHERE = f"write apiVersion: {OURS}, which has this key"
+_ELSEWHERE = known_in(OURS)
 
 POOL = Record(
     {

@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeVar
 from lbspeaker.config.place import Place, did_you_mean, shown
 from lbspeaker.config.pools import DeclaredPool
 from lbspeaker.config.ranges import RangeSet, joined, without
-from lbspeaker.model import BGPAdvertisement, Family, Peer, Pool, Range, Selector
+from lbspeaker.model import BGPAdvertisement, Family, LinkPolicy, Peer, Pool, Range, Selector
 
 T = TypeVar("T")
 _MANY = 20  # so many overlaps, or unknown names, of one object are told one by one
@@ -133,6 +133,41 @@ def warn_unknown(place: Place, key: str, kind: str, declared: Mapping[str, objec
         known = ", ".join(list(declared)[:5])
         hint = did_you_mean(name, declared) or (f"there are: {known}" if known else f"add the {kind}")
         place.at("spec", key, *at).warn(f"there is no {kind} {shown(name)}", hint)
+
+
+# --- links ----------------------------------------------------------------------------------------------
+
+_Covered = tuple[frozenset[Selector], frozenset[str]]  # nodes and interfaces; none: all
+
+
+def warn_never_first(policies: Iterable[Declared[LinkPolicy]]) -> None:
+    """Warn of each policy all links of which an earlier one has, too; they come in the order that counts.
+
+    Only what is certain without the labels of nodes: both have the same selectors, or the earlier one is
+    about all nodes; interfaces likewise.
+    """
+    earlier: dict[_Covered, Declared[LinkPolicy]] = {}
+    for policy in policies:
+        nodes, interfaces = _covered(policy.value)
+        everything = not nodes and not interfaces
+        wider = itertools.product((frozenset(), nodes), (frozenset(), interfaces))
+        other = next((earlier[one] for one in wider if one in earlier), None)
+        if other is None:
+            earlier[nodes, interfaces] = policy
+            continue
+        what = "everything" if everything else "all of these links"
+        policy.place.at("metadata", "name").warn(
+            f"LinkPolicy/{other.value.name}{other.place.aside} is about {what}, too, and the first by name"
+            " counts: this one changes nothing",
+            "remove one of the two, or give one nodeSelectors or interfaces"
+            if everything
+            else "rename one of the two, so that the one for fewer links comes first",
+        )
+
+
+def _covered(policy: LinkPolicy) -> _Covered:
+    nodes = frozenset(policy.node_selectors)
+    return frozenset() if Selector() in nodes else nodes, policy.interfaces
 
 
 # --- what BGP announces ---------------------------------------------------------------------------------

@@ -1,13 +1,15 @@
 """Single values: text, words, numbers, truth values, durations. See `schema` for what is made of them."""
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from lbspeaker.config.cel import Rule, matches, with_rules
 from lbspeaker.config.place import Place, described, did_you_mean, shown
 
 _BLANKS = " \t\r\n"  # CEL's trim() removes these too
+_WORDS_OF = {False: ("off", "no"), True: ("on", "yes")}  # that YAML 1.1 reads as truth values
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,21 +56,28 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """One of a few words, as str."""
+    """One of a few words, as str. `instead` has hints for words that are known, but not taken here."""
 
     words: tuple[str, ...]
+    instead: Mapping[str, str] = field(default_factory=dict)
 
     def parse(self, value: object, place: Place) -> str | None:
         if isinstance(value, str) and value in self.words:
             return value
-        word = value if isinstance(value, str) else ""
-        place.error(
-            f"{described(value)} is not one of {', '.join(self.words)}", did_you_mean(word, self.words)
-        )
+        place.error(f"{described(value)} is not one of {', '.join(self.words)}", self._hint(value))
         return None
 
     def openapi(self) -> dict[str, Any]:
         return {"type": "string", "enum": list(self.words)}
+
+    def _hint(self, value: object) -> str:
+        meant = _WORDS_OF[value] if isinstance(value, bool) else (value if isinstance(value, str) else "",)
+        for word in meant:
+            if word in self.instead:
+                return self.instead[word]
+            if word in self.words:
+                return f'write "{word}", in quotes: without them, YAML reads it as a truth value'
+        return did_you_mean(meant[0], self.words)
 
 
 @dataclass(frozen=True, slots=True)

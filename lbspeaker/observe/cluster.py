@@ -7,7 +7,7 @@ from typing import Any
 import structlog
 
 from lbspeaker.config.documents import from_object, unpack
-from lbspeaker.config.kinds import KINDS, METALLB
+from lbspeaker.config.kinds import AUTHORED
 from lbspeaker.model import Change, ConfigSet, Kind, Synced, Written
 from lbspeaker.observe.configuration import Configuration
 from lbspeaker.shell.apiserver import ApiServer, Put, Resource
@@ -16,7 +16,6 @@ from lbspeaker.wire import kube
 DEBOUNCE_S = 0.05  # `kubectl apply` of a whole directory is one change
 
 _GROUP = "lbspeaker.io"
-_PLURALS = tuple(kind.plural for kind in KINDS.values() if METALLB in kind.versions)  # what people write
 _NO_CRDS = "the CRDs of lbspeaker are not installed: kubectl apply -f config/crds.yaml"
 _NO_METALLB = "the CRDs of MetalLB are not installed"
 
@@ -39,7 +38,8 @@ async def from_api(
                 feed = _Published(put)
                 reflectors.create_task(api.reflect(_effective(namespace), feed.put))
             else:
-                resources = [_custom(plural, namespace, group) for plural in _PLURALS]
+                there = [kind for kind in AUTHORED if kind.versions_in(group)]
+                resources = [_custom(kind.plural, namespace, group) for kind in there]
                 resources.append(_effective(namespace))
                 authored = _Authored(put, len(resources))
                 for resource in resources:

@@ -72,6 +72,18 @@ ROWS = [
      "spec.nodeSelectors[0].matchExpressions[0]: In and NotIn need values"),
     ("L2Advertisement", EXPRESSION.format("key: a, operator: DoesNotExist, values: [b]"),
      "spec.nodeSelectors[0].matchExpressions[0].values: Exists and DoesNotExist take no values"),
+    ("L2Advertisement", "{anySubnet: true, failback: Never, onCordon: Move}", ""),
+    ("LinkPolicy", "{}", ""),
+    ("LinkPolicy", "{profile: strict, rate: 5, burst: 5, dad: 'off', refresh: IP, onConflict: Yield}", ""),
+    ("LinkPolicy", "refreshSeconds: 0", ""),
+    ("LinkPolicy", "refreshSeconds: 30", ""),
+    ("LinkPolicy", "refreshSeconds: 29", "spec.refreshSeconds: less than 30 seconds is too often"),
+    ("LinkPolicy", "group: ''", ""),
+    ("LinkPolicy", "group: tor_1.a", ""),
+    ("LinkPolicy", "group: top of rack", "spec.group: this is not a name of a group; use at most 63"),
+    ("LinkPolicy", "interfaces: [a/b]", "spec.interfaces[0]: this is not a name that an interface can"),
+    ("LinkPolicy", EXPRESSION.format("key: a, operator: In"),
+     "spec.nodeSelectors[0].matchExpressions[0]: In and NotIn need values"),
     ("BGPPeer", f"{{{PEER}}}", ""),
     ("BGPPeer", "{myASN: 64512, peerASN: 64512, peerAddress: '::ffff:192.0.2.1'}", ""),
     ("BGPPeer", f"{{{PEER}, sourceAddress: '', routerID: '', holdTime: '', vrf: '', interface: ''}}", ""),
@@ -230,6 +242,15 @@ SPECS: dict[str, st.SearchStrategy[dict[str, Any]]] = {
     ),
     "L2Advertisement": st.fixed_dictionaries(
         {}, optional={"interfaces": st.lists(WORDS, max_size=2), "nodeSelectors": SELECTORS}
+    ),
+    "LinkPolicy": st.fixed_dictionaries(
+        {},
+        optional={
+            "interfaces": st.lists(WORDS, max_size=2),
+            "nodeSelectors": SELECTORS,
+            "group": WORDS,
+            "refreshSeconds": mostly(0, 30, 90, 3600, among=st.integers(-1, 3601)),
+        },
     ),
     "BGPPeer": st.fixed_dictionaries(
         {"myASN": NUMBERS, "peerASN": NUMBERS, "peerAddress": ADDRESSES},

@@ -47,6 +47,7 @@ def test_every_kind_has_a_definition_that_kubectl_can_name_and_print() -> None:
     assert shorts == {
         "IPAddressPool": ["ippool"],
         "L2Advertisement": ["l2ad"],
+        "LinkPolicy": ["linkpol"],
         "BGPPeer": ["bgpp"],
         "BGPAdvertisement": ["bgpad"],
         "BFDProfile": ["bfdp"],

@@ -125,7 +125,14 @@ PLAUSIBLE_SPECS = {
             "reservations": st.just([{"service": "a/b", "addresses": ["10.0.0.130"]}]),
         },
     ),
-    "L2Advertisement": sometimes(**SCOPE),
+    "L2Advertisement": sometimes(**SCOPE, failback=st.sampled_from(["Always", "Never", "No"])),
+    "LinkPolicy": sometimes(
+        nodeSelectors=SELECTORS,
+        interfaces=some("eth0", "eth1"),
+        profile=st.sampled_from(["standard", "strict", "fast", "off"]),
+        rate=st.integers(0, 20),
+        refreshSeconds=st.sampled_from([0, 29, 30]),
+    ),
     "BGPPeer": st.fixed_dictionaries(
         {
             "myASN": st.sampled_from([64512, 0]),

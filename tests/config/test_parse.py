@@ -774,6 +774,52 @@ def test_l2_advertisements(spec: str, what: str) -> None:
     assert config.l2_advertisements == ()
 
 
+L2_OURS = "anySubnet: true\nfailback: Never\nonCordon: Move"
+
+
+def test_every_field_of_our_own_l2_advertisements_is_read() -> None:
+    config, problems = parsed(document("L2Advertisement", "x", L2_OURS))
+    assert problems == []
+    assert config.l2_advertisements == (
+        L2Advertisement("x", any_subnet=True, failback="Never", on_cordon="Move"),
+    )
+
+
+def test_what_metallbs_l2_advertisements_do_not_have_is_told() -> None:
+    config, problems = parsed(document("L2Advertisement", "x", L2_OURS, OLD))
+    assert said(problems) == [
+        f"{line}: spec.{key}: unknown key -> write apiVersion: lbspeaker.io/v1beta1, which has this key"
+        for line, key in ((5, "anySubnet"), (6, "failback"), (7, "onCordon"))
+    ]
+    assert config.l2_advertisements == ()
+
+
+def test_an_l2_advertisement_of_either_group_means_the_same_without_them() -> None:
+    spec = "ipAddressPools: [lan]\ninterfaces: [eth0]"
+    (ours,), (theirs,) = (
+        parsed(document("L2Advertisement", "x", spec, version))[0].l2_advertisements
+        for version in (OURS, OLD)
+    )
+    assert ours == theirs
+    assert (ours.any_subnet, ours.failback, ours.on_cordon) == (False, "Always", "Stay")
+
+
+@pytest.mark.parametrize(
+    ("spec", "expected"),
+    [
+        ("anySubnet: on", ""),
+        ("anySubnet: 'on'", "5: spec.anySubnet: must be true or false, and 'on' is neither -> "),
+        ("failback: never", "5: spec.failback: 'never' is not one of Always, Never -> did you mean Never?"),
+        ("failback: no", "5: spec.failback: the truth value false is not one of Always, Never -> "),
+        ("onCordon: move", "5: spec.onCordon: 'move' is not one of Stay, Move -> did you mean Move?"),
+        ("anysubnet: true", "5: spec.anysubnet: unknown key -> did you mean anySubnet?"),
+    ],
+)
+def test_mistakes_in_our_own_fields(spec: str, expected: str) -> None:
+    _, problems = parsed(document("L2Advertisement", "x", spec))
+    assert said(problems) == [expected] * bool(expected)
+
+
 IDENTITIES = [
     ("metalb.io/v1beta1", "IPAddressPool", [
         "apiVersion: unknown group 'metalb.io' -> did you mean metallb.io?"]),
@@ -786,9 +832,8 @@ IDENTITIES = [
     ("lbspeaker.io/v1beta1", "IPAddresPool", [
         "kind: unknown kind 'IPAddresPool' -> did you mean IPAddressPool?"]),
     ("lbspeaker.io/v1beta1", "Wormhole", [
-        "kind: unknown kind 'Wormhole' -> known kinds: IPAddressPool, L2Advertisement, BGPPeer,"
-        " BGPAdvertisement,"
-        " BFDProfile, Community, EffectiveConfiguration"]),
+        "kind: unknown kind 'Wormhole' -> known kinds: IPAddressPool, L2Advertisement, LinkPolicy,"
+        " BGPPeer, BGPAdvertisement, BFDProfile, Community, EffectiveConfiguration"]),
     ("v1", "IPAddressPool", [
         "apiVersion: 'v1' names no group of ours -> write lbspeaker.io/v1beta1 (or metallb.io/v1beta1)"]),
     ("", "IPAddressPools", [
