@@ -70,8 +70,10 @@ def made(*names: str) -> Iterator[None]:
         namespaces.add(names)
     except LbspeakerError as error:
         pytest.skip(str(error))
-    yield
-    namespaces.remove(names)
+    try:
+        yield
+    finally:
+        namespaces.remove(names)
 
 
 @pytest.fixture
