@@ -87,6 +87,7 @@ def namespace() -> Iterator[str]:
 def lan(namespace: str) -> str:
     """The namespace, with a link eth0 to the segment 192.0.2.0/24."""
     lines = ["link add eth0 type veth peer name far", "addr add 192.0.2.1/24 dev eth0"]
+    lines += [f"link set {end} addrgenmode none" for end in ("eth0", "far")]  # IPv6 would speak up, later
     namespaces.configure(namespace, [*lines, "link set eth0 up", "link set far up"])
     return namespace
 
