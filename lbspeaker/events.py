@@ -8,12 +8,13 @@ from typing import Any, Literal
 import structlog
 
 from lbspeaker.core.budget import Bucket
-from lbspeaker.model import Service
+from lbspeaker.model import Node, Service
 from lbspeaker.shell.apiserver import ApiError, ApiServer
 from lbspeaker.wire import kube
 
 PER_S, AT_ONCE = 20.0, 100
 Component = Literal["lbspeaker-controller", "lbspeaker-speaker"]
+Kind = Literal["Normal", "Warning"]
 _Post = tuple[str, bytes]  # namespace, body
 
 
@@ -30,7 +31,7 @@ class Events:
         self._instance = instance
         self._ration = Bucket(PER_S, AT_ONCE, time.monotonic())
         self._news: deque[_Post] = deque()
-        self._warnings: dict[str, _Post] = {}  # by service
+        self._warnings: dict[str, _Post] = {}  # by service, or node and reason
         self._there = asyncio.Event()
         self._serial = 0
         self._log: Any = structlog.get_logger()
@@ -38,7 +39,7 @@ class Events:
     def tell(
         self,
         service: Service,
-        kind: Literal["Normal", "Warning"],
+        kind: Kind,
         reason: str,
         message: str,
         *,
@@ -47,9 +48,24 @@ class Events:
         """Put an event in line. `once`: not while the API still has the same from us, of an earlier time."""
         if kind == "Normal" and (len(self._news) >= AT_ONCE or not self._ration.take(time.monotonic())):
             return
+        body = self._body(service, kind, reason, message, f"{reason.lower()}-{service.uid}" if once else "")
+        if kind == "Normal":
+            self._news.append((service.namespace, body))
+        else:
+            self._warnings.pop(service.key, None)
+            self._warnings[service.key] = (service.namespace, body)
+        self._there.set()
+
+    def tell_of_node(self, node: str, reason: str, message: str) -> None:
+        """Put a warning about a node in line; of each reason the last one."""
+        body = self._body(Node(node), "Warning", reason, message)
+        self._warnings[f"{node} {reason}"] = ("default", body)
+        self._there.set()
+
+    def _body(self, about: Service | Node, kind: Kind, reason: str, message: str, once: str = "") -> bytes:
         self._serial += 1
-        body = kube.event(
-            service,
+        return kube.event(
+            about,
             kind,
             reason,
             message,
@@ -57,14 +73,8 @@ class Events:
             instance=self._instance,
             now=time.time(),
             serial=self._serial,
-            once=f"{reason.lower()}-{service.uid}" if once else "",
+            once=once,
         )
-        if kind == "Normal":
-            self._news.append((service.namespace, body))
-        else:
-            self._warnings.pop(service.key, None)
-            self._warnings[service.key] = (service.namespace, body)
-        self._there.set()
 
     def withdraw(self, service: Service) -> None:
         """What this service was to be warned of, and was not so far, is over."""

@@ -76,6 +76,7 @@ class Reason(enum.StrEnum):
     NO_PEER = "NoPeer"  # no BGP peer for this advertisement on any node
     NO_LINK = "NoLink"  # the owner has no such interface
     NO_NODE_LINK = "NoNodeLink"  # no live node has a link that fits
+    FLAPPING = "Flapping"  # it has moved too often, and is held where it is
     ADDRESS_CONFLICT = "AddressConflict"  # a host that is no speaker has this IP
     CONFLICTING_ADVERTISEMENTS = "ConflictingAdvertisements"  # same prefix, same peer, other attributes
     NO_NEXT_HOP = "NoNextHop"  # the session has no address of this family that could be the next hop
@@ -757,7 +758,7 @@ class Written:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The world as one program sees it, at one moment."""
+    """The world as one program sees it, at one moment; `here`: on which node, if that matters."""
 
     config: Config = Config()
     services: Mapping[str, Service] = field(default_factory=dict)
@@ -768,6 +769,7 @@ class Snapshot:
     links: Mapping[str, tuple[MemberLink, ...]] = field(default_factory=dict)  # of members that tell theirs
     silent: Mapping[str, frozenset[str]] = field(default_factory=dict)  # by own link: members not heard there
     pins: Mapping[Address, Pin] = field(default_factory=dict)
+    here: str = ""
 
 
 # --- decisions ------------------------------------------------------------------------------------------
@@ -792,12 +794,20 @@ class Allocation:
 
 @dataclass(frozen=True, slots=True)
 class L2Announcement:
-    """One service IP on the segment: who may announce it, best first; the first is the owner."""
+    """One service IP on the segment: who may announce it, best first; the first is the owner.
+
+    `ranking`: the same with those that cannot now, and without pins.
+    """
 
     ip: Address
     services: tuple[str, ...]
     candidates: tuple[str, ...]
     interfaces: frozenset[str] = frozenset()
+    any_subnet: bool = False
+    ranking: tuple[str, ...] = ()
+    equals: frozenset[str] = frozenset()  # candidates that are preferred as much as the owner
+    sticky: bool = False  # failback: Never
+    moves_on_cordon: bool = False
 
     @property
     def owner(self) -> str:

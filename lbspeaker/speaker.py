@@ -21,7 +21,7 @@ from typing import Any
 
 import structlog
 
-from lbspeaker.answering import Answering
+from lbspeaker.answering import Answering, vendor
 from lbspeaker.core import links as core_links
 from lbspeaker.core import speaker as core
 from lbspeaker.core.announce import PlannedRoute, Release, SetPeer, SetRoutes
@@ -47,11 +47,13 @@ from lbspeaker.peering import Peering, PeerStatus
 from lbspeaker.shell import links
 from lbspeaker.shell.apiserver import ApiError, ApiServer, credentials
 from lbspeaker.shell.packet import ETH_P_ARP, open_link
-from lbspeaker.wire import bpf, kube, orders
+from lbspeaker.wire import bpf, hello, kube, orders
 
 KINDS = (Kind.SERVICE, Kind.ENDPOINT_SLICE, Kind.NODE, Kind.LEASE, Kind.SECRET, Kind.CONFIG)
 CONNECTIONS = 4
 BGP_DRAIN_S = 3.0
+PINS_RETRY_S = 2.0
+SLOW_S = 5.0  # who needs longer to tell everything is told of the profile that helps
 RENEWAL_TIMEOUT_S = 1.2  # so that one lost request does not cost the Lease
 
 
@@ -101,7 +103,7 @@ class Program:
         self._core.can_answer = False
         directory = options.directory
         self._ledger = Ledger(directory, mine) if directory else None
-        self._answering = Answering(options.guard, self._inbox.put_nowait)
+        self._answering = Answering(options.node, self._inbox.put_nowait)
         self._events = Events(api, "lbspeaker-speaker", options.node) if api else None
         self._links: tuple[Link, ...] = ()
         self._announced: dict[Address, core.Announce] = {}
@@ -110,7 +112,13 @@ class Program:
         self._routes: dict[str, dict[Network, PlannedRoute]] = {}
         self._peer_states: dict[str, tuple[str, str | None]] = {}
         self._told: dict[str, set[str]] = {}  # by service: what events were sent
-        self._renewals: asyncio.Queue[bool] = asyncio.Queue()
+        self._renewals: asyncio.Queue[core.Renew] = asyncio.Queue()
+        self._pins_due: asyncio.Queue[core.WritePins] = asyncio.Queue()
+        self._keys: tuple[str, ...] = ()  # of hellos, the newest first
+        self._answered: dict[tuple[Address, tuple[str, ...]], core.Announce] = {}
+        self._seen: dict[str, orders.Seen] = {}  # by link
+        self._stats: dict[tuple[str, str], orders.Stats] = {}  # by link and protocol
+        self._slow: set[tuple[str, str]] = set()  # links that need long to tell everything
         self._tasks: asyncio.TaskGroup
         self._unusable: dict[str, str] = {}  # links and peers, and why: each is told once
         self._left = False
@@ -140,6 +148,7 @@ class Program:
             put = self._inbox.put_nowait
             work.append(from_api(self._api, KINDS, put, namespace=namespace, effective=True))
             work.append(self._renew_all(self._api))
+            work.append(self._write_pins(self._api))
         if self._events is not None:
             work.append(self._events.run())
         if self._options.directory is not None:
@@ -172,6 +181,7 @@ class Program:
             why = "the cluster has no Node of this name, so nothing is announced from here"
             self._log.error("node-unknown", node=self._options.node, why=why, hint="--node, or $NODE_NAME")
         self._log_unusable_peers()
+        self._set_members()
         if self._core.members != members:
             there = ",".join(sorted(self._core.members))
             joined = ",".join(sorted(self._core.members - members)) or "-"
@@ -212,8 +222,9 @@ class Program:
             self._peer_changed(item)
         elif isinstance(item, Drain):
             self._core.drain(now)
+            self._answering.leave()
         else:
-            self._heard(item)
+            self._heard(item, now)
 
     def _observe(self, item: Change | Synced, now: float) -> None:
         if isinstance(item, Change) and isinstance(item.value, ConfigSet):
@@ -224,6 +235,10 @@ class Program:
         if isinstance(item, Change) and item.kind is Kind.SERVICE and item.value is None:
             self._told.pop(item.key, None)
         self._core.observe(item, now)
+        if isinstance(item, Change) and item.kind in (Kind.CONFIG, Kind.NODE):
+            self._set_ports()
+        elif isinstance(item, Change) and item.kind is Kind.SECRET:
+            self._set_keys()
 
     def _set_ranges(self) -> None:
         """Tell the answerer what may be announced: pools, and IPs that are kept though they are in none."""
@@ -236,9 +251,10 @@ class Program:
             self._announced[effect.ip] = effect
             if not any(effect.ip in pool for pool in self._pools):
                 self._set_ranges()
-            self._tell_answerer(effect, core_links.choose(effect.ip, self._links, effect.interfaces))
+            self._tell_answerer(effect, self._ports_for(effect))
         elif isinstance(effect, Release):
             self._announced.pop(effect.ip, None)
+            self._answered = {on: told for on, told in self._answered.items() if on[0] != effect.ip}
             self._answering.release(str(effect.ip))
             self._log.info("released", ip=str(effect.ip))
         elif isinstance(effect, SetPeer):
@@ -246,7 +262,14 @@ class Program:
         elif isinstance(effect, SetRoutes):
             self._set_routes(effect)
         elif isinstance(effect, core.Renew):
-            self._renewals.put_nowait(effect.draining)
+            self._renewals.put_nowait(effect)
+        elif isinstance(effect, core.WritePins):
+            self._pins_due.put_nowait(effect)
+            self._log.info(
+                "pinned", ips=",".join(f"{ip}@{pin.node}" for ip, pin in effect.pins.items()) or "-"
+            )
+        elif isinstance(effect, core.Tell):
+            self._tasks.create_task(self._tell(effect))
         else:
             self._left = True
 
@@ -255,13 +278,50 @@ class Program:
     def _set_links(self, found: tuple[Link, ...]) -> None:
         self._links = found
         self._unusable = {what: why for what, why in self._unusable.items() if not what.startswith("link ")}
-        self._answering.set_links(link for link in found if core_links.usable(link))
+        self._core.observe_links(found)
+        self._set_ports()
         for ip, effect in self._announced.items():
-            ports = core_links.choose(ip, found, effect.interfaces)
+            ports = self._ports_for(effect)
             if ports != self._answering.ports_of(str(ip)):
                 # On a link that is new for it, nobody can be expected to know where it is.
                 self._announced[ip] = replace(effect, occasion=Occasion.TAKEOVER)
                 self._tell_answerer(self._announced[ip], ports)
+
+    def _ports_for(self, effect: core.Announce) -> tuple[str, ...]:
+        return core_links.choose(effect.ip, self._links, effect.interfaces, effect.any_subnet)
+
+    def _set_ports(self) -> None:
+        """Tell the answerer which links there are, and how to treat each."""
+        named = self._core.named_links
+        eligible = core_links.eligible(self._links)
+        wanted = [
+            link
+            for link in self._links
+            if link in eligible or (link.name in named and core_links.usable(link))
+        ]
+        self._answering.set_ports(tuple(self._port(link) for link in wanted))
+
+    def _port(self, link: Link) -> orders.Port:
+        policy = self._core.config.link_policy(self._core.labels, link.name)
+        if not policy.name:  # none is written for it
+            policy = replace(policy, profile=self._options.guard)
+        policy = replace(policy, node_selectors=(), interfaces=frozenset())  # it has been selected
+        own = next((str(a.ip) for a in link.addresses if link.gateway and link.gateway in a.network), "")
+        gateway = str(link.gateway) if own else ""
+        return orders.Port(link.name, link.index, link.mac.hex(), policy, own, gateway)
+
+    def _set_members(self) -> None:
+        self._answering.set_members(self._core.member_macs)
+
+    def _set_keys(self) -> None:
+        """The password of hellos; the one before counts, too, until everybody has the new one."""
+        password = self._core.password(f"{self._options.namespace}/{kube.HELLO_SECRET}")
+        if password is None:
+            return
+        key = hello.derive(password).hex()
+        if key not in self._keys[:1]:
+            self._keys = (key, *self._keys[:1])
+            self._answering.set_keys(self._keys)
 
     def _tell_answerer(self, effect: core.Announce, ports: tuple[str, ...]) -> None:
         if not ports and self._links:
@@ -273,35 +333,116 @@ class Program:
                 self._event(
                     key, "Warning", Reason.NO_LINK.value, f"{effect.ip} on {self._options.node}: {why}"
                 )
-        self._answering.announce(orders.Announce(str(effect.ip), ports, effect.occasion.name, effect.again))
+        self._answering.announce(
+            orders.Announce(str(effect.ip), ports, effect.occasion.name, effect.again, effect.above)
+        )
 
-    def _heard(self, report: orders.Report) -> None:
-        if isinstance(report, orders.Ready):
-            self._core.can_answer = True
-        elif isinstance(report, orders.Answering):
-            self._answers(ip_address(report.ip), report.ports)
-        elif isinstance(report, orders.Claimed):
-            self._core.claimed(ip_address(report.ip))
-            if self._core.state is State.SERVING:
-                self._log.warning("claimed-by", ip=report.ip, mac=report.mac, link=report.port)
-        elif isinstance(report, orders.Failed):
-            self._tell_unusable("link", report.port, report.what, report.hint)
+    def _heard(self, report: orders.Report, now: float) -> None:
+        match report:
+            case orders.Ready():
+                self._core.can_answer = True
+            case orders.Answering():
+                self._answers(ip_address(report.ip), report.ports)
+            case orders.Claimed():
+                self._claimed(report, now)
+            case orders.InUse():
+                node = self._member_with(report.mac)
+                self._log.warning("in-use", ip=report.ip, mac=report.mac, link=report.port, node=node or "-")
+                self._answering.gone(report.ip)
+                self._core.in_use(ip_address(report.ip), now, node=node, mac=report.mac)
+            case orders.Seen():
+                self._see(report)
+            case orders.Missed():
+                self._log.warning("missed", link=report.port, why="other speakers did not hear this node")
+                self._core.missed()
+            case orders.Woke():
+                self._log.warning("stood-still", seconds=report.stood_s, given_up=len(report.ips))
+                for ip in report.ips:
+                    self._answering.gone(ip)
+                self._core.woke(tuple(ip_address(ip) for ip in report.ips), now)
+            case orders.Storm():
+                self._tasks.create_task(self._tell_storm(report))
+            case orders.Failed():
+                self._tell_unusable("link", report.port, report.what, report.hint)
+            case orders.Stats():
+                self._measured(report)
+
+    def _claimed(self, report: orders.Claimed, now: float) -> None:
+        ip = ip_address(report.ip)
+        if self._core.state is State.SERVING:
+            who = {"node": report.node} if report.node else {}
+            event = "yielded" if report.yielded else "claimed-by"
+            self._log.warning(event, ip=report.ip, mac=report.mac, link=report.port, **who)
+        if report.yielded:
+            self._answering.gone(report.ip)
+            self._announced.pop(ip, None)
+        self._core.claimed(
+            ip, now, node=report.node, mac=report.mac, link=report.port, yielded=report.yielded
+        )
+
+    def _member_with(self, mac: str) -> str:
+        plain = mac.replace(":", "")
+        return next((node for node, macs in self._core.member_macs.items() if plain in macs), "")
+
+    def _see(self, report: orders.Seen) -> None:
+        before = self._seen.get(report.port)
+        self._seen[report.port] = report
+        self._core.heard(report.port, frozenset(report.dead))
+        was_dead = set(before.dead) if before else set()
+        fields = {"link": report.port, "heard": ",".join(report.alive) or "-"}
+        if set(report.dead) - was_dead:
+            self._log.warning("silent", dead=",".join(sorted(set(report.dead) - was_dead)), **fields)
         else:
-            sent, held_back = _counts(report.sent), _counts(report.held_back)
-            wait = report.longest_wait_s
-            self._log.debug(
-                "guard",
-                link=report.port,
-                protocol=report.protocol,
-                sent=sent,
-                held_back=held_back,
-                queue=report.queue,
-                wait=wait,
+            self._log.info("heard", **fields)
+
+    def _measured(self, report: orders.Stats) -> None:
+        key = (report.port, report.protocol)
+        self._stats[key] = report
+        if report.projected_s > SLOW_S and key not in self._slow:
+            self._slow.add(key)
+            why = f"{report.queue} IPs wait; the last one is told of in {report.projected_s:.0f} s"
+            hint = "if the network can take more, give a LinkPolicy the profile fast, or a rate of its own"
+            self._log.warning(
+                "slow-to-announce", link=report.port, protocol=report.protocol, why=why, hint=hint
             )
+            self._node_event("SlowToAnnounce", f"{report.port}: {why}; {hint}")
+        elif report.queue == 0:
+            self._slow.discard(key)
+        self._log.debug(
+            "guard",
+            link=report.port,
+            protocol=report.protocol,
+            sent=_counts(report.sent),
+            held_back=_counts(report.held_back),
+            queue=report.queue,
+            wait=report.longest_wait_s,
+        )
+
+    async def _tell_storm(self, report: orders.Storm) -> None:
+        who = f"{report.mac}, {await vendor(report.mac) or 'vendor unknown'}"
+        if report.node:
+            who = f"{report.mac}, the speaker of {report.node}"
+        why = f"{report.frames} ARP frames in a second; this node sends half as many as it may meanwhile"
+        self._log.warning("storm", link=report.port, who=who, why=why)
+        self._node_event("Storm", f"{who} sends {report.frames} ARP frames in a second on {report.port}")
+
+    async def _tell(self, tell: core.Tell) -> None:
+        named = await vendor(tell.mac) if tell.mac else ""
+        message = tell.message.replace("{vendor}", named or "vendor unknown")
+        self._log.warning("unannounced" if not tell.mac else "conflict", ip=str(tell.ip), why=message)
+        for key in tell.services:
+            self._event(key, tell.kind, tell.reason.value, message)
+
+    def _node_event(self, reason: str, message: str) -> None:
+        if self._events is not None:
+            self._events.tell_of_node(self._options.node, reason, message)
 
     def _answers(self, ip: Address, ports: tuple[str, ...]) -> None:
         effect = self._announced.get(ip)
         if effect is None or not ports:
+            return
+        before, self._answered[ip, ports] = self._answered.get((ip, ports)), effect
+        if before == effect:
             return
         on = ",".join(ports)
         for key in effect.services:
@@ -376,11 +517,11 @@ class Program:
         """Renew when the decider says so; of several renewals that wait, the last one."""
         failing = False
         while True:
-            draining = await self._renewals.get()
+            renewal = await self._renewals.get()
             while not self._renewals.empty():
-                draining = self._renewals.get_nowait()
+                renewal = self._renewals.get_nowait()
             try:
-                await self._renew(api, draining)
+                await self._renew(api, renewal)
             except ApiError as error:
                 if not failing:
                     self._log.warning("lease-unrenewed", why=error.what)
@@ -390,18 +531,41 @@ class Program:
                     self._log.info("lease-renewed", node=self._options.node)
                 failing = False
 
-    async def _renew(self, api: ApiServer, draining: bool) -> None:
+    async def _renew(self, api: ApiServer, renewal: core.Renew) -> None:
         node = self._options.node
         body = kube.lease(
-            node, self._options.namespace, time.time(), duration_s=core.LEASE_DURATION_S, draining=draining
+            node,
+            self._options.namespace,
+            time.time(),
+            duration_s=core.LEASE_DURATION_S,
+            draining=renewal.draining,
+            links=renewal.links,
         )
-        path = self._lease_path(kube.LEASE_PREFIX + node)
+        await self._write(api, kube.LEASE_PREFIX + node, body)
+
+    async def _write(self, api: ApiServer, name: str, body: bytes) -> None:
+        """Change a Lease, or create it."""
         try:
-            await api.request("PATCH", path, body=body, timeout_s=RENEWAL_TIMEOUT_S)
+            await api.request("PATCH", self._lease_path(name), body=body, timeout_s=RENEWAL_TIMEOUT_S)
         except ApiError as error:
             if error.status != 404:
                 raise
             await api.request("POST", self._lease_path(), body=body, timeout_s=RENEWAL_TIMEOUT_S)
+
+    async def _write_pins(self, api: ApiServer) -> None:
+        """Write down what the decider wants written down, the last of it, until it is."""
+        while True:
+            due = await self._pins_due.get()
+            while True:
+                while not self._pins_due.empty():
+                    due = self._pins_due.get_nowait()
+                body = kube.pins_lease(self._options.node, self._options.namespace, due.pins)
+                try:
+                    await self._write(api, kube.PINS_PREFIX + self._options.node, body)
+                    break
+                except ApiError as error:
+                    self._log.warning("pins-unwritten", why=error.what, retry_s=PINS_RETRY_S)
+                    await asyncio.sleep(PINS_RETRY_S)
 
     async def _died_just_now(self, api: ApiServer) -> bool:
         """Whether the own Lease, by this node's own clock, has not expired: nobody has taken over then."""

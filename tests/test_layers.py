@@ -25,7 +25,7 @@ LEVELS = [
 PURE = {"core", "wire", "config", "model", "errors"}
 # What a pure unit may import from outside: nothing here does I/O, reads a clock or rolls a die.
 ALLOWED = {
-    "core": {"bisect", "hashlib", "heapq", "re"},
+    "core": {"bisect", "fractions", "hashlib", "heapq", "re"},
     "wire": {"base64", "datetime", "hmac", "json", "msgspec", "re", "scapy", "struct"},
     "config": {"bisect", "difflib", "re", "yaml"},
     "model": set(),

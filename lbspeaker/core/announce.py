@@ -24,6 +24,7 @@ from lbspeaker.model import (
     Network,
     Node,
     Peer,
+    Pin,
     Pool,
     Reason,
     Refusal,
@@ -63,7 +64,10 @@ def node_refusal(snapshot: Snapshot, node: str) -> Refusal | None:
 
 
 def serving_nodes(endpoints: Iterable[Endpoint]) -> frozenset[str]:
-    return frozenset(e.node for e in endpoints if e.serving and e.node is not None)
+    """The nodes where traffic arrives; where endpoints are only on their way out, if there are no others."""
+    serving = [e for e in endpoints if e.serving and e.node is not None]
+    staying = [e for e in serving if e.ready]
+    return frozenset(e.node for e in staying or serving if e.node is not None)
 
 
 def endpoint_refusal(snapshot: Snapshot, service: Service, node: str | None) -> Refusal | None:
@@ -82,25 +86,83 @@ def endpoint_refusal(snapshot: Snapshot, service: Service, node: str | None) -> 
 # --- layer 2 --------------------------------------------------------------------------------------------
 
 
+class _Reach:
+    """Which nodes have a link for an IP, as far as they tell; who tells nothing counts as if it had."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        by_network: dict[Network, set[str]] = {}
+        by_name: dict[str, set[str]] = {}
+        for node, links in snapshot.links.items():
+            for link in links:
+                by_name.setdefault(link.name, set()).add(node)
+                for network in link.networks:
+                    by_network.setdefault(network, set()).add(node)
+        self._by_network = by_network
+        self._by_name = by_name
+        self._all = {node for node, links in snapshot.links.items() if links}
+        self._untold = snapshot.nodes.keys() - snapshot.links.keys()
+        self._own = snapshot.links.get(snapshot.here, ())
+        self._silent = snapshot.silent
+
+    def nodes(self, ip: Address, interfaces: Iterable[str], any_subnet: bool) -> set[str]:
+        """Those with one of the `interfaces`; without any, those near `ip`, or all if nobody is near."""
+        if interfaces:
+            return self._untold.union(*(self._by_name.get(name, ()) for name in interfaces))
+        near = set().union(*(nodes for network, nodes in self._by_network.items() if ip in network))
+        return self._untold | (self._all if any_subnet or not near else near)
+
+    def silent(self, ip: Address, interfaces: Iterable[str], any_subnet: bool) -> frozenset[str]:
+        """The members that are not heard on any of the own links for `ip`."""
+        if not self._silent:
+            return frozenset()
+        named = [link for link in self._own if link.name in interfaces]
+        near = [link for link in self._own if any(ip in network for network in link.networks)]
+        on = named if interfaces else self._own if any_subnet or not near else near
+        heard_nowhere = [self._silent.get(link.name, frozenset()) for link in on]
+        return frozenset.intersection(*heard_nowhere) if heard_nowhere else frozenset()
+
+    def refusal(self, ip: Address, interfaces: frozenset[str]) -> Refusal:
+        """Why no node has a link for `ip`."""
+        wanted = f"named {' or '.join(sorted(interfaces))}" if interfaces else f"for {ip}"
+        have = ", ".join(sorted(self._by_name)[:_SHOWN]) or "none"
+        message = f"no live node has a link {wanted} that is up, and heard by the others (they have: {have})"
+        return Refusal(Reason.NO_NODE_LINK, message)
+
+
+_SHOWN = 8  # names of links
+
+
 def l2(snapshot: Snapshot, held: Holders) -> tuple[dict[Address, L2Announcement], list[Unannounced]]:
     """Return who owns each IP that layer 2 can announce, and which services it cannot, and why."""
     announcements: dict[Address, L2Announcement] = {}
     missed: list[Unannounced] = []
-    nodes = {name: node for name, node in snapshot.nodes.items() if not node_refusal(snapshot, name)}
+    refusals = {name: node_refusal(snapshot, name) for name in snapshot.nodes}
+    may = {n: snapshot.nodes[n] for n, why in refusals.items() if why is None or why.reason is _DEAD}
+    live = frozenset(name for name, why in refusals.items() if why is None)
+    reach = _Reach(snapshot)
     for ip, services in held.items():
-        found, refusals = _l2_of(snapshot, nodes, ip, services)
-        missed += [Unannounced(key, ip, "layer2", None, refusal) for key, refusal in refusals.items()]
+        found, why_not = _l2_of(snapshot, may, live, reach, ip, services)
+        missed += [Unannounced(key, ip, "layer2", None, refusal) for key, refusal in why_not.items()]
         if found is not None:
             announcements[ip] = found
     return announcements, missed
 
 
+_DEAD = Reason.NODE_NOT_LIVE
+
+
 def _l2_of(
-    snapshot: Snapshot, nodes: Mapping[str, Node], ip: Address, services: tuple[Service, ...]
+    snapshot: Snapshot,
+    may: Mapping[str, Node],
+    live: frozenset[str],
+    reach: _Reach,
+    ip: Address,
+    services: tuple[Service, ...],
 ) -> tuple[L2Announcement | None, dict[str, Refusal]]:
     """Rank the nodes that may announce `ip` for any of the services that share it."""
     scores: dict[str, int] = {}
-    interfaces: set[str] | None = set()  # None: all
+    fit: set[str] = set()
+    used: list[L2Advertisement] = []
     announced: list[str] = []
     refusals: dict[str, Refusal] = {}
     for service in services:
@@ -108,21 +170,48 @@ def _l2_of(
         if isinstance(ads, Refusal):
             refusals[service.key] = ads
             continue
-        candidates = _candidates(snapshot, nodes, service, ads)
-        if isinstance(candidates, Refusal):
-            refusals[service.key] = candidates
+        selected = _selected(snapshot, may, live, service, ads)
+        if isinstance(selected, Refusal):
+            refusals[service.key] = selected
+            continue
+        names, anywhere = _interfaces(ads), any(ad.any_subnet for ad in ads)
+        near = reach.nodes(ip, names, anywhere)
+        candidates = (near & live & selected.keys()) - reach.silent(ip, names, anywhere)
+        if not candidates:
+            refusals[service.key] = reach.refusal(ip, names)
             continue
         announced.append(service.key)
-        for node in candidates:
-            scores[node] = max(scores.get(node, 0), _preference(ads, nodes[node]))
-        if interfaces is not None and all(ad.interfaces for ad in ads):
-            interfaces.update(*(ad.interfaces for ad in ads))
-        else:
-            interfaces = None
-    if not scores:
+        used += ads
+        fit |= candidates
+        for node, score in selected.items():
+            scores[node] = max(scores.get(node, 0), score)
+    if not announced:
         return None, refusals
-    on = frozenset(interfaces or ())
-    return L2Announcement(ip, tuple(announced), rank(ip, scores), on), refusals
+    ranking = rank(ip, scores)
+    ready = {node for node in fit if may[node].ready}
+    best_first = [node for node in ranking if node in (ready or fit)]
+    pin = snapshot.pins.get(ip)
+    if pin is not None and pin.node in best_first:
+        best_first = [pin.node, *(node for node in best_first if node != pin.node)]
+    top = scores[best_first[0]]
+    found = L2Announcement(
+        ip,
+        tuple(announced),
+        tuple(best_first),
+        frozenset(_interfaces(used)),
+        any(ad.any_subnet for ad in used),
+        ranking,
+        frozenset(node for node in best_first if scores[node] == top),
+        any(ad.failback == "Never" for ad in used),
+        any(ad.on_cordon == "Move" for ad in used),
+    )
+    return found, refusals
+
+
+def _interfaces(ads: Iterable[L2Advertisement]) -> frozenset[str]:
+    """The links that they name together; none: all that fit, because one of them names none."""
+    named = [ad.interfaces for ad in ads]
+    return frozenset().union(*named) if all(named) else frozenset()
 
 
 def l2_advertisements(config: Config, ip: Address, service: Service) -> tuple[L2Advertisement, ...] | Refusal:
@@ -143,24 +232,35 @@ def _unadvertised(kind: str, pool: Pool, selected: bool) -> Refusal:
     return Refusal(Reason.NO_ADVERTISEMENT, f"no {kind} selects {lack}")
 
 
-def _candidates(
-    snapshot: Snapshot, nodes: Mapping[str, Node], service: Service, ads: tuple[L2Advertisement, ...]
-) -> list[str] | Refusal:
+def _selected(
+    snapshot: Snapshot,
+    may: Mapping[str, Node],
+    live: frozenset[str],
+    service: Service,
+    ads: tuple[L2Advertisement, ...],
+) -> dict[str, int] | Refusal:
+    """Return the nodes that are to announce the service, dead or alive, with their preferences."""
     refusal = endpoint_refusal(snapshot, service, None)
     if refusal:
         return refusal
-    if not nodes:
+    if not live:
         return Refusal(Reason.NO_CANDIDATE, _why_no_node(snapshot))
-    selected = [n for n, node in nodes.items() if any(ad.scope.covers_node(node.labels) for ad in ads)]
-    if not selected:
+    selected = {
+        n: _preference(ads, node)
+        for n, node in may.items()
+        if any(ad.scope.covers_node(node.labels) for ad in ads)
+    }
+    if live.isdisjoint(selected):
         message = "the nodeSelectors of its L2Advertisements select no live node"
         return Refusal(Reason.NODE_NOT_SELECTED, message)
     if not service.local:
         return selected
     serving = serving_nodes(snapshot.endpoints.get(service.key, ()))
-    local = [node for node in selected if node in serving]
-    message = "externalTrafficPolicy is Local, and no node that may announce it has a serving endpoint"
-    return local or Refusal(Reason.NO_LOCAL_ENDPOINT, message)
+    local = {node: score for node, score in selected.items() if node in serving}
+    if live.isdisjoint(local):
+        message = "externalTrafficPolicy is Local, and no node that may announce it has a serving endpoint"
+        return Refusal(Reason.NO_LOCAL_ENDPOINT, message)
+    return local
 
 
 def _why_no_node(snapshot: Snapshot) -> str:
@@ -316,34 +416,64 @@ def _without_needless(rows: list[Unannounced]) -> list[Unannounced]:
 
 
 @dataclass(frozen=True, slots=True)
-class Desired:
-    """What one node ought to announce: interfaces by owned IP (empty: all that fit), routes by peer."""
+class Duty:
+    """How an owned IP is announced: on these interfaces (empty: those whose network has it, or any).
 
-    owned: Mapping[Address, frozenset[str]] = field(default_factory=dict)
-    owners: Mapping[Address, str] = field(default_factory=dict)  # of every IP on the segment
+    `above`: the nodes that come before this one in the ranking, should they live.
+    """
+
+    interfaces: frozenset[str] = frozenset()
+    any_subnet: bool = False
+    above: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Desired:
+    """What one node ought to announce: how by owned IP, routes by peer. And what all do on the segment."""
+
+    owned: Mapping[Address, Duty] = field(default_factory=dict)
+    announcements: Mapping[Address, L2Announcement] = field(default_factory=dict)
     peers: Mapping[str, Peer] = field(default_factory=dict)
     routes: Mapping[str, Mapping[Network, PlannedRoute]] = field(default_factory=dict)
+    unannounced: tuple[Unannounced, ...] = ()
+
+    def owner(self, ip: Address) -> str | None:
+        found = self.announcements.get(ip)
+        return found.owner if found else None
 
 
 def desired(snapshot: Snapshot, held: Holders, node: str) -> Desired:
     """What `node` ought to announce of what services hold."""
-    announcements, _ = l2(snapshot, held)
+    announcements, missed = l2(snapshot, held)
     routes, _ = bgp(snapshot, held, node)
     labels = snapshot.nodes[node].labels if node in snapshot.nodes else {}
     return Desired(
-        {ip: found.interfaces for ip, found in announcements.items() if found.owner == node},
-        {ip: found.owner for ip, found in announcements.items()},
+        {
+            ip: _duty(found, snapshot.pins.get(ip))
+            for ip, found in announcements.items()
+            if found.owner == node
+        },
+        announcements,
         {peer.name: peer for peer in peers_of(snapshot.config, labels)},
         routes,
+        tuple(missed),
     )
+
+
+def _duty(found: L2Announcement, pin: Pin | None) -> Duty:
+    owner = found.owner
+    above = found.ranking[: found.ranking.index(owner)]
+    if pin is not None:  # whoever is pinned comes before the others
+        above = () if pin.node == owner else (pin.node, *above)
+    return Duty(found.interfaces, found.any_subnet, above)
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """Become the one who answers for `ip`, on these interfaces (empty: all that fit)."""
+    """Become the one who answers for `ip`."""
 
     ip: Address
-    interfaces: frozenset[str]
+    duty: Duty
 
 
 @dataclass(frozen=True, slots=True)
@@ -375,9 +505,9 @@ Step = Claim | Release | SetPeer | SetRoutes
 def plan(current: Desired, wanted: Desired) -> list[Step]:
     """The steps from `current` to `wanted`; nothing for what stays as it is. Claims come before releases."""
     steps: list[Step] = []
-    for ip, interfaces in wanted.owned.items():
-        if current.owned.get(ip) != interfaces:
-            steps.append(Claim(ip, interfaces))
+    for ip, duty in wanted.owned.items():
+        if current.owned.get(ip) != duty:
+            steps.append(Claim(ip, duty))
     steps += [Release(ip) for ip in current.owned if ip not in wanted.owned]
     for name in current.peers.keys() | wanted.peers.keys():
         if current.peers.get(name) != wanted.peers.get(name):

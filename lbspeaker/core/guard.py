@@ -32,14 +32,14 @@ import enum
 import heapq
 import math
 from collections import Counter, deque
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from lbspeaker.core.budget import Bucket, SegmentBudget
 from lbspeaker.model import LinkPolicy
 
-Key = Hashable  # what is announced: an IP, on a link
+Key = tuple[str, bytes]  # what is announced: the link, and the IP
 
 
 class Occasion(enum.IntEnum):
@@ -175,13 +175,9 @@ class Guard:
     """The guard of one link, or of several on one switch. `roll` returns numbers from 0 to below 1."""
 
     def __init__(self, profile: Profile, now: float, roll: Callable[[], float] = lambda: 0.5) -> None:
-        self.profile = profile
         self.counts = Counts()
-        self._budget = Bucket(profile.rate, profile.burst, now)
-        self._answer_budget = (
-            self._budget if profile.together else Bucket(profile.answer_rate, profile.answer_burst, now)
-        )
-        self._segment = SegmentBudget(profile.segment_rate, profile.segment_burst, now, roll)
+        self._roll = roll
+        self._fill(profile, now)
         self._stormy_until = -math.inf
         self._waiting: dict[Key, _Waiting] = {}
         self._later: list[tuple[float, int, Key, _Waiting]] = []  # by due
@@ -194,6 +190,20 @@ class Guard:
         self._blocked_by_segment = False
         self._serial = 0
         self._in_a_row = 0  # answers since the last announcement
+
+    def adopt(self, profile: Profile, now: float) -> None:
+        """From now on another profile; its buckets are empty at first, so that a change is no way around."""
+        if profile != self.profile:
+            self._fill(profile, now)
+            self._budget.owe(now, profile.burst)
+
+    def _fill(self, profile: Profile, now: float) -> None:
+        self.profile = profile
+        self._budget = Bucket(profile.rate, profile.burst, now)
+        self._answer_budget = (
+            self._budget if profile.together else Bucket(profile.answer_rate, profile.answer_burst, now)
+        )
+        self._segment = SegmentBudget(profile.segment_rate, profile.segment_burst, now, self._roll)
 
     @property
     def queue_length(self) -> int:

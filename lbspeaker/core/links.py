@@ -63,9 +63,16 @@ def choose(
     return tuple(link.name for link in found if usable(link))
 
 
-def member_links(links: Sequence[Link]) -> tuple[MemberLink, ...]:
-    """Return what a speaker tells the others of its links: the eligible ones, with their networks."""
-    return tuple(MemberLink(link.name, link.mac, _networks(link)) for link in eligible(links))
+def member_links(links: Sequence[Link], named: frozenset[str] = frozenset()) -> tuple[MemberLink, ...]:
+    """Return what a speaker tells the others of its links: the eligible ones, with their networks.
+
+    `named`: those that some advertisement names; where they are not eligible by themselves, their networks
+    count for nothing.
+    """
+    good = eligible(links)
+    told = [MemberLink(link.name, link.mac, _networks(link)) for link in good]
+    others = [link for link in links if usable(link) and link.name in named and link not in good]
+    return (*told, *(MemberLink(link.name, link.mac) for link in others))
 
 
 def _by_default(links: Sequence[Link]) -> list[Link]:

@@ -1,4 +1,4 @@
-"""Which speakers are alive, as their Leases in the API say.
+"""Which speakers are alive, as their Leases in the API say, and what is heard on segments.
 
 Every speaker renews its Lease once a second; one that does not for the duration of its Lease is dead. What
 counts is when a renewal was *seen*, by the clock here: clocks of other nodes are never compared.
@@ -7,9 +7,14 @@ The API server may be the one that is silent. So time runs only while the API is
 the own Lease, whose renewals come back by the same watch as everybody's. Without that echo the clock stands
 still after `PATIENCE` of a Lease's duration, and nobody dies; when it comes back, everybody has a whole
 duration to be seen again. Silence of the API alone withdraws nothing.
+
+Faster are the hellos (`core.segment`): who is silent there, and the majority says so, is dead for the IPs of
+that segment, whatever its Lease says. They need no API.
 """
 
-from lbspeaker.model import Lease
+from collections.abc import Mapping
+
+from lbspeaker.model import Lease, MemberLink
 
 PATIENCE = 0.5  # of the own Lease's duration: how long after the last echo time still runs
 
@@ -24,6 +29,7 @@ class Membership:
         self._seen: dict[str, float] = {}  # in API time
         self._base = 0.0  # API time at the last echo
         self._echo: float | None = None  # when the own Lease was last seen to change
+        self._silent: dict[str, frozenset[str]] = {}
 
     @property
     def ready(self) -> bool:
@@ -54,6 +60,29 @@ class Membership:
         return frozenset(
             node for node, lease in self._leases.items() if not lease.draining and not self._dead(lease, at)
         )
+
+    def seen(self, link: str, dead: frozenset[str]) -> None:
+        """These nodes must be taken for dead on the segment of this link of ours."""
+        self._silent[link] = dead
+
+    def keep_links(self, links: frozenset[str]) -> None:
+        """What was seen on other links counts no more."""
+        self._silent = {link: dead for link, dead in self._silent.items() if link in links}
+
+    @property
+    def silent(self) -> Mapping[str, frozenset[str]]:
+        """By link of ours: the nodes that are dead there."""
+        return {link: dead for link, dead in self._silent.items() if dead}
+
+    @property
+    def links(self) -> dict[str, tuple[MemberLink, ...]]:
+        """The links of the members that tell of theirs."""
+        return {node: lease.links for node, lease in self._leases.items() if lease.links is not None}
+
+    @property
+    def known(self) -> frozenset[str]:
+        """All nodes that have a Lease."""
+        return frozenset(self._leases)
 
     def next_wakeup(self, now: float) -> float | None:
         """When the next member may turn out to be dead."""

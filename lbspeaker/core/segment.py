@@ -84,6 +84,7 @@ class Segment:
         self.witness = witness  # whether there is a default gateway to ask
         self.missed = False  # others took us for dead, and hear us again: see `take_missed`
         self._members: dict[str, _Member] = {}
+        self._macs: dict[bytes, str] = {}
         self._newcomers: dict[str, bytes] = {}  # other starts of known nodes, which do not hear us yet
         self._sequence = 0
         self._due_at = now
@@ -110,12 +111,15 @@ class Segment:
                 self._meet(said, now)
                 return
             member.former = [member.boot, *member.former][:FORMER]
-            member.boot, member.sequence, member.said = said.boot, -1, None
+            member.boot, member.sequence, member.said, member.state = said.boot, -1, None, State.UNMET
         if said.sequence <= member.sequence:
             return
-        member.sequence, member.said, member.mac = said.sequence, said, mac
+        member.sequence, member.said = said.sequence, said
         self._newcomers.pop(said.node, None)
         if mutual:
+            if member.mac != mac:
+                self._macs.pop(member.mac, None)
+                self._macs[mac], member.mac = said.node, mac
             self._lives(member, now)
 
     def witnessed(self, now: float) -> None:
@@ -127,7 +131,7 @@ class Segment:
         known = set(nodes)
         gone = [n for n, member in self._members.items() if member.state is State.DEAD and n not in known]
         for node in gone:
-            del self._members[node]
+            self._macs.pop(self._members.pop(node).mac, None)
 
     # -- out --
 
@@ -171,9 +175,9 @@ class Segment:
                 dead.add(node)
         return View(frozenset(alive), frozenset(dead))
 
-    def macs(self) -> dict[bytes, str]:
-        """Which node speaks with which MAC."""
-        return {member.mac: node for node, member in self._members.items() if member.mac}
+    def node_of(self, mac: bytes) -> str:
+        """The member that says its hellos from `mac`; "": none."""
+        return self._macs.get(mac, "")
 
     def take_missed(self) -> bool:
         """Whether, since the last call, somebody hears us again who took us for dead."""

@@ -1,23 +1,35 @@
 """The composed decider of a speaker: what it observes goes in, what it has to do comes out.
 
-    observe(change, now) ─▶ snapshot ─▶ advance(now) ─▶ announce, withdraw, peers, routes, renew, tell
-                                                        ▲
-    claimed(ip): another speaker was heard to claim it ─┘
+    observe(change, now) ──▶ snapshot ─▶ advance(now) ─▶ announce, release, peers, routes, renew, pins, tell
+    heard, claimed, in_use ─────────────────▲
 
 It announces nothing before it has seen everything (`GATE`) and its own Lease has come back from the API;
 an IP that it did not own before is a takeover if somebody else was seen to own it, and new if nobody was.
-A drain leaves the election, keeps answering until the next owners are heard, and only then withdraws.
+
+An IP that goes to another living node is *lent*: answered here until the next owner is heard to claim it, or
+until that takes too long. A drain leaves the election, lends everything, and ends when nothing is lent.
+
+What others claim:
+    a member, an IP that is lent      released: the next owner has it
+    a member, an IP of ours           who comes before us in the ranking has it (the answerer stops at once);
+                                      we look again after a moment. Otherwise claimed again, when the API says
+                                      that it is ours; while the API is silent, it is left to who claims it
+    a stranger                        `core.conflict`
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from lbspeaker.core import announce, lifecycle
 from lbspeaker.core.allocator import ours
 from lbspeaker.core.announce import Claim, Desired, Release, SetPeer, SetRoutes
+from lbspeaker.core.conflict import Conflicts, Reaction
 from lbspeaker.core.guard import Occasion
 from lbspeaker.core.lifecycle import Event, State
+from lbspeaker.core.links import member_links
 from lbspeaker.core.membership import Membership
+from lbspeaker.core.placement import Placement
 from lbspeaker.model import (
     Address,
     Change,
@@ -27,8 +39,13 @@ from lbspeaker.model import (
     EndpointSlice,
     Kind,
     Lease,
+    Link,
+    MemberLink,
     Node,
     Peer,
+    Pin,
+    Pins,
+    Reason,
     Secret,
     Service,
     Snapshot,
@@ -39,7 +56,9 @@ GATE = frozenset({Kind.SERVICE, Kind.ENDPOINT_SLICE, Kind.NODE, Kind.CONFIG})
 LEASE_DURATION_S = 3.0
 RENEW_EVERY_S = 1.0
 DEFEND_EVERY_S = 10.0  # RFC 5227 §2.4: DEFEND_INTERVAL
-HANDOVER_S, HANDOVER_PER_S, MOST_HANDOVER_S = 5.0, 8.0, 25.0  # how long a drain waits for the next owners
+HANDOVER_S, HANDOVER_PER_S, MOST_HANDOVER_S = 5.0, 8.0, 25.0  # how long IPs are lent to the next owners
+_SOMEBODY = ""  # no node has this name
+YIELDED_S = 3.0  # until then who claimed an IP has shown elsewhere, too, that it lives
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +70,35 @@ class Announce:
     occasion: Occasion
     services: tuple[str, ...]
     again: bool = False  # also where it is answered already
+    any_subnet: bool = False
+    above: tuple[str, ...] = ()  # nodes that outrank this one, should they live
 
 
 @dataclass(frozen=True, slots=True)
 class Renew:
-    """Renew the own Lease."""
+    """Renew the own Lease, and say in it on which links this node can announce."""
 
     draining: bool
+    links: tuple[MemberLink, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class WritePins:
+    """Write down these pins, and no others."""
+
+    pins: Mapping[Address, Pin]
+
+
+@dataclass(frozen=True, slots=True)
+class Tell:
+    """Tell the users of these services. `mac`: whose vendor they should hear of, too."""
+
+    services: tuple[str, ...]
+    ip: Address
+    kind: Literal["Normal", "Warning"]
+    reason: Reason
+    message: str
+    mac: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +106,7 @@ class Leave:
     """Everything is withdrawn: delete the own Lease and end."""
 
 
-Effect = Announce | Release | SetPeer | SetRoutes | Renew | Leave
+Effect = Announce | Release | SetPeer | SetRoutes | Renew | WritePins | Tell | Leave
 
 
 class Speaker:
@@ -98,14 +139,23 @@ class Speaker:
         self._endpoints: dict[str, tuple[Endpoint, ...]] = {}
         self._nodes: dict[str, Node] = {}
         self._secrets: dict[str, Secret] = {}
+        self._links: tuple[Link, ...] = ()
+        self._told_links: tuple[MemberLink, ...] = ()
+        self._pins: dict[str, Pins] = {}  # by author
+        self._placement = Placement(node)
+        self._conflicts = Conflicts()
         self._owners: dict[Address, str] = {}  # who was last seen to own it
         self._members: frozenset[str] = frozenset()
         self._changed = True
         self._renew_at = float("-inf")
-        self._drain_ends: float | None = None
-        self._handed_over: list[Address] = []
+        self._lent: dict[Address, float] = {}  # answered until another claims it, or until then
+        self._returned: list[Address] = []  # lent, and claimed since
+        self._yielded: dict[Address, float] = {}  # not ours until then
         self._contested: set[Address] = set()  # claimed by others while it was ours, as far as we knew
         self._defended: dict[Address, float] = {}
+        self._reactions: list[Effect] = []
+        self._missed = False  # others have taken us for dead
+        self._told: dict[tuple[str, Address], Reason] = {}
 
     # -- in --
 
@@ -120,7 +170,11 @@ class Speaker:
             if self._membership is not None:
                 self._membership.observe(key, value if isinstance(value, Lease) else None, now)
             return
-        if kind is Kind.CONFIG and isinstance(value, ConfigSet):
+        if kind is Kind.PINS:
+            _enter(self._pins, key, value if isinstance(value, Pins) else None)
+            if key == self.node and self.state is State.STARTING and isinstance(value, Pins):
+                self._placement.learned(value.pins)
+        elif kind is Kind.CONFIG and isinstance(value, ConfigSet):
             self._config = value.config
         elif kind is Kind.ENDPOINT_SLICE:
             if not self._observe_slice(key, value if isinstance(value, EndpointSlice) else None):
@@ -151,18 +205,110 @@ class Speaker:
                 del self._slices[service], self._endpoints[service]
         return any(service in self._services for service in services)
 
-    def claimed(self, ip: Address) -> None:
-        """Another was heard to claim `ip`: what a drain waits for; else something to answer (`_defend`)."""
-        if self.state is State.DRAINING and ip in self.current.owned:
-            self._handed_over.append(ip)
-        elif self.state is State.SERVING and ip in self.current.owned:
-            self._contested.add(ip)
+    def observe_links(self, links: tuple[Link, ...]) -> None:
+        """These are the links of this node."""
+        self._links = links
+        self._tell_links()
+        if self._membership is not None:
+            self._membership.keep_links(frozenset(link.name for link in links))
+
+    def _tell_links(self) -> None:
+        told = member_links(self._links, self.named_links)
+        if told != self._told_links:
+            self._told_links = told
+            self._changed = True
+            if self._renew_at > float("-inf"):
+                self._renew_at = 0.0  # others wait for it
+
+    @property
+    def named_links(self) -> frozenset[str]:
+        """The links that advertisements name."""
+        return frozenset().union(*(ad.interfaces for ad in self._config.l2_advertisements))
+
+    def heard(self, link: str, dead: frozenset[str]) -> None:
+        """On the segment of this link these nodes must be taken for dead."""
+        if self._membership is not None:
+            self._membership.seen(link, dead)
+            self._changed = True
+
+    def missed(self) -> None:
+        """Others took this node for dead, and hear it again: meanwhile they told neighbours otherwise."""
+        self._missed = True
+
+    def claimed(
+        self, ip: Address, now: float, *, node: str = "", mac: str = "", link: str = "", yielded: bool = False
+    ) -> None:
+        """Another was heard to claim `ip`: the member `node`, or a stranger.
+
+        `yielded`: the answerer has stopped to answer for it already.
+        """
+        if yielded:
+            self._gone(ip, now + YIELDED_S)
+        elif ip in self._lent:
+            if node:
+                self._returned.append(ip)
+        elif ip in self.current.owned and self.state is State.SERVING:
+            if node:
+                self._contested.add(ip)
+            else:
+                self._in_conflict(ip, mac, link, now)
+
+    def in_use(self, ip: Address, now: float, *, node: str = "", mac: str = "") -> None:
+        """The probe for `ip` was answered by `mac`; the answerer does not announce it."""
+        if ip not in self.current.owned:
+            return
+        if node:  # another speaker had the same idea
+            self._gone(ip, now + YIELDED_S)
+            return
+        self._conflicts.refused(ip, mac, now)
+        self._tell_conflict(ip, mac, "it is not announced, and tried again in a minute")
+        self._gone(ip, None)
+
+    def woke(self, ips: tuple[Address, ...], now: float) -> None:
+        """The answerer stood still, and does not answer for these any more."""
+        for ip in ips:
+            self._gone(ip, now + YIELDED_S / 2)
+
+    def _gone(self, ip: Address, until: float | None) -> None:
+        """It is not answered here any more."""
+        owned = {other: duty for other, duty in self.current.owned.items() if other != ip}
+        self.current = replace(self.current, owned=owned)
+        self._lent.pop(ip, None)
+        if until is not None:
+            self._yielded[ip] = until
+        self._changed = True
+
+    def _in_conflict(self, ip: Address, mac: str, link: str, now: float) -> None:
+        policy = self._config.link_policy(self.labels, link).on_conflict
+        reaction = self._conflicts.claimed(ip, mac, policy, now)
+        if reaction is Reaction.DEFEND:
+            self._tell_conflict(ip, mac, "it is defended, at most once in 10 s")
+            duty = self.current.owned[ip]
+            users = self._users(ip)
+            self._reactions.append(
+                Announce(ip, duty.interfaces, Occasion.NEW, users, True, duty.any_subnet, duty.above)
+            )
+        elif reaction is Reaction.YIELD:
+            self._tell_conflict(ip, mac, "it is given up for a minute (onConflict: Yield)")
+            self._reactions.append(Release(ip))
+            self._gone(ip, None)
+
+    def _tell_conflict(self, ip: Address, mac: str, then: str) -> None:
+        message = f"{ip} is also used by a host that is no speaker: {mac}, {{vendor}}; {then}"
+        tell = Tell(self._users(ip), ip, "Warning", Reason.ADDRESS_CONFLICT, message, mac)
+        self._reactions.append(tell)
+
+    def _users(self, ip: Address) -> tuple[str, ...]:
+        found = self.current.announcements.get(ip)
+        return found.services if found else ()
 
     def drain(self, now: float) -> None:
         """Begin to leave; `advance` says the rest."""
         if self.state is State.SERVING:
             needed = HANDOVER_S + len(self.current.owned) / HANDOVER_PER_S
-            self._drain_ends = now + min(needed, MOST_HANDOVER_S)
+            ends = now + min(needed, MOST_HANDOVER_S)
+            self._lent.update(dict.fromkeys(self.current.owned, ends))
+            self.current = replace(self.current, owned={})
             self._renew_at = now
         self.state = lifecycle.step(self.state, Event.DRAIN)
         self._changed = True
@@ -171,7 +317,8 @@ class Speaker:
 
     def advance(self, now: float) -> list[Effect]:
         """Return what has to be done now."""
-        effects: list[Effect] = self._renewal(now)
+        effects: list[Effect] = self._renewal(now) + self._reactions
+        self._reactions = []
         if self.state is State.STARTING and self._ready():
             self.state = lifecycle.step(self.state, Event.SYNCED)
             self._renew_at = now
@@ -187,7 +334,9 @@ class Speaker:
 
     def next_wakeup(self, now: float) -> float | None:
         """When to call `advance` again, if nothing is observed before."""
-        moments = [self._drain_ends]
+        moments = [*self._lent.values(), *self._yielded.values(), self._conflicts.next_wakeup()]
+        if self._membership is not None and self.state is State.SERVING:
+            moments.append(self._placement.next_wakeup(now))
         if self._membership is not None:
             moments += [self._membership.next_wakeup(now), self._renew_at]
         known = [moment for moment in moments if moment is not None and moment > float("-inf")]
@@ -209,7 +358,47 @@ class Speaker:
         """The world as it was last told; a peer whose Secret is missing is left out."""
         peers = tuple(p for peer in self._config.peers if (p := self._with_password(peer)) is not None)
         config = replace(self._config, peers=peers)
-        return Snapshot(config, self._services, self._endpoints, self._nodes, {}, self._members)
+        snapshot = Snapshot(config, self._services, self._endpoints, self._nodes, {}, self._members)
+        if self._membership is None:
+            return snapshot
+        links = dict(self._membership.links)
+        if self._links:
+            links[self.node] = self._told_links
+        silent = self._membership.silent
+        return replace(snapshot, links=links, silent=silent, pins=self.pins, here=self.node)
+
+    @property
+    def pins(self) -> dict[Address, Pin]:
+        """The pins of all authors that the cluster knows as nodes; of two, the later one."""
+        found: dict[Address, Pin] = {}
+        for author in sorted(self._pins.keys() & self._nodes.keys()):
+            for ip, pin in self._pins[author].pins.items():
+                if ip not in found or pin.term > found[ip].term:
+                    found[ip] = pin
+        return found
+
+    @property
+    def member_macs(self) -> dict[str, tuple[str, ...]]:
+        """The other nodes with a Lease, and the MACs of their links (hexadecimal)."""
+        if self._membership is None:
+            return {}
+        links = self._membership.links
+        others = self._membership.known - {self.node}
+        return {node: tuple(link.mac.hex() for link in links.get(node, ())) for node in sorted(others)}
+
+    @property
+    def config(self) -> Config:
+        return self._config
+
+    @property
+    def labels(self) -> Mapping[str, str]:
+        """Those of the own node."""
+        return self._nodes[self.node].labels if self.node in self._nodes else {}
+
+    def password(self, secret: str) -> str | None:
+        """The password in a Secret, "namespace/name"."""
+        found = self._secrets.get(secret)
+        return found.password if found else None
 
     def without_password(self) -> dict[str, str]:
         """The peers that cannot be used because their password is not known, and why."""
@@ -240,46 +429,122 @@ class Speaker:
         self._renew_at = now + RENEW_EVERY_S
         # Who cannot answer yet takes no part, unless it died so lately that others still count on it.
         counts = self.state is State.SERVING or (self.state is State.STARTING and self.resumed)
-        return [Renew(draining=not counts)]
+        return [Renew(not counts, self._told_links)]
 
     def _serve(self, now: float) -> list[Effect]:
         """From what is announced to what ought to be; nothing, if nothing has changed."""
         members = frozenset(self._nodes) if self._membership is None else self._membership.members(now)
-        if members == self._members and not self._changed and not self._contested:
-            return []
+        again = self._conflicts.advance(now)
+        over = [ip for ip, until in self._yielded.items() if now >= until]
+        for ip in over:
+            del self._yielded[ip]
+        effects = self._settle_loans(now)
+        if self._api_silent_s(now) > LEASE_DURATION_S:  # others may know better
+            for ip in self._contested:
+                self._yielded[ip] = now + YIELDED_S
+        idle = not (self._changed or self._contested or self._missed or again or over)
+        if members == self._members and idle:
+            return effects + self._place(now)
         self._members, self._changed = members, False
+        self._tell_links()
         held = announce.holders(self._services.values())
         wanted = announce.desired(self.snapshot(), held, self.node)
-        effects = [self._effect(step, held) for step in announce.plan(self.current, wanted)]
-        effects += self._defend(wanted, held, now)
-        self._owners.update(wanted.owners)
+        for ip in self.current.owned.keys() - wanted.owned.keys():
+            self._conflicts.forget(ip)
+        withheld = {ip for ip in wanted.owned if ip in self._yielded or self._conflicts.held_back(ip)}
+        owned = {ip: duty for ip, duty in wanted.owned.items() if ip not in withheld}
+        wanted = replace(wanted, owned=owned)
+        effects += self._steps(wanted, held, now)
+        effects += self._defend(wanted, now)
+        owners = {ip: found.owner for ip, found in wanted.announcements.items()}
+        # Who has taken what we leave to him was heard, but not seen in the cluster.
+        self._owners.update(owners | dict.fromkeys(self._yielded.keys() & owners, _SOMEBODY))
         self.current = wanted
+        effects += self._tell_unannounced(wanted)
+        effects += [
+            Tell(self._users(flap.ip), flap.ip, "Warning", Reason.FLAPPING, _flapping(flap.ip, flap.moves))
+            for flap in self._placement.observe(wanted.announcements, now)
+        ]
         self._unserved = self._unserved and self.node not in members
+        self._missed = False
+        return effects + self._place(now)
+
+    def _steps(self, wanted: Desired, held: announce.Holders, now: float) -> list[Effect]:
+        effects: list[Effect] = []
+        lent = 0
+        for step in announce.plan(self.current, wanted):
+            if isinstance(step, Claim):
+                effects.append(self._announce(step.ip, step.duty, held))
+                self._lent.pop(step.ip, None)
+            elif isinstance(step, Release) and wanted.owner(step.ip) not in (None, self.node):
+                lent += 1
+                ends = now + min(HANDOVER_S + lent / HANDOVER_PER_S, MOST_HANDOVER_S)
+                self._lent.setdefault(step.ip, ends)
+            else:
+                effects.append(step)
         return effects
 
-    def _defend(self, wanted: Desired, held: announce.Holders, now: float) -> list[Effect]:
-        """Claim again what others claimed while we were cut off, once the API says that it is still ours."""
-        if self._membership is not None and self._membership.silent_s(now) > RENEW_EVERY_S * 1.5:
+    def _announce(self, ip: Address, duty: announce.Duty, held: announce.Holders) -> Announce:
+        users = tuple(service.key for service in held[ip])
+        return Announce(ip, duty.interfaces, self._occasion(ip), users, False, duty.any_subnet, duty.above)
+
+    def _settle_loans(self, now: float) -> list[Effect]:
+        """Release what its next owner has claimed, or has not claimed for too long."""
+        over = [ip for ip, until in self._lent.items() if ip in self._returned or now >= until]
+        self._returned = []
+        for ip in over:
+            del self._lent[ip]
+        return [Release(ip) for ip in over]
+
+    def _api_silent_s(self, now: float) -> float:
+        return self._membership.silent_s(now) if self._membership is not None else 0.0
+
+    def _defend(self, wanted: Desired, now: float) -> list[Effect]:
+        """Claim again what other members claimed, once the API says that it is still ours."""
+        contested = sorted(self._contested & wanted.owned.keys(), key=str)
+        if self._api_silent_s(now) > RENEW_EVERY_S * 1.5 and contested:
             return []
+        if self._missed:
+            contested = sorted(wanted.owned, key=str)
         effects: list[Effect] = []
-        for ip in sorted(self._contested & wanted.owned.keys(), key=str):
-            if now >= self._defended.get(ip, float("-inf")) + DEFEND_EVERY_S:
+        for ip in contested:
+            if self._missed or now >= self._defended.get(ip, float("-inf")) + DEFEND_EVERY_S:
                 self._defended[ip] = now
-                users = tuple(service.key for service in held[ip])
-                effects.append(Announce(ip, wanted.owned[ip], Occasion.TAKEOVER, users, again=True))
+                duty = wanted.owned[ip]
+                users = wanted.announcements[ip].services
+                effects.append(
+                    Announce(ip, duty.interfaces, Occasion.TAKEOVER, users, True, duty.any_subnet, duty.above)
+                )
         self._contested.clear()
         return effects
 
-    def _effect(self, step: announce.Step, held: announce.Holders) -> Effect:
-        if not isinstance(step, Claim):
-            return step
-        users = tuple(service.key for service in held[step.ip])
-        return Announce(step.ip, step.interfaces, self._occasion(step.ip), users)
+    def _tell_unannounced(self, wanted: Desired) -> list[Effect]:
+        """Tell of what no node can announce for want of a link: one node does so for all."""
+        effects: list[Effect] = []
+        missing: dict[tuple[str, Address], Reason] = {}
+        for one in wanted.unannounced:
+            if one.refusal.reason is Reason.NO_NODE_LINK and min(self._members, default="") == self.node:
+                missing[one.service, one.ip] = one.refusal.reason
+                if (one.service, one.ip) not in self._told:
+                    refusal = one.refusal
+                    effects.append(Tell((one.service,), one.ip, "Warning", refusal.reason, refusal.message))
+        self._told = missing
+        return effects
+
+    def _place(self, now: float) -> list[Effect]:
+        """Write down where IPs are to stay or to go, while the API can be written to."""
+        if self._membership is None or self._api_silent_s(now) > RENEW_EVERY_S * 1.5:
+            return []
+        pins = self._placement.advance(self.current.announcements, self.pins, self._nodes, now)
+        return [] if pins is None else [WritePins(pins)]
 
     def _occasion(self, ip: Address) -> Occasion:
         """Why the segment has to hear of `ip`: what do neighbours believe that is wrong?"""
-        if self._unserved:
-            return Occasion.REFRESH if self.resumed else Occasion.TAKEOVER
+        if ip in self._lent:
+            return Occasion.REFRESH
+        if self._unserved:  # others notice sooner than a process starts again
+            alone = self._members <= {self.node}
+            return Occasion.REFRESH if self.resumed and alone else Occasion.TAKEOVER
         owner = self._owners.get(ip)
         if owner is None:
             return Occasion.NEW
@@ -292,17 +557,22 @@ class Speaker:
             effects += [SetRoutes(peer, {}) for peer in self.current.peers]
             self._changed = False
         alone = self._membership is None or self._membership.members(now) <= {self.node}
-        over = alone or self._drain_ends is None or now >= self._drain_ends
-        released = tuple(self.current.owned) if over else tuple(self._handed_over)
-        effects += [Release(ip) for ip in released if ip in self.current.owned]
-        owned = {ip: on for ip, on in self.current.owned.items() if ip not in released}
-        self.current, self._handed_over = replace(self.current, owned=owned), []
-        if not owned:
+        if alone:
+            self._lent = dict.fromkeys(self._lent, now)
+        effects += self._settle_loans(now)
+        if not self._lent:
             effects += [SetPeer(peer, None) for peer in self.current.peers]
             effects.append(Leave())
             self.current = Desired()
             self.state = lifecycle.step(self.state, Event.HANDED_OVER)
         return effects
+
+
+def _flapping(ip: Address, moves: int) -> str:
+    return (
+        f"{ip} moved {moves} times within 3 minutes, so it stays at this node for 3 minutes; "
+        "look at the speakers' Leases and logs (members)"
+    )
 
 
 Value = TypeVar("Value")

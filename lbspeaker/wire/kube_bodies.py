@@ -99,7 +99,7 @@ def _service_conditions(
 
 
 def event(
-    service: model.Service,
+    about: model.Service | model.Node,
     kind: Literal["Normal", "Warning"],
     reason: str,
     message: str,
@@ -110,7 +110,7 @@ def event(
     serial: int = 0,
     once: str = "",
 ) -> bytes:
-    """Return a new core/v1 Event about `service`, for POST into its namespace.
+    """Return a new core/v1 Event about a Service, for POST into its namespace; or a Node, into "default".
 
     `instance` names the reporter (its node or pod). Events of one service with
     one `now` need different `serial` numbers, of which 16 bits make the name unique; with `once` (letters and
@@ -118,19 +118,18 @@ def event(
     """
     time = time_text(now)
     unique = once or f"{int(now * 1e6) & 0xFFFFFFFFFFFF:012x}{serial & 0xFFFF:04x}"
-    regarding = {
-        "apiVersion": "v1",
-        "kind": "Service",
-        "namespace": service.namespace,
-        "name": service.name,
-        "uid": service.uid,
-        "resourceVersion": service.resource_version,
-    }
+    namespace, regarding = "default", {"apiVersion": "v1", "kind": "Node", "name": about.name}
+    if isinstance(about, model.Service):
+        namespace = about.namespace
+        regarding |= {"kind": "Service", "namespace": namespace, "uid": about.uid}
+        regarding["resourceVersion"] = about.resource_version
+    else:
+        regarding["uid"] = about.name  # as the kubelet does; so `kubectl describe node` finds it
     return _encode(
         {
             "apiVersion": "v1",
             "kind": "Event",
-            "metadata": {"namespace": service.namespace, "name": f"{service.name}.{unique}"},
+            "metadata": {"namespace": namespace, "name": f"{about.name}.{unique}"},
             "involvedObject": {name: value for name, value in regarding.items() if value},
             "type": kind,
             "reason": reason,

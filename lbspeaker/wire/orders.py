@@ -9,25 +9,43 @@ from collections.abc import Iterator
 import msgspec
 
 from lbspeaker.errors import Malformed
+from lbspeaker.model import LinkPolicy
 
 
 class Port(msgspec.Struct, frozen=True):
-    """A link to talk on."""
+    """A link to talk on, and how. `address`, `gateway`: own IPv4 address there, and the default gateway's."""
 
     name: str
     index: int
     mac: str
+    policy: LinkPolicy = LinkPolicy("")
+    address: str = ""
+    gateway: str = ""
 
 
 # --- to the answerer ------------------------------------------------------------------------------------
 
 
-class Setup(msgspec.Struct, frozen=True, tag="setup"):
-    """The first order: the guard's profile, and the frames that announce (`template` of arp and ndp)."""
+class Frames(msgspec.Struct, frozen=True):
+    """Templates of the frames that we originate."""
 
-    profile: str
     arp: str
+    arp_probe: str
     ndp: str
+    ndp_probe: str
+
+
+class Setup(msgspec.Struct, frozen=True, tag="setup"):
+    """The first order: whose answerer it is, and what to send."""
+
+    node: str
+    frames: Frames
+
+
+class Keys(msgspec.Struct, frozen=True, tag="keys"):
+    """The keys of hellos, the newest first; without any, no hellos are sent. Any of them opens one."""
+
+    keys: tuple[str, ...]
 
 
 class Ports(msgspec.Struct, frozen=True, tag="ports"):
@@ -42,20 +60,36 @@ class Filter(msgspec.Struct, frozen=True, tag="filter"):
     ranges: tuple[tuple[int, int], ...]
 
 
+class Members(msgspec.Struct, frozen=True, tag="members"):
+    """The other nodes with a speaker, as the API has them, and the MACs of their links."""
+
+    macs: dict[str, tuple[str, ...]]
+
+
 class Announce(msgspec.Struct, frozen=True, tag="announce"):
-    """Answer for `ip` on the links with these names; on those that are new for it, announce it."""
+    """Answer for `ip` on the links with these names; on those that are new for it, announce it.
+
+    `above`: the nodes that come before this one in the ranking, should they live.
+    """
 
     ip: str
     ports: tuple[str, ...]
     occasion: str  # guard.Occasion's name
     again: bool = False  # announce it also where it is answered already
+    above: tuple[str, ...] = ()
 
 
 class Release(msgspec.Struct, frozen=True, tag="release"):
     ip: str
 
 
-Order = Setup | Ports | Filter | Announce | Release
+class Alive(msgspec.Struct, frozen=True, tag="alive"):
+    """The speaker lives. `leaving`: not for long."""
+
+    leaving: bool = False
+
+
+Order = Setup | Keys | Ports | Filter | Members | Announce | Release | Alive
 
 
 # --- from the answerer ----------------------------------------------------------------------------------
@@ -66,7 +100,7 @@ class Ready(msgspec.Struct, frozen=True, tag="ready"):
 
 
 class Answering(msgspec.Struct, frozen=True, tag="answering"):
-    """From now on the answerer answers for `ip` on these links."""
+    """From now on the answerer answers for `ip` on these links; where it is still probed, it does not."""
 
     ip: str
     ports: tuple[str, ...]
@@ -81,15 +115,61 @@ class Failed(msgspec.Struct, frozen=True, tag="failed"):
 
 
 class Claimed(msgspec.Struct, frozen=True, tag="claimed"):
-    """Another MAC claims an IP that is ours; told at most once a second for each IP."""
+    """Another MAC claims an IP that is ours; told at most once a second for each IP.
+
+    `node`: the member whose MAC it is; "": a stranger. `yielded`: it is not answered here any more.
+    """
+
+    ip: str
+    port: str
+    mac: str
+    node: str = ""
+    yielded: bool = False
+
+
+class InUse(msgspec.Struct, frozen=True, tag="in-use"):
+    """An IP that was probed belongs to somebody else; it is not answered."""
 
     ip: str
     port: str
     mac: str
 
 
+class Seen(msgspec.Struct, frozen=True, tag="seen"):
+    """Which members live on the segment of a link, and which must be taken for dead; told on change."""
+
+    port: str
+    alive: tuple[str, ...]
+    dead: tuple[str, ...]
+
+
+class Missed(msgspec.Struct, frozen=True, tag="missed"):
+    """Others on the segment took us for dead for a while."""
+
+    port: str
+
+
+class Woke(msgspec.Struct, frozen=True, tag="woke"):
+    """The answerer stood still for so long; `ips` are not answered any more, as claims may have been lost."""
+
+    stood_s: float
+    ips: tuple[str, ...]
+
+
+class Storm(msgspec.Struct, frozen=True, tag="storm"):
+    """Somebody sends so many ARP frames in a second."""
+
+    port: str
+    mac: str
+    frames: int
+    node: str = ""
+
+
 class Stats(msgspec.Struct, frozen=True, tag="stats"):
-    """What the guard of one link did since it began; sent when it changed, at most once a second."""
+    """What the guard of one link did since it began; sent when it changed, at most once a second.
+
+    `projected_s`: until all that waits has been told once. `unpaced`: frames, had there been no guard.
+    """
 
     port: str
     protocol: str  # arp, ndp
@@ -97,9 +177,17 @@ class Stats(msgspec.Struct, frozen=True, tag="stats"):
     held_back: dict[str, int]
     queue: int
     longest_wait_s: float
+    projected_s: float = 0.0
+    unpaced: int = 0
+    coalesced: int = 0
+    expired: int = 0
+    repetitive: int = 0
+    segment_per_s: float = 0.0  # unsolicited frames of all members that were heard, and our own
+    storms: int = 0
+    dry_run: bool = False
 
 
-Report = Ready | Answering | Failed | Claimed | Stats
+Report = Ready | Answering | Failed | Claimed | InUse | Seen | Missed | Woke | Storm | Stats
 
 _orders: msgspec.json.Decoder[Order] = msgspec.json.Decoder(Order)
 _reports: msgspec.json.Decoder[Report] = msgspec.json.Decoder(Report)

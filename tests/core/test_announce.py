@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from lbspeaker.core.announce import (
     Claim,
     Desired,
+    Duty,
     Release,
     SetPeer,
     SetRoutes,
@@ -263,7 +264,7 @@ def test_the_plan_says_only_what_changes_and_claims_before_it_releases() -> None
     one, two = service("one", held="192.0.2.10"), service("two", held="192.0.2.11")
     before = want(snapshot(one, nodes="a"), "a")
     after = want(snapshot(two, nodes="a"), "a")
-    assert plan(before, after) == [Claim(ip("192.0.2.11"), frozenset()), Release(ip("192.0.2.10"))]
+    assert plan(before, after) == [Claim(ip("192.0.2.11"), Duty()), Release(ip("192.0.2.10"))]
     assert plan(after, after) == []
 
 

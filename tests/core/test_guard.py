@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lbspeaker.core.guard import PROFILES, Guard, Occasion, Profile, Sending
+from lbspeaker.core.guard import PROFILES, Guard, Key, Occasion, Profile, Sending
 
 STANDARD, STRICT, OFF = (PROFILES[name] for name in ("standard", "strict", "off"))
 
 
-def ip(number: int) -> bytes:
-    return number.to_bytes(4, "big")
+def ip(number: int) -> Key:
+    return "eth0", number.to_bytes(4, "big")
 
 
 def run(guard: Guard, until: float, start: float = 0.0) -> list[tuple[float, Sending]]:
@@ -197,7 +197,7 @@ def test_never_over_budget_and_nothing_lost(profile: Profile, steps: list[tuple[
     guard, now = Guard(profile, 0.0), 0.0
     sent: list[tuple[float, Sending]] = []
     at_once: list[float] = []
-    asked: dict[bytes, int] = {}  # what has to leave, and how much had left when it was asked for
+    asked: dict[Key, int] = {}  # what has to leave, and how much had left when it was asked for
     for action, number, pause in steps:
         sent += run(guard, now + pause, now)
         now += pause

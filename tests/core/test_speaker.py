@@ -170,11 +170,11 @@ def test_a_drain_leaves_the_election_and_answers_until_the_next_owner_is_heard()
     speaker.drain(1.0)
     assert Renew(draining=True) in speaker.advance(1.0)
     assert work(speaker, 1.5) == []
-    speaker.claimed(mine[0])
+    speaker.claimed(mine[0], 1.6, node="b")
     assert work(speaker, 1.6) == [Release(mine[0])]
     assert speaker.state is State.DRAINING
     for one in mine[1:]:
-        speaker.claimed(one)
+        speaker.claimed(one, 1.7, node="b")
     effects = work(speaker, 1.7)
     assert {e.ip for e in effects if isinstance(e, Release)} == set(mine[1:])
     assert effects[-1] == Leave()
@@ -183,8 +183,8 @@ def test_a_drain_leaves_the_election_and_answers_until_the_next_owner_is_heard()
 
 def test_a_drain_does_not_wait_for_ever_nor_for_nobody() -> None:
     speaker, _ = started(snapshot(*SERVICES))
-    speaker.drain(1.0)
     enough = 1.0 + 5.0 + len(speaker.current.owned) / 8  # more to hand over takes longer
+    speaker.drain(1.0)
     assert work(speaker, enough - 0.1) == []
     assert work(speaker, enough)[-1] == Leave()
     alone, _ = started(snapshot(WEB, nodes="a"))
@@ -215,7 +215,7 @@ def test_a_claim_by_another_is_answered_by_one_of_ours_but_not_more_than_one_in_
     times = []
     for tenth in range(1, 250):
         renew(speaker, tenth / 10, "a")
-        speaker.claimed(ip("192.0.2.10"))
+        speaker.claimed(ip("192.0.2.10"), tenth / 10, node="b")
         times += [tenth / 10 for effect in work(speaker, tenth / 10) if isinstance(effect, Announce)]
     assert times == [0.1, 10.1, 20.1]
 
@@ -223,16 +223,26 @@ def test_a_claim_by_another_is_answered_by_one_of_ours_but_not_more_than_one_in_
 def test_who_was_cut_off_does_not_insist_before_the_api_says_that_it_still_owns_it() -> None:
     world = snapshot(WEB, nodes="a")
     speaker, _ = started(world)
-    speaker.claimed(ip("192.0.2.10"))
-    assert work(speaker, 5.0) == [], "its own Lease was not seen for five seconds"
-    renew(speaker, 6.0, "a")
-    (again,) = work(speaker, 6.0)
-    assert again == Announce(ip("192.0.2.10"), frozenset(), Occasion.TAKEOVER, ("default/web",), again=True)
+    speaker.claimed(ip("192.0.2.10"), 2.0, node="b")
+    assert work(speaker, 2.0) == [], "its own Lease was not seen for two seconds"
+    renew(speaker, 2.5, "a")
+    again = Announce(ip("192.0.2.10"), frozenset(), Occasion.TAKEOVER, ("default/web",), again=True)
+    assert work(speaker, 2.5) == [again]
     lost, _ = started(world)
-    lost.claimed(ip("192.0.2.10"))
-    lost.observe(Change(Kind.SERVICE, "default/web", None), 6.0)
-    renew(lost, 6.0, "a")
-    assert work(lost, 6.0) == [Release(ip("192.0.2.10"))]
+    lost.claimed(ip("192.0.2.10"), 2.0, node="b")
+    lost.observe(Change(Kind.SERVICE, "default/web", None), 2.5)
+    renew(lost, 2.5, "a")
+    assert work(lost, 2.5) == [Release(ip("192.0.2.10"))]
+
+
+def test_who_has_not_seen_the_api_for_longer_than_a_lease_leaves_an_ip_to_who_claims_it() -> None:
+    speaker, _ = started(snapshot(WEB, nodes="a"))
+    speaker.claimed(ip("192.0.2.10"), 5.0, node="b")
+    assert work(speaker, 5.0) == [Release(ip("192.0.2.10"))]
+    renew(speaker, 6.0, "a")
+    assert work(speaker, 6.0) == [], "and looks again after a moment"
+    renew(speaker, 7.9, "a")
+    assert announced(work(speaker, 8.0)) == {"192.0.2.10": Occasion.TAKEOVER}
 
 
 def test_a_speaker_joins_the_election_only_once_it_can_answer() -> None:

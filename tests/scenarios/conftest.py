@@ -108,9 +108,11 @@ class World:
 
     def settle(self, ip: str) -> str:
         """Wait until only the one whom all live nodes elect answers for `ip`, and return it."""
-        elected = rank(ip_address(ip), {node.name: 0 for node in self.lab.nodes})[0]
+        elected = ""
 
         def owned() -> bool:
+            nonlocal elected
+            elected = self.elected(ip)
             began = time.time()
             self.ask(ip)
             time.sleep(0.2)
@@ -118,8 +120,16 @@ class World:
             answering = {frame.port for frame in frames if frame.sender == ip}
             return answering == {elected} and self.answers(ip)
 
-        wait_for(owned, f"{elected} owns {ip}", 20)
+        wait_for(owned, f"the elected one owns {ip}", 20)
         return elected
+
+    def elected(self, ip: str) -> str:
+        """The owner if all nodes live: the first of the ranking, unless the IP is pinned to another one."""
+        leases = self.call("GET", f"/apis/coordination.k8s.io/v1/namespaces/{SYSTEM}/leases")["items"]
+        written = [lease["metadata"].get("annotations", {}).get("lbspeaker.io/pins") for lease in leases]
+        pins = [pins[ip] for pins in map(json.loads, filter(None, written)) if ip in pins]
+        first = rank(ip_address(ip), {node.name: 0 for node in self.lab.nodes})[0]
+        return str(max(pins, key=lambda pin: pin[1])[0]) if pins else first
 
     def log(self, node: str) -> str:
         return self.lab.log(f"speaker-{node}")

@@ -1,0 +1,346 @@
+"""One link of the answerer: its sockets, and what comes in and goes out by them.
+
+ARP socket ───▶ questions ──▶ answers               behind a kernel filter that knows the pools
+NDP socket ───▶ claims ─────▶ yielded, or reported
+hello socket ─▶ `core.segment`
+meter ────────▶ `core.storm`                        never read: the kernel counts what it drops
+watch socket ─▶ `core.storm`, by MAC                its filter passes nothing until there is cause to look
+"""
+
+import contextlib
+import os
+import random
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from ipaddress import ip_address
+
+from lbspeaker.core.answer import Verdict, decide, decide_ndp
+from lbspeaker.core.guard import Guard, Occasion, Sending
+from lbspeaker.core.segment import Segment, View
+from lbspeaker.core.storm import StormDetector
+from lbspeaker.core.voice import Voice
+from lbspeaker.errors import Malformed
+from lbspeaker.shell import packet
+from lbspeaker.shell.groups import Groups
+from lbspeaker.wire import arp, bpf, hello, ndp, orders
+
+AT_ONCE = 64  # frames read from one socket before the others get their turn
+METER_EVERY_S = 0.25
+WITNESS = b"gateway"  # what the guard calls the question to the default gateway
+UNICAST_EVERY = 8  # of so many hellos one also goes to each member that multicast does not reach
+ARP, NDP = "arp", "ndp"
+_NO_IP = bytes(4)
+
+Report = Callable[[orders.Report], None]
+
+
+class OpenLink:
+    """A link in use. Raises Unable or Unavailable if it cannot be opened."""
+
+    def __init__(
+        self,
+        port: orders.Port,
+        setup: orders.Setup,
+        ranges: Sequence[tuple[int, int]],
+        guards: Mapping[str, Guard],  # by protocol
+        report: Report,
+        now: float,
+    ) -> None:
+        self.port = port
+        self.name = port.name
+        self.mac = bytes.fromhex(port.mac)
+        self.guards = guards
+        self.voices = {p: Voice(port.name, guards[p], port.policy, now, random.random) for p in (ARP, NDP)}
+        self.segment = Segment(setup.node, os.urandom(8), now, witness=bool(port.gateway and port.address))
+        self.storm = StormDetector(now)
+        self.keys: tuple[bytes, ...] = ()
+        self.sends_with = b""
+        self.macs: dict[bytes, str] = {}  # of members, as the API has them
+        self.doubtful = False  # every member outranks us now
+        self._mute = False
+        self._frames = setup.frames
+        self._ranges = tuple(ranges)
+        self._report = report
+        self._groups = Groups(port.index)
+        self._joined: set[bytes] = set()
+        self._view = View(frozenset(), frozenset())
+        self._hellos = 0
+        self._metered_at = now
+        self._heard_since = (now, 0)  # unsolicited frames of members since then
+        self.segment_per_s = 0.0
+        self._by_protocol: dict[str, socket.socket] = {}
+        self.readers: dict[socket.socket, Callable[[float], None]] = {}
+        try:
+            self._open()
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self) -> None:
+        name = self.name
+        for protocol, ethertype, program, read in (
+            (ARP, packet.ETH_P_ARP, self._arp_filter(), self._read_arp),
+            (NDP, packet.ETH_P_IPV6, bpf.ndp(), self._read_ndp),
+        ):
+            opened = packet.open_link(name, ethertype, program)
+            self._by_protocol[protocol] = opened
+            self.readers[opened] = read
+        self._hello = packet.open_link(name, hello.ETHERTYPE, bpf.hello())
+        packet.join(self._hello, self.port.index, hello.GROUP)
+        self.readers[self._hello] = self._read_hello
+        self._watch = packet.open_link(name, packet.ETH_P_ARP, bpf.nothing())
+        self.readers[self._watch] = self._read_watch
+        self._meter = packet.open_link(name, packet.ETH_P_ARP, bpf.meter(), buffer=0)
+
+    def close(self) -> None:
+        for opened in self.readers:
+            opened.close()
+        if hasattr(self, "_meter"):
+            self._meter.close()
+        for protocol, voice in self.voices.items():
+            for ip in [*voice.owned, *voice.probes]:
+                self.release(protocol, ip)
+        self._groups.close()
+
+    # -- orders --
+
+    def set_ranges(self, ranges: Sequence[tuple[int, int]]) -> None:
+        self._ranges = tuple(ranges)
+        packet.attach(self._by_protocol[ARP], self._arp_filter())
+
+    def _arp_filter(self) -> bytes:
+        gateway = [int(ip_address(self.port.gateway))] * 2 if self.port.gateway else []
+        return bpf.arp([*self._ranges, *([(gateway[0], gateway[1])] if gateway else [])])
+
+    def adopt(self, port: orders.Port) -> None:
+        """The same link, to be treated otherwise."""
+        self.port = port
+        self.segment.witness = bool(port.gateway and port.address)
+        for voice in self.voices.values():
+            voice.policy = port.policy
+        self.set_ranges(self._ranges)
+
+    def release(self, protocol: str, ip: bytes) -> None:
+        self.voices[protocol].release(ip)
+        if ip in self._joined:
+            self._joined.discard(ip)
+            self._groups.leave(ndp.solicited_node(ip))
+
+    # -- in --
+
+    def _read_arp(self, now: float) -> None:
+        receive, owned, mac = self._by_protocol[ARP].recv, self.voices[ARP].owned, self.mac
+        guard, name = self.guards[ARP], self.name
+        for _ in range(AT_ONCE):
+            try:
+                asked = arp.parse(receive(2048))
+            except Malformed:
+                continue
+            except OSError:  # nothing there; or down or gone: the kernel will tell the speaker, by netlink
+                return
+            verdict = decide(*asked, owned, mac)
+            if verdict is Verdict.ANSWER:
+                if self._mute:
+                    continue
+                answer = arp.reply(asked, mac)
+                if guard.answer((name, asked.target_ip), answer, now):
+                    self._send(ARP, answer)
+            elif verdict is not Verdict.BAD_SENDER:
+                self._arp_of_others(asked, verdict, now)
+
+    def _arp_of_others(self, said: arp.Packet, verdict: Verdict, now: float) -> None:
+        voice, ip = self.voices[ARP], said.sender_ip
+        node = self._node_of(said.sender_mac)
+        if self.port.gateway and ip == ip_address(self.port.gateway).packed:
+            self.segment.witnessed(now)
+        if node and ip in (said.target_ip, _NO_IP):
+            self._hear_member(ARP, now)
+        if verdict is Verdict.CONFLICT:
+            self._claimed(ARP, ip, said.sender_mac, node, now)
+        elif ip in voice.probes:
+            self._in_use(ARP, ip, said.sender_mac)
+        elif said.operation == arp.REQUEST and ip != said.target_ip:
+            if ip == _NO_IP and said.target_ip in voice.probes and said.sender_mac < self.mac:
+                self._in_use(ARP, said.target_ip, said.sender_mac)
+            elif ip != _NO_IP:
+                voice.asked(said.target_ip, now)
+
+    def _read_ndp(self, now: float) -> None:
+        voice = self.voices[NDP]
+        for _ in range(AT_ONCE):
+            try:
+                said = ndp.parse(self._by_protocol[NDP].recv(2048))
+            except Malformed:
+                continue
+            except OSError:
+                return
+            asks = said.type == ndp.SOLICITATION
+            verdict = decide_ndp(asks, said.mac, said.target_ip, voice.owned, self.mac)
+            if verdict is Verdict.ANSWER:
+                if self._mute:
+                    continue
+                answer = ndp.reply(said, self.mac)
+                if self.guards[NDP].answer((self.name, said.target_ip), answer, now):
+                    self._send(NDP, answer)
+            elif verdict is not Verdict.BAD_SENDER:
+                self._ndp_of_others(said, asks, verdict, now)
+
+    def _ndp_of_others(self, said: ndp.Message, asks: bool, verdict: Verdict, now: float) -> None:
+        voice, ip = self.voices[NDP], said.target_ip
+        node = self._node_of(said.mac)
+        probes = asks and said.sender_ip == ndp.NOBODY
+        if node and (probes or not asks):
+            self._hear_member(NDP, now)
+        if verdict is Verdict.CONFLICT:
+            self._claimed(NDP, ip, said.mac, node, now)
+        elif ip in voice.probes and (not asks or (probes and said.mac < self.mac)):
+            self._in_use(NDP, ip, said.mac)
+        elif asks and not probes:
+            voice.asked(ip, now)
+
+    def _read_hello(self, now: float) -> None:
+        for _ in range(AT_ONCE):
+            try:
+                frame = self._hello.recv(2048)
+                said = hello.parse(frame, self.keys)
+            except Malformed:
+                continue
+            except OSError:
+                break
+            self.segment.heard(said, frame[6:12], now)
+        if self.segment.take_missed():
+            self._report(orders.Missed(self.name))
+
+    def _read_watch(self, now: float) -> None:
+        for _ in range(AT_ONCE * 4):
+            try:
+                frame = self._watch.recv(64)
+            except OSError:
+                return
+            if not self.storm.armed:
+                continue
+            mac = frame[6:12]
+            node = self._node_of(mac)
+            if frames := self.storm.seen(mac, now, member=bool(node)):
+                self._report(orders.Storm(self.name, mac.hex(":"), frames, node))
+
+    def _node_of(self, mac: bytes) -> str:
+        return self.segment.node_of(mac) or self.macs.get(mac, "")
+
+    def _hear_member(self, protocol: str, now: float) -> None:
+        self.guards[protocol].heard(1, now)
+        self._heard_since = (self._heard_since[0], self._heard_since[1] + 1)
+
+    def _claimed(self, protocol: str, ip: bytes, mac: bytes, node: str, now: float) -> None:
+        claim = self.voices[protocol].claimed(ip, mac, node, now, doubtful=self.doubtful)
+        if claim is not None:
+            if claim.yielded:
+                self.release(protocol, ip)
+            what = (str(ip_address(ip)), self.name, mac.hex(":"), node, claim.yielded)
+            self._report(orders.Claimed(*what))
+
+    def _in_use(self, protocol: str, ip: bytes, mac: bytes) -> None:
+        if self.voices[protocol].in_use(ip):
+            self.release(protocol, ip)
+            self._report(orders.InUse(str(ip_address(ip)), self.name, mac.hex(":")))
+
+    # -- time --
+
+    def tick(self, now: float, *, stale: bool, leaving: bool) -> list[bytes]:
+        """Do what is due; return the IPs that are answered from now on."""
+        if now >= self._metered_at + METER_EVERY_S:
+            self._measure(now)
+        if self.keys and not self.port.policy.dry_run:
+            said = self.segment.due(now, stale=stale, leaving=leaving)
+            if said is not None:
+                self._say(hello.build(said, self.mac, self.sends_with), now)
+            if self.segment.asks_witness(now):
+                self.guards[ARP].submit((self.name, WITNESS), Occasion.PROBE, now)
+            view = self.segment.view()
+            if view != self._view:
+                self._view = view
+                self._report(orders.Seen(self.name, tuple(sorted(view.alive)), tuple(sorted(view.dead))))
+        return [ip for voice in self.voices.values() for ip in voice.advance(now)]
+
+    def next_wakeup(self) -> float:
+        moments = [voice.next_wakeup() for voice in self.voices.values()]
+        moments.append(self._metered_at + METER_EVERY_S)
+        if self.keys:
+            moments.append(self.segment.next_wakeup())
+        return min(moments)
+
+    def _measure(self, now: float) -> None:
+        counted, was_armed = packet.taken(self._meter)[0], self.storm.armed
+        self.storm.metered(counted, now)
+        if self.storm.armed is not was_armed:
+            packet.attach(self._watch, bpf.meter() if self.storm.armed else bpf.nothing())
+        if self.storm.stormy(now):
+            for guard in self.guards.values():
+                guard.slow_down(now + 2 * METER_EVERY_S)
+        self._metered_at = now
+        since, count = self._heard_since
+        if now - since >= 1.0:
+            self.segment_per_s = round(count / (now - since), 1)
+            self._heard_since = (now, 0)
+
+    def _say(self, frame: bytes, now: float) -> None:
+        self._hellos += 1
+        _write(self._hello, frame)
+        if self._hellos % UNICAST_EVERY == 0:
+            for mac, node in self.macs.items():
+                if node not in self._view.alive:
+                    _write(self._hello, mac + frame[6:])
+
+    # -- out --
+
+    def transmit(self, protocol: str, sending: Sending, ip: bytes, now: float) -> None:
+        """Send what the guard lets go. Joining a group makes the kernel send, too: so it waits its turn."""
+        if ip == WITNESS:
+            if self.port.gateway:
+                own, gateway = ip_address(self.port.address).packed, ip_address(self.port.gateway).packed
+                self._send(ARP, arp.question(self.mac, own, gateway))
+            return
+        if sending.occasion is None:
+            self._send(protocol, sending.frame)
+            return
+        voice = self.voices[protocol]
+        if protocol == NDP and ip not in self._joined:
+            self._joined.add(ip)
+            self._groups.join(ndp.solicited_node(ip))
+        self._send(protocol, self._original(protocol, ip, ip in voice.probes))
+        voice.left(ip, sending.occasion, now)
+
+    def _original(self, protocol: str, ip: bytes, probe: bool) -> bytes:
+        frames = self._frames
+        if protocol == ARP:
+            build, template = (arp.probe, frames.arp_probe) if probe else (arp.announcement, frames.arp)
+        else:
+            build, template = (ndp.probe, frames.ndp_probe) if probe else (ndp.announcement, frames.ndp)
+        return build(bytes.fromhex(template), self.mac, ip)
+
+    def _send(self, protocol: str, frame: bytes) -> None:
+        if not self.port.policy.dry_run:
+            _write(self._by_protocol[protocol], frame)
+
+    # -- after a stand-still --
+
+    def catch_up(self, now: float) -> list[bytes]:
+        """Read what came meanwhile, without answering; return what must be released, as claims were lost."""
+        self._mute = self.doubtful = True
+        try:
+            for opened, read in self.readers.items():
+                for _ in range(200):
+                    read(now)
+                    if not packet.waits(opened):
+                        break
+        finally:
+            self._mute = self.doubtful = False
+        lost = any(packet.taken(opened)[1] for opened in self._by_protocol.values())
+        return [ip for voice in self.voices.values() for ip in voice.owned] if lost else []
+
+
+def _write(opened: socket.socket, frame: bytes) -> None:
+    # A frame that a full queue or a vanished link does not take is lost, as frames may be: the guard
+    # has counted it, and repeats are there for that.
+    with contextlib.suppress(OSError):
+        opened.send(frame)
