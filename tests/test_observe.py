@@ -23,6 +23,8 @@ from lbspeaker.model import (
     Kind,
     Lease,
     Node,
+    Pin,
+    Pins,
     Secret,
     Service,
     Synced,
@@ -35,7 +37,7 @@ from lbspeaker.wire import kube
 
 NAMESPACE = "lbspeaker-system"
 CRS = f"/apis/lbspeaker.io/v1beta1/namespaces/{NAMESPACE}"
-KINDS = set(Kind) - {Kind.POD, Kind.OBJECT}
+KINDS = set(Kind) - {Kind.POD, Kind.OBJECT, Kind.PINS}  # pins are told with Leases
 QUICK = Timings(backoff_s=(0.02, 0.1), spread_s=0.05)
 
 
@@ -216,6 +218,11 @@ async def writes_are_taken(api: ApiServer, told: Told) -> None:
     await api.request("POST", leases, body=kube.lease("node-a", NAMESPACE, 1.0))
     await api.request("PATCH", f"{leases}/lbspeaker-node-a", body=kube.lease("node-a", NAMESPACE, 2.0))
     await until(lambda: renewed(told) == "1970-01-01T00:00:02.000000Z")
+    pins = Pins("node-a", {ip_address("192.0.2.1"): Pin("node-b", 7)})
+    await api.request("POST", leases, body=kube.pins_lease("node-a", NAMESPACE, pins.pins))
+    await until(lambda: told.of(Kind.PINS) == {"node-a": pins})
+    await api.request("DELETE", f"{leases}/{kube.PINS_PREFIX}node-a")
+    await until(lambda: told.of(Kind.PINS) == {})
     await api.request("DELETE", f"{leases}/lbspeaker-node-a")
     await until(lambda: told.of(Kind.LEASE) == {})
 

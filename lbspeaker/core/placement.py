@@ -25,7 +25,7 @@ AT_A_TIME = 4
 CALM_S = 10.0  # nothing has moved for so long
 FLAPS, FLAP_S = 4, 180.0
 SPREAD = Fraction(5, 4)
-MOST_PINS = 8000  # in one Lease (an object has 256 KiB of annotations)
+MOST_PINS = 3000  # in one Lease: an object has room for 256 KiB of annotations
 
 Owners = Mapping[Address, L2Announcement]
 

@@ -96,7 +96,7 @@ class Reflector:
         self._troubles = troubles
         self._timings = timings
         self._selector = resource.field_selector
-        self._known: dict[str, object] = {}
+        self._known: dict[tuple[Kind, str], object] = {}  # one list may tell of several kinds
         self._version = ""  # that `_known` is at; "" asks for a list
         self._synced = False
         self._failures = 0
@@ -114,7 +114,7 @@ class Reflector:
             await asyncio.sleep(delay_s)
 
     async def _list(self) -> None:
-        query, seen, version = {**self._selection(), "limit": _PAGE}, set[str](), ""
+        query, seen, version = {**self._selection(), "limit": _PAGE}, set[tuple[Kind, str]](), ""
         while True:
             path, timeout_s = self._resource.path, self._timings.list_s
             page = self._resource.decode_list(
@@ -122,13 +122,13 @@ class Reflector:
             )
             version = version or page.version
             for change in page.changes:
-                seen.add(change.key)
+                seen.add((change.kind, change.key))
                 self._tell(change)
             if not page.next:
                 break
             query["continue"] = page.next
-        for key in self._known.keys() - seen:
-            self._tell(Change(self._resource.kind, key, None))
+        for kind, key in self._known.keys() - seen:
+            self._tell(Change(kind, key, None))
         self._version = version
         if not self._synced:
             self._synced = True
@@ -173,11 +173,12 @@ class Reflector:
         self._version = step.version
 
     def _tell(self, change: Change) -> None:
+        which = (change.kind, change.key)
         if change.value is None:
-            if self._known.pop(change.key, None) is not None:
+            if self._known.pop(which, None) is not None:
                 self._put(change)
-        elif self._known.get(change.key) != change.value:
-            self._known[change.key] = change.value
+        elif self._known.get(which) != change.value:
+            self._known[which] = change.value
             self._put(change)
 
     def _after(self, error: ApiError | Malformed) -> float:
