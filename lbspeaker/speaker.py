@@ -13,33 +13,29 @@ import contextlib
 import json
 import signal
 import time
-from dataclasses import dataclass, replace
+from collections.abc import Coroutine
+from dataclasses import dataclass
 from datetime import datetime
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import Any
 
 import structlog
 
-from lbspeaker.answering import Answering, vendor
+from lbspeaker.answering.layer2 import Layer2
 from lbspeaker.core import links as core_links
 from lbspeaker.core import speaker as core
 from lbspeaker.core.announce import PlannedRoute, Release, SetPeer, SetRoutes
-from lbspeaker.core.guard import Occasion
 from lbspeaker.core.lifecycle import State
 from lbspeaker.events import Events
 from lbspeaker.ledger import Ledger
 from lbspeaker.model import (
-    Address,
     Change,
     ConfigSet,
     Kind,
     Link,
     Network,
     Peer,
-    Pool,
-    Range,
-    Reason,
     Synced,
 )
 from lbspeaker.observe import from_api, from_files
@@ -47,7 +43,7 @@ from lbspeaker.peering import Peering, PeerStatus
 from lbspeaker.shell import links
 from lbspeaker.shell.apiserver import ApiError, ApiServer, credentials
 from lbspeaker.shell.packet import ETH_P_ARP, open_link
-from lbspeaker.wire import bpf, hello, kube, orders
+from lbspeaker.wire import bpf, kube, orders
 
 KINDS = (Kind.SERVICE, Kind.ENDPOINT_SLICE, Kind.NODE, Kind.LEASE, Kind.SECRET, Kind.CONFIG)
 CONNECTIONS = 4
@@ -103,22 +99,14 @@ class Program:
         self._core.can_answer = False
         directory = options.directory
         self._ledger = Ledger(directory, mine) if directory else None
-        self._answering = Answering(options.node, self._inbox.put_nowait)
+        self._layer2 = Layer2(options.node, options.guard, self._core, self, self._inbox.put_nowait)
         self._events = Events(api, "lbspeaker-speaker", options.node) if api else None
-        self._links: tuple[Link, ...] = ()
-        self._announced: dict[Address, core.Announce] = {}
-        self._pools: tuple[Pool, ...] = ()
         self._peerings: dict[str, tuple[Peering, asyncio.Task[None]]] = {}
         self._routes: dict[str, dict[Network, PlannedRoute]] = {}
         self._peer_states: dict[str, tuple[str, str | None]] = {}
         self._told: dict[str, set[str]] = {}  # by service: what events were sent
         self._renewals: asyncio.Queue[core.Renew] = asyncio.Queue()
         self._pins_due: asyncio.Queue[core.WritePins] = asyncio.Queue()
-        self._keys: tuple[str, ...] = ()  # of hellos, the newest first
-        self._answered: dict[tuple[Address, tuple[str, ...]], core.Announce] = {}
-        self._seen: dict[str, orders.Seen] = {}  # by link
-        self._stats: dict[tuple[str, str], orders.Stats] = {}  # by link and protocol
-        self._slow: set[tuple[str, str]] = set()  # links that need long to tell everything
         self._tasks: asyncio.TaskGroup
         self._unusable: dict[str, str] = {}  # links and peers, and why: each is told once
         self._left = False
@@ -142,7 +130,7 @@ class Program:
             await self._delete_lease(self._api)
 
     def _background(self) -> list[Any]:
-        work: list[Any] = [self._answering.run(), links.watch(self._inbox.put_nowait)]
+        work: list[Any] = [self._layer2.run(), links.watch(self._inbox.put_nowait)]
         if self._api is not None:
             namespace = self._options.namespace
             put = self._inbox.put_nowait
@@ -181,7 +169,7 @@ class Program:
             why = "the cluster has no Node of this name, so nothing is announced from here"
             self._log.error("node-unknown", node=self._options.node, why=why, hint="--node, or $NODE_NAME")
         self._log_unusable_peers()
-        self._set_members()
+        self._layer2.set_members()
         if self._core.members != members:
             there = ",".join(sorted(self._core.members))
             joined = ",".join(sorted(self._core.members - members)) or "-"
@@ -191,12 +179,12 @@ class Program:
     def _log_unusable_peers(self) -> None:
         found = self._core.without_password()
         for peer, why in found.items():
-            self._tell_unusable("peer", peer, why, "create it, of type kubernetes.io/basic-auth")
+            self.unusable("peer", peer, why, "create it, of type kubernetes.io/basic-auth")
         for what in [w for w in self._unusable if w.startswith("peer ")]:
             if what.removeprefix("peer ") not in found:
                 del self._unusable[what]
 
-    def _tell_unusable(self, kind: str, name: str, why: str, hint: str) -> None:
+    def unusable(self, kind: str, name: str, why: str, hint: str) -> None:
         """Log that a link or a peer cannot be used; again only when the reason is another."""
         if self._unusable.get(f"{kind} {name}") != why:
             self._unusable[f"{kind} {name}"] = why
@@ -217,46 +205,36 @@ class Program:
         if isinstance(item, Change | Synced):
             self._observe(item, now)
         elif isinstance(item, tuple):
-            self._set_links(item)
+            self._unusable = {w: why for w, why in self._unusable.items() if not w.startswith("link ")}
+            self._layer2.set_links(item)
         elif isinstance(item, PeerStatus):
             self._peer_changed(item)
         elif isinstance(item, Drain):
             self._core.drain(now)
-            self._answering.leave()
+            self._layer2.leave()
         else:
-            self._heard(item, now)
+            self._layer2.heard(item, now)
 
     def _observe(self, item: Change | Synced, now: float) -> None:
         if isinstance(item, Change) and isinstance(item.value, ConfigSet):
-            self._pools = item.value.config.pools
-            self._set_ranges()
+            self._layer2.set_pools(item.value.config.pools)
         if self._ledger is not None:
             item = self._ledger.observe(item)
         if isinstance(item, Change) and item.kind is Kind.SERVICE and item.value is None:
             self._told.pop(item.key, None)
         self._core.observe(item, now)
         if isinstance(item, Change) and item.kind in (Kind.CONFIG, Kind.NODE):
-            self._set_ports()
+            self._layer2.set_ports()
         elif isinstance(item, Change) and item.kind is Kind.SECRET:
-            self._set_keys()
-
-    def _set_ranges(self) -> None:
-        """Tell the answerer what may be announced: pools, and IPs that are kept though they are in none."""
-        outside = [ip for ip in self._announced if not any(ip in pool for pool in self._pools)]
-        kept = [Range(ip, ip) for ip in sorted(outside, key=lambda ip: (ip.version, int(ip)))]
-        self._answering.set_ranges([*(r for pool in self._pools for r in pool.ranges), *kept])
+            password = self._core.password(f"{self._options.namespace}/{kube.HELLO_SECRET}")
+            if password is not None:
+                self._layer2.set_password(password)
 
     def _act(self, effect: core.Effect) -> None:
         if isinstance(effect, core.Announce):
-            self._announced[effect.ip] = effect
-            if not any(effect.ip in pool for pool in self._pools):
-                self._set_ranges()
-            self._tell_answerer(effect, self._ports_for(effect))
+            self._layer2.announce(effect)
         elif isinstance(effect, Release):
-            self._announced.pop(effect.ip, None)
-            self._answered = {on: told for on, told in self._answered.items() if on[0] != effect.ip}
-            self._answering.release(str(effect.ip))
-            self._log.info("released", ip=str(effect.ip))
+            self._layer2.release(effect.ip)
         elif isinstance(effect, SetPeer):
             self._set_peer(effect.name, effect.peer)
         elif isinstance(effect, SetRoutes):
@@ -269,187 +247,9 @@ class Program:
                 "pinned", ips=",".join(f"{ip}@{pin.node}" for ip, pin in effect.pins.items()) or "-"
             )
         elif isinstance(effect, core.Tell):
-            self._tasks.create_task(self._tell(effect))
+            self.aside(self._layer2.tell(effect))
         else:
             self._left = True
-
-    # -- layer 2 --
-
-    def _set_links(self, found: tuple[Link, ...]) -> None:
-        self._links = found
-        self._unusable = {what: why for what, why in self._unusable.items() if not what.startswith("link ")}
-        self._core.observe_links(found)
-        self._set_ports()
-        for ip, effect in self._announced.items():
-            ports = self._ports_for(effect)
-            if ports != self._answering.ports_of(str(ip)):
-                # On a link that is new for it, nobody can be expected to know where it is.
-                self._announced[ip] = replace(effect, occasion=Occasion.TAKEOVER)
-                self._tell_answerer(self._announced[ip], ports)
-
-    def _ports_for(self, effect: core.Announce) -> tuple[str, ...]:
-        return core_links.choose(effect.ip, self._links, effect.interfaces, effect.any_subnet)
-
-    def _set_ports(self) -> None:
-        """Tell the answerer which links there are, and how to treat each."""
-        named = self._core.named_links
-        eligible = core_links.eligible(self._links)
-        wanted = [
-            link
-            for link in self._links
-            if link in eligible or (link.name in named and core_links.usable(link))
-        ]
-        self._answering.set_ports(tuple(self._port(link) for link in wanted))
-
-    def _port(self, link: Link) -> orders.Port:
-        policy = self._core.config.link_policy(self._core.labels, link.name)
-        if not policy.name:  # none is written for it
-            policy = replace(policy, profile=self._options.guard)
-        policy = replace(policy, node_selectors=(), interfaces=frozenset())  # it has been selected
-        own = next((str(a.ip) for a in link.addresses if link.gateway and link.gateway in a.network), "")
-        gateway = str(link.gateway) if own else ""
-        return orders.Port(link.name, link.index, link.mac.hex(), policy, own, gateway)
-
-    def _set_members(self) -> None:
-        self._answering.set_members(self._core.member_macs)
-
-    def _set_keys(self) -> None:
-        """The password of hellos; the one before counts, too, until everybody has the new one."""
-        password = self._core.password(f"{self._options.namespace}/{kube.HELLO_SECRET}")
-        if password is None:
-            return
-        key = hello.derive(password).hex()
-        if key not in self._keys[:1]:
-            self._keys = (key, *self._keys[:1])
-            self._answering.set_keys(self._keys)
-
-    def _tell_answerer(self, effect: core.Announce, ports: tuple[str, ...]) -> None:
-        if not ports and self._links:
-            wanted = ", ".join(sorted(effect.interfaces)) or "any usable one"
-            have = ", ".join(link.name for link in self._links if core_links.usable(link)) or "none"
-            why = f"no such link that is up (wanted: {wanted}; usable here: {have})"
-            self._log.warning("unannounced", ip=str(effect.ip), reason=Reason.NO_LINK.value, why=why)
-            for key in effect.services:
-                self._event(
-                    key, "Warning", Reason.NO_LINK.value, f"{effect.ip} on {self._options.node}: {why}"
-                )
-        self._answering.announce(
-            orders.Announce(str(effect.ip), ports, effect.occasion.name, effect.again, effect.above)
-        )
-
-    def _heard(self, report: orders.Report, now: float) -> None:
-        match report:
-            case orders.Ready():
-                self._core.can_answer = True
-            case orders.Answering():
-                self._answers(ip_address(report.ip), report.ports)
-            case orders.Claimed():
-                self._claimed(report, now)
-            case orders.InUse():
-                node = self._member_with(report.mac)
-                self._log.warning("in-use", ip=report.ip, mac=report.mac, link=report.port, node=node or "-")
-                self._answering.gone(report.ip)
-                self._core.in_use(ip_address(report.ip), now, node=node, mac=report.mac)
-            case orders.Seen():
-                self._see(report)
-            case orders.Missed():
-                self._log.warning("missed", link=report.port, why="other speakers did not hear this node")
-                self._core.missed()
-            case orders.Woke():
-                self._log.warning("stood-still", seconds=report.stood_s, given_up=len(report.ips))
-                for ip in report.ips:
-                    self._answering.gone(ip)
-                self._core.woke(tuple(ip_address(ip) for ip in report.ips), now)
-            case orders.Storm():
-                self._tasks.create_task(self._tell_storm(report))
-            case orders.Failed():
-                self._tell_unusable("link", report.port, report.what, report.hint)
-            case orders.Stats():
-                self._measured(report)
-
-    def _claimed(self, report: orders.Claimed, now: float) -> None:
-        ip = ip_address(report.ip)
-        if self._core.state is State.SERVING:
-            who = {"node": report.node} if report.node else {}
-            event = "yielded" if report.yielded else "claimed-by"
-            self._log.warning(event, ip=report.ip, mac=report.mac, link=report.port, **who)
-        if report.yielded:
-            self._answering.gone(report.ip)
-            self._announced.pop(ip, None)
-        self._core.claimed(
-            ip, now, node=report.node, mac=report.mac, link=report.port, yielded=report.yielded
-        )
-
-    def _member_with(self, mac: str) -> str:
-        plain = mac.replace(":", "")
-        return next((node for node, macs in self._core.member_macs.items() if plain in macs), "")
-
-    def _see(self, report: orders.Seen) -> None:
-        before = self._seen.get(report.port)
-        self._seen[report.port] = report
-        self._core.heard(report.port, frozenset(report.dead))
-        was_dead = set(before.dead) if before else set()
-        fields = {"link": report.port, "heard": ",".join(report.alive) or "-"}
-        if set(report.dead) - was_dead:
-            self._log.warning("silent", dead=",".join(sorted(set(report.dead) - was_dead)), **fields)
-        else:
-            self._log.info("heard", **fields)
-
-    def _measured(self, report: orders.Stats) -> None:
-        key = (report.port, report.protocol)
-        self._stats[key] = report
-        if report.projected_s > SLOW_S and key not in self._slow:
-            self._slow.add(key)
-            why = f"{report.queue} IPs wait; the last one is told of in {report.projected_s:.0f} s"
-            hint = "if the network can take more, give a LinkPolicy the profile fast, or a rate of its own"
-            self._log.warning(
-                "slow-to-announce", link=report.port, protocol=report.protocol, why=why, hint=hint
-            )
-            self._node_event("SlowToAnnounce", f"{report.port}: {why}; {hint}")
-        elif report.queue == 0:
-            self._slow.discard(key)
-        self._log.debug(
-            "guard",
-            link=report.port,
-            protocol=report.protocol,
-            sent=_counts(report.sent),
-            held_back=_counts(report.held_back),
-            queue=report.queue,
-            wait=report.longest_wait_s,
-        )
-
-    async def _tell_storm(self, report: orders.Storm) -> None:
-        who = f"{report.mac}, {await vendor(report.mac) or 'vendor unknown'}"
-        if report.node:
-            who = f"{report.mac}, the speaker of {report.node}"
-        why = f"{report.frames} ARP frames in a second; this node sends half as many as it may meanwhile"
-        self._log.warning("storm", link=report.port, who=who, why=why)
-        self._node_event("Storm", f"{who} sends {report.frames} ARP frames in a second on {report.port}")
-
-    async def _tell(self, tell: core.Tell) -> None:
-        named = await vendor(tell.mac) if tell.mac else ""
-        message = tell.message.replace("{vendor}", named or "vendor unknown")
-        self._log.warning("unannounced" if not tell.mac else "conflict", ip=str(tell.ip), why=message)
-        for key in tell.services:
-            self._event(key, tell.kind, tell.reason.value, message)
-
-    def _node_event(self, reason: str, message: str) -> None:
-        if self._events is not None:
-            self._events.tell_of_node(self._options.node, reason, message)
-
-    def _answers(self, ip: Address, ports: tuple[str, ...]) -> None:
-        effect = self._announced.get(ip)
-        if effect is None or not ports:
-            return
-        before, self._answered[ip, ports] = self._answered.get((ip, ports)), effect
-        if before == effect:
-            return
-        on = ",".join(ports)
-        for key in effect.services:
-            occasion = effect.occasion.name.lower()
-            self._log.info("claimed", service=key, ip=str(ip), link=on, reason=occasion)
-            message = f"announcing {ip} from {self._options.node} (layer 2, {on})"
-            self._event(key, "Normal", "Announced", message)
 
     # -- BGP --
 
@@ -463,7 +263,7 @@ class Program:
         self._peerings[name] = (peering, self._tasks.create_task(peering.run()))
 
     def _peering(self, peer: Peer) -> Peering:
-        mine = core_links.addresses_towards(peer.address, self._links)
+        mine = core_links.addresses_towards(peer.address, self._layer2.links)
         v4 = next((a for a in mine if isinstance(a, IPv4Address)), core_links.router_id(self._options.node))
         v6 = next((a for a in mine if isinstance(a, IPv6Address)), None)
         return Peering(peer, peer.source_address, v4, v6, self._options.runtime_dir, self._inbox.put_nowait)
@@ -487,7 +287,7 @@ class Program:
             for prefix, planned in self._routes.get(status.name, {}).items():
                 for key in planned.services:
                     message = f"announcing {prefix} to {status.name} from {self._options.node} (BGP)"
-                    self._event(key, "Normal", "Announced", message)
+                    self.event(key, "Normal", "Announced", message)
 
     def _tell_unservable(self, name: str) -> None:
         """Say which routes a session cannot carry, each once."""
@@ -497,7 +297,7 @@ class Program:
             planned = self._routes.get(name, {}).get(prefix)
             for key in planned.services if planned is not None else ():
                 message = f"{prefix} is not announced to {name} from {self._options.node}: {refusal.message}"
-                if self._event(key, "Warning", refusal.reason.value, message):
+                if self.event(key, "Warning", refusal.reason.value, message):
                     fields = {"service": key, "prefix": str(prefix), "peer": name}
                     why = refusal.message
                     self._log.warning("unannounced", **fields, reason=refusal.reason.value, why=why)
@@ -582,7 +382,7 @@ class Program:
             path = self._lease_path(kube.LEASE_PREFIX + self._options.node)
             await api.request("DELETE", path, timeout_s=RENEWAL_TIMEOUT_S)
 
-    def _event(self, key: str, kind: Any, reason: str, message: str) -> bool:
+    def event(self, key: str, kind: Any, reason: str, message: str) -> bool:
         """Tell the user of a service; False: he was told before."""
         service = self._core.service(key)
         told = self._told.setdefault(key, set())
@@ -593,13 +393,18 @@ class Program:
             self._events.tell(service, kind, reason, message)
         return True
 
+    def node_event(self, reason: str, message: str) -> None:
+        """Warn whoever looks at the node."""
+        if self._events is not None:
+            self._events.tell_of_node(self._options.node, reason, message)
+
+    def aside(self, work: Coroutine[Any, Any, None]) -> None:
+        """Let something be done that nothing waits for."""
+        self._tasks.create_task(work)
+
 
 async def _end(peering: Peering, running: asyncio.Task[None]) -> None:
     await peering.drain(BGP_DRAIN_S)
     running.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await running
-
-
-def _counts(counts: dict[str, int]) -> str:
-    return ",".join(f"{name}:{count}" for name, count in sorted(counts.items()))

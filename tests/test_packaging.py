@@ -25,7 +25,7 @@ from lbspeaker.model import Reason
 ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
 PAPERS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-TARGETS = {"help", "demo", "test", "bench", "lint", "types", "fmt", "clean", "manifests", "venv"}
+TARGETS = {"help", "demo", "test", "bench", "lint", "types", "fmt", "clean", "manifests", "venv", "fuzz", "sim"}
 
 
 def run(*argv: str | Path) -> str:

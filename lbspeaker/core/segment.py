@@ -20,8 +20,9 @@ The engine reads no clock and sends nothing: `heard` and `witnessed` put in, `du
 
 import enum
 import math
+from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from lbspeaker.model import Heard, Hello
@@ -31,8 +32,8 @@ SILENT_AFTER_S = 0.5
 RETURN_S = 0.4  # who was dead is heard for so long before it counts
 SUSPECT_EVERY_S = 0.02  # news of a silence is told at once, but not more often than this
 WITNESS_EVERY_S = 0.1
-FORMER = 8  # starts of a member that are remembered, so that none of them comes back
-MOST_MEMBERS = 150  # that fit into a hello
+FORMER = 256  # starts that are over and are remembered, so that none of them comes back
+MOST_MEMBERS = 130  # so many fit into a hello; more are known by their Leases only
 
 
 class State(enum.StrEnum):
@@ -68,7 +69,6 @@ class _Member:
     last: float = -math.inf  # when it was last heard
     returns: float = math.inf  # since when it is heard again
     buried_us: bool = False  # it says that we are dead
-    former: list[bytes] = field(default_factory=list)
 
     def says_of(self, boot: bytes) -> Heard | None:
         """What it says of the member that calls itself `boot`; None: nothing."""
@@ -84,6 +84,7 @@ class Segment:
         self.witness = witness  # whether there is a default gateway to ask
         self.missed = False  # others took us for dead, and hear us again: see `take_missed`
         self._members: dict[str, _Member] = {}
+        self._former: deque[bytes] = deque(maxlen=FORMER)
         self._macs: dict[bytes, str] = {}
         self._newcomers: dict[str, bytes] = {}  # other starts of known nodes, which do not hear us yet
         self._sequence = 0
@@ -98,19 +99,19 @@ class Segment:
         """Somebody with the right key said this, from `mac`."""
         if said.node == self.node or (len(self._members) >= MOST_MEMBERS and said.node not in self._members):
             return
+        if said.boot in self._former:
+            return
         member = self._members.get(said.node)
         mutual = any(boot == self.boot for boot, _ in said.heard)
         if member is None:
             member = self._members[said.node] = _Member(said.boot)
             self._due_at = now  # it waits to be heard
         elif said.boot != member.boot:
-            if said.boot in member.former:
-                return
             if not mutual and member.state is not State.UNMET:
                 # Perhaps it has started anew; it is listed, and believed when it answers.
                 self._meet(said, now)
                 return
-            member.former = [member.boot, *member.former][:FORMER]
+            self._former.append(member.boot)
             member.boot, member.sequence, member.said, member.state = said.boot, -1, None, State.UNMET
         if said.sequence <= member.sequence:
             return
@@ -131,7 +132,9 @@ class Segment:
         known = set(nodes)
         gone = [n for n, member in self._members.items() if member.state is State.DEAD and n not in known]
         for node in gone:
-            self._macs.pop(self._members.pop(node).mac, None)
+            member = self._members.pop(node)
+            self._former.append(member.boot)
+            self._macs.pop(member.mac, None)
 
     # -- out --
 

@@ -149,6 +149,8 @@ def configuration(obj: dict[str, Any]) -> Change:
     A change of its status, or of who manages which field, is therefore no change of the document.
     """
     metadata = obj.get("metadata", {})
+    if not isinstance(metadata, dict):
+        raise Malformed("the API server sent an object whose metadata is no mapping")
     kept = ("name", "namespace", "labels", "creationTimestamp", "generation", "deletionTimestamp")
     document = {name: value for name, value in obj.items() if name != "status"}
     document["metadata"] = {name: metadata[name] for name in kept if metadata.get(name)}
@@ -192,7 +194,7 @@ def _codec(struct: Any, convert: Callable[[Any], Change | None]) -> Codec:
 def _decoded(decode: Callable[[Any], Any], data: object) -> Any:
     try:
         return decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Malformed(f"the API server sent what its API does not allow: {error}") from error
 
 

@@ -259,7 +259,7 @@ def speaker_lease(obj: Lease) -> model.Lease | None:
         node=name.removeprefix(LEASE_PREFIX),
         renewed=spec.renew_time or "",
         draining=annotations.get(DRAINING) == "true",
-        duration_s=float(spec.lease_duration_seconds or model.Lease("", "").duration_s),
+        duration_s=_seconds(spec.lease_duration_seconds, model.Lease("", "").duration_s),
         links=_links(annotations.get(LINKS, "")),
     )
 
@@ -305,12 +305,17 @@ def _pin(entry: tuple[str, Any]) -> tuple[model.Address, model.Pin] | None:
         return None
 
 
+def _seconds(number: int | None, otherwise: float) -> float:
+    """A duration; the API allows 32 bits for it."""
+    return float(number) if number and 0 < number < 2**31 else otherwise
+
+
 def leader_record(obj: LeaderLease) -> model.LeaderRecord:
     spec = obj.spec or LeaderSpec()
     return model.LeaderRecord(
         spec.holder_identity or "",
         spec.renew_time or "",
-        float(spec.lease_duration_seconds or model.LeaderRecord().duration_s),
+        _seconds(spec.lease_duration_seconds, model.LeaderRecord().duration_s),
         obj.metadata.resource_version,
         spec.lease_transitions or 0,
     )

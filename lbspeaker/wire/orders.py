@@ -214,7 +214,7 @@ def order(line: bytes) -> Order:
     """Raises Malformed."""
     try:
         return _orders.decode(line)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Malformed(f"an order that cannot be read: {error}") from None
 
 
@@ -222,5 +222,5 @@ def report(line: bytes) -> Report:
     """Raises Malformed."""
     try:
         return _reports.decode(line)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Malformed(f"a report that cannot be read: {error}") from None

@@ -1,4 +1,4 @@
-"""The speaker's side of the answerer: keeps it running, and tells it again what it has to know."""
+"""The answerer as the speaker's child: kept running, and told again what it has to know."""
 
 import asyncio
 import sys
@@ -7,8 +7,9 @@ from typing import Any
 
 import structlog
 
+from lbspeaker.answering.aside import templates
 from lbspeaker.core.guard import Occasion
-from lbspeaker.errors import Malformed, Unable
+from lbspeaker.errors import Malformed
 from lbspeaker.model import Range
 from lbspeaker.shell.linechild import LineChild
 from lbspeaker.wire import orders
@@ -16,59 +17,6 @@ from lbspeaker.wire import orders
 RESTART_S = (0.1, 5.0)  # first and longest pause before a restart
 STEADY_S = 60.0  # who has run for so long begins with the first pause again
 ALIVE_EVERY_S = 0.5
-_TEMPLATES = """
-from lbspeaker.wire import arp, ndp
-for build in (arp.template, arp.probe_template, ndp.template, ndp.probe_template):
-    print(build().hex())
-"""
-_VENDOR = """
-import sys
-from scapy.config import conf
-import scapy.data
-print(conf.manufdb.lookup(sys.argv[1])[1])
-"""
-
-
-async def templates() -> orders.Frames:
-    """Have the frames that we originate built, in a process that ends: scapy takes 40 MiB.
-
-    Raises Unable if that does not work.
-    """
-    output = await _aside(_TEMPLATES)
-    return orders.Frames(*output.split())
-
-
-async def vendor(mac: str) -> str:
-    """Return who made the interface with this MAC, as scapy knows; "" if it does not."""
-    if int(mac[:2], 16) & 2:
-        return "no vendor: locally administered"
-    try:
-        named = (await _aside(_VENDOR, mac)).strip()
-    except Unable:
-        return ""
-    return "" if named.lower() == mac.lower() else named
-
-
-async def _aside(program: str, *arguments: str) -> str:
-    """Run a piece of Python in a process of its own, and return what it prints."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-c",
-        program,
-        *arguments,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    try:
-        output, complaint = await process.communicate()
-    except asyncio.CancelledError:
-        process.kill()
-        await process.wait()
-        raise
-    if process.returncode != 0:
-        last = complaint.decode(errors="replace").strip().rpartition("\n")[2]
-        raise Unable(f"scapy cannot be used: {last}", "reinstall lbspeaker")
-    return output.decode()
 
 
 class Answering:

@@ -1,0 +1,61 @@
+"""What scapy is asked for: in processes that end, because it takes 40 MiB."""
+
+import asyncio
+import sys
+
+from lbspeaker.errors import Unable
+from lbspeaker.wire import orders
+
+_TEMPLATES = """
+from lbspeaker.wire import arp, ndp
+for build in (arp.template, arp.probe_template, ndp.template, ndp.probe_template):
+    print(build().hex())
+"""
+_VENDOR = """
+import sys
+from scapy.config import conf
+import scapy.data
+print(conf.manufdb.lookup(sys.argv[1])[1])
+"""
+
+
+async def templates() -> orders.Frames:
+    """Have the frames that we originate built, in a process that ends: scapy takes 40 MiB.
+
+    Raises Unable if that does not work.
+    """
+    output = await _aside(_TEMPLATES)
+    return orders.Frames(*output.split())
+
+
+async def vendor(mac: str) -> str:
+    """Return who made the interface with this MAC, as scapy knows; "" if it does not."""
+    if int(mac[:2], 16) & 2:
+        return "no vendor: locally administered"
+    try:
+        named = (await _aside(_VENDOR, mac)).strip()
+    except Unable:
+        return ""
+    return "" if named.lower() == mac.lower() else named
+
+
+async def _aside(program: str, *arguments: str) -> str:
+    """Run a piece of Python in a process of its own, and return what it prints."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-c",
+        program,
+        *arguments,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        output, complaint = await process.communicate()
+    except asyncio.CancelledError:
+        process.kill()
+        await process.wait()
+        raise
+    if process.returncode != 0:
+        last = complaint.decode(errors="replace").strip().rpartition("\n")[2]
+        raise Unable(f"scapy cannot be used: {last}", "reinstall lbspeaker")
+    return output.decode()
