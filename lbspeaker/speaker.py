@@ -22,6 +22,7 @@ from typing import Any
 
 import structlog
 
+from lbspeaker import __version__
 from lbspeaker.answering.layer2 import Layer2
 from lbspeaker.core import links as core_links
 from lbspeaker.core import speaker as core
@@ -40,10 +41,10 @@ from lbspeaker.model import (
 )
 from lbspeaker.observe import from_api, from_files
 from lbspeaker.peering import Peering, PeerStatus
-from lbspeaker.shell import links
+from lbspeaker.shell import http, links
 from lbspeaker.shell.apiserver import ApiError, ApiServer, credentials
 from lbspeaker.shell.packet import ETH_P_ARP, open_link
-from lbspeaker.wire import bpf, kube, orders
+from lbspeaker.wire import bpf, kube, orders, status
 
 KINDS = (Kind.SERVICE, Kind.ENDPOINT_SLICE, Kind.NODE, Kind.LEASE, Kind.SECRET, Kind.CONFIG)
 CONNECTIONS = 4
@@ -65,6 +66,7 @@ class Options:
     directory: Path | None = None
     load_balancer_class: str | None = None
     runtime_dir: Path = Path("/run/lbspeaker")
+    metrics: tuple[str, int] | None = None
 
 
 class Drain:
@@ -110,6 +112,7 @@ class Program:
         self._tasks: asyncio.TaskGroup
         self._unusable: dict[str, str] = {}  # links and peers, and why: each is told once
         self._left = False
+        self._started = time.time()
 
     async def run(self) -> None:
         where = self._api.host if self._api else str(self._options.directory)
@@ -130,7 +133,7 @@ class Program:
             await self._delete_lease(self._api)
 
     def _background(self) -> list[Any]:
-        work: list[Any] = [self._layer2.run(), links.watch(self._inbox.put_nowait)]
+        work: list[Any] = [self._layer2.run(), links.watch(self._inbox.put_nowait), self._serve_status()]
         if self._api is not None:
             namespace = self._options.namespace
             put = self._inbox.put_nowait
@@ -142,6 +145,28 @@ class Program:
         if self._options.directory is not None:
             work.append(from_files(self._options.directory, self._inbox.put_nowait))
         return work
+
+    async def _serve_status(self) -> None:
+        pages: dict[str, http.Page] = {
+            "/status": ("application/json", lambda: status.build(self._status())),
+            "/metrics": ("text/plain", lambda: status.metrics(self._status())),
+        }
+        await http.serve(pages, self._options.runtime_dir / status.SOCKET, self._options.metrics)
+
+    def _status(self) -> status.Status:
+        now = time.monotonic()
+        return status.Status(
+            self._options.node,
+            __version__,
+            self._core.state.value,
+            self._started,
+            round(self._core.api_silent_s(now), 1),
+            self._layer2.members(),
+            self._layer2.ips(),
+            self._layer2.guards(),
+            {str(ip): pin.node for ip, pin in self._core.pins.items()},
+            (*self._layer2.problems(now), *(f"{what}: {why}" for what, why in self._unusable.items())),
+        )
 
     def _catch_signals(self) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):

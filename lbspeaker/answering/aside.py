@@ -31,7 +31,7 @@ async def templates() -> orders.Frames:
 async def vendor(mac: str) -> str:
     """Return who made the interface with this MAC, as scapy knows; "" if it does not."""
     if int(mac[:2], 16) & 2:
-        return "no vendor: locally administered"
+        return "a locally administered MAC"
     try:
         named = (await _aside(_VENDOR, mac)).strip()
     except Unable:

@@ -4,12 +4,14 @@ It knows the links, the policy of each, the keys of hellos and the MACs of membe
 became of their services on the segment.
 """
 
+import time
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from ipaddress import ip_address
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import structlog
+from msgspec import structs
 
 from lbspeaker.answering.aside import vendor
 from lbspeaker.answering.child import Answering
@@ -18,8 +20,9 @@ from lbspeaker.core import speaker as core
 from lbspeaker.core.guard import Occasion
 from lbspeaker.core.lifecycle import State
 from lbspeaker.model import Address, Link, Pool, Range, Reason
-from lbspeaker.wire import hello, orders
+from lbspeaker.wire import hello, orders, status
 
+STORM_S = 60.0  # so long a storm is shown
 SLOW_S = 5.0  # who needs longer to tell everything is told of the profile that helps
 
 
@@ -33,6 +36,14 @@ class Told(Protocol):
     def unusable(self, kind: str, name: str, why: str, hint: str) -> None: ...
 
     def aside(self, work: Coroutine[Any, Any, None]) -> None: ...
+
+
+class _Answered(NamedTuple):
+    """What the answerer answers for, why, and since when (Unix time)."""
+
+    effect: core.Announce
+    ports: tuple[str, ...]
+    since: float
 
 
 class Layer2:
@@ -55,7 +66,9 @@ class Layer2:
         self._links: tuple[Link, ...] = ()
         self._pools: tuple[Pool, ...] = ()
         self._announced: dict[Address, core.Announce] = {}
-        self._answered: dict[tuple[Address, tuple[str, ...]], core.Announce] = {}
+        self._answered: dict[Address, _Answered] = {}
+        self._vendors: dict[str, str] = {}  # by MAC
+        self._stormers: dict[str, tuple[float, str]] = {}  # by link: when, and who
         self._keys: tuple[str, ...] = ()  # of hellos, the newest first
         self._seen: dict[str, orders.Seen] = {}  # by link
         self._stats: dict[tuple[str, str], orders.Stats] = {}  # by link and protocol
@@ -79,9 +92,15 @@ class Layer2:
 
     def release(self, ip: Address) -> None:
         self._announced.pop(ip, None)
-        self._answered = {on: told for on, told in self._answered.items() if on[0] != ip}
+        self._answered.pop(ip, None)
         self._answering.release(str(ip))
         self._log.info("released", ip=str(ip))
+
+    def _gone(self, ip: Address) -> None:
+        """The answerer has stopped to answer for it by itself."""
+        self._announced.pop(ip, None)
+        self._answered.pop(ip, None)
+        self._answering.gone(str(ip))
 
     def leave(self) -> None:
         """Tell the other members that this one goes."""
@@ -168,7 +187,7 @@ class Layer2:
             case orders.InUse():
                 node = self._member_with(report.mac)
                 self._log.warning("in-use", ip=report.ip, mac=report.mac, link=report.port, node=node or "-")
-                self._answering.gone(report.ip)
+                self._gone(ip_address(report.ip))
                 self._core.in_use(ip_address(report.ip), now, node=node, mac=report.mac)
             case orders.Seen():
                 self._see(report)
@@ -177,9 +196,10 @@ class Layer2:
                 self._core.missed()
             case orders.Woke():
                 self._log.warning("stood-still", seconds=report.stood_s, given_up=len(report.ips))
-                for ip in report.ips:
-                    self._answering.gone(ip)
-                self._core.woke(tuple(ip_address(ip) for ip in report.ips), now)
+                ips = tuple(ip_address(ip) for ip in report.ips)
+                for ip in ips:
+                    self._gone(ip)
+                self._core.woke(ips, now)
             case orders.Storm():
                 self._told.aside(self._tell_storm(report))
             case orders.Failed():
@@ -194,8 +214,7 @@ class Layer2:
             event = "yielded" if report.yielded else "claimed-by"
             self._log.warning(event, ip=report.ip, mac=report.mac, link=report.port, **who)
         if report.yielded:
-            self._answering.gone(report.ip)
-            self._announced.pop(ip, None)
+            self._gone(ip)
         self._core.claimed(
             ip, now, node=report.node, mac=report.mac, link=report.port, yielded=report.yielded
         )
@@ -239,16 +258,18 @@ class Layer2:
         )
 
     async def _tell_storm(self, report: orders.Storm) -> None:
-        who = f"{report.mac}, {await vendor(report.mac) or 'vendor unknown'}"
+        who = f"{report.mac}, {await self._vendor(report.mac)}"
         if report.node:
             who = f"{report.mac}, the speaker of {report.node}"
+        self._stormers[report.port] = (time.monotonic(), who)
         why = f"{report.frames} ARP frames in a second; this node sends half as many as it may meanwhile"
         self._log.warning("storm", link=report.port, who=who, why=why)
         self._told.node_event("Storm", f"{who} sends {report.frames} ARP frames in a second on {report.port}")
 
     async def tell(self, tell: core.Tell) -> None:
-        named = await vendor(tell.mac) if tell.mac else ""
-        message = tell.message.replace("{vendor}", named or "vendor unknown")
+        message = tell.message
+        if tell.mac:
+            message = message.replace("{vendor}", await self._vendor(tell.mac))
         self._log.warning("unannounced" if not tell.mac else "conflict", ip=str(tell.ip), why=message)
         for key in tell.services:
             self._told.event(key, tell.kind, tell.reason.value, message)
@@ -257,15 +278,97 @@ class Layer2:
         effect = self._announced.get(ip)
         if effect is None or not ports:
             return
-        before, self._answered[ip, ports] = self._answered.get((ip, ports)), effect
-        if before == effect:
-            return
+        before = self._answered.get(ip)
+        if before is not None and (before.effect.services, before.ports) == (effect.services, ports):
+            return  # told again, or to be treated otherwise
+        self._answered[ip] = _Answered(effect, ports, time.time())
         on = ",".join(ports)
         for key in effect.services:
             occasion = effect.occasion.name.lower()
             self._log.info("claimed", service=key, ip=str(ip), link=on, reason=occasion)
             message = f"announcing {ip} from {self._node} (layer 2, {on})"
             self._told.event(key, "Normal", "Announced", message)
+
+    async def _vendor(self, mac: str) -> str:
+        if mac not in self._vendors:
+            self._vendors[mac] = await vendor(mac) or "vendor unknown"
+        return self._vendors[mac]
+
+    # -- for `lbspeaker status` --
+
+    def members(self) -> tuple[status.Member, ...]:
+        nodes = self._core.members | self._core.member_macs.keys()
+        return tuple(
+            status.Member(
+                node,
+                node in self._core.members,
+                tuple(link for link, seen in self._seen.items() if node in seen.alive),
+                tuple(link for link, seen in self._seen.items() if node in seen.dead),
+            )
+            for node in sorted(nodes)
+        )
+
+    def ips(self) -> tuple[status.IP, ...]:
+        held_back = self._core.held_back
+        known = {*self._core.current.owned, *self._core.lent, *held_back}
+        return tuple(self._ip(ip, held_back) for ip in sorted(known, key=lambda ip: (ip.version, int(ip))))
+
+    def _ip(self, ip: Address, held_back: dict[Address, str]) -> status.IP:
+        answered, effect = self._answered.get(ip), self._announced.get(ip)
+        role = "held-back" if ip in held_back else "lent" if ip in self._core.lent else "owner"
+        if role == "owner" and answered is None:
+            role = "probing" if effect is not None and effect.occasion is Occasion.NEW else "owner"
+        found = self._core.current.announcements.get(ip)
+        mac = held_back.get(ip) or self._core.conflict(ip)
+        services = found.services if found else effect.services if effect else ()
+        row = status.IP(str(ip), services, role, conflict=mac, vendor=self._vendors.get(mac, ""))
+        if answered is None or role == "held-back":
+            return row
+        reason = answered.effect.occasion.name.lower()
+        return structs.replace(row, links=answered.ports, since=answered.since, reason=reason)
+
+    def guards(self) -> tuple[status.Guard, ...]:
+        profiles = {link.name: self._port(link).policy.profile for link in self._links}
+        return tuple(
+            status.Guard(
+                link,
+                protocol,
+                profiles.get(link, "-"),
+                **{name: getattr(found, name) for name in status.Guard.__struct_fields__[3:]},
+            )
+            for (link, protocol), found in sorted(self._stats.items())
+        )
+
+    def problems(self, now: float) -> list[str]:
+        """What does not go as it should, each in one line."""
+        found = []
+        silent_s = self._core.api_silent_s(now)
+        if silent_s > core.LEASE_DURATION_S:
+            found.append(f"the API has been silent for {silent_s:.0f} s; what is announced stays announced")
+        found += [
+            f"{one.ip} is also used by {one.conflict}, {one.vendor or 'vendor unknown'}: find that host, "
+            "or exclude the IP from its pool"
+            for one in self.ips()
+            if one.conflict
+        ]
+        found += [
+            f"{ip} ({', '.join(effect.services)}) is announced on no link: none that fits is up"
+            for ip, effect in self._announced.items()
+            if self._links and not self._ports_for(effect)
+        ]
+        found += [
+            f"{who} storms on {link}" for link, (at, who) in self._stormers.items() if now - at < STORM_S
+        ]
+        found += [
+            f"{link} {protocol}: {self._stats[link, protocol].queue} frames wait: give the link the profile "
+            "fast by a LinkPolicy, if the network can take more"
+            for link, protocol in sorted(self._slow)
+        ]
+        silent = {node for seen in self._seen.values() for node in seen.dead} & self._core.members
+        found += [
+            f"{node} has a Lease, but is not heard: look at its link, and at the switch" for node in silent
+        ]
+        return found
 
 
 def _counts(counts: dict[str, int]) -> str:

@@ -18,6 +18,7 @@ COMMANDS = {
     "migrate": "migrate:migrate",
     "controller": "run:controller",
     "speaker": "run:speaker",
+    "status": "status:status",
     "lab": "lab:lab",
     "demo": "demo:demo",
 }
@@ -46,6 +47,7 @@ def lbspeaker() -> None:
     Try it on this machine, without a cluster:   lbspeaker demo
     Check a configuration:                       lbspeaker check pools.yaml
     See what it would do:                        lbspeaker plan pools.yaml services.yaml
+    Ask the speaker of this node:                lbspeaker status
     Bring MetalLB's configuration over:          lbspeaker migrate metallb.yaml
     """
 

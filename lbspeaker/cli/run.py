@@ -88,8 +88,8 @@ def controller(log_format: Any, log_level: str, **options: Any) -> None:
     type=click.Choice(sorted(PROFILES)),
     default="standard",
     show_default=True,
-    help="How much ARP a link may carry: standard (11 unsolicited frames a second), strict (11 frames of all "
-    "kinds), fast; off is for the lab only.",
+    help="How much ARP a link may carry that no LinkPolicy is about: standard (11 unsolicited frames a "
+    "second), strict (11 frames of all kinds), fast; off is for the lab only.",
 )
 @click.option(
     "--runtime-dir",
@@ -97,6 +97,12 @@ def controller(log_format: Any, log_level: str, **options: Any) -> None:
     default=Path("/run/lbspeaker"),
     show_default=True,
     help="For sockets and the configuration of BGP sessions.",
+)
+@click.option(
+    "--metrics",
+    metavar="HOST:PORT",
+    callback=lambda _context, _parameter, value: _address(value),
+    help="Also serve /metrics (Prometheus) and /status here, without authentication. Default: not at all.",
 )
 def speaker(log_format: Any, log_level: str, **options: Any) -> None:
     """Announce what this node owns, by ARP and by BGP.
@@ -112,6 +118,16 @@ def speaker(log_format: Any, log_level: str, **options: Any) -> None:
 
     logs.configure(log_format, log_level)
     _run(run(Options(**options)))
+
+
+def _address(text: str | None) -> tuple[str, int] | None:
+    """Read HOST:PORT, where HOST may be an IPv6 address in brackets."""
+    if not text:
+        return None
+    host, _, port = text.rpartition(":")
+    if not port.isdecimal() or not 0 < int(port) < 65536 or not host:
+        raise click.BadParameter(f"{text!r} is not HOST:PORT, as in 127.0.0.1:7472")
+    return host.strip("[]"), int(port)
 
 
 def _run(program: Coroutine[Any, Any, None]) -> None:

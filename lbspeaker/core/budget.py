@@ -6,8 +6,9 @@ most `burst + rate * w`.
 The segment's budget is shared without a word: each speaker keeps the bucket of the whole segment, and every
 frame that it hears from another member takes a token out of it, as its own frames do. Before it sends, it
 waits for a random moment and listens (as Wi-Fi stations do); if the token is gone by then, it waits for the
-next. What collides all the same is paid back, because the bucket may be in debt, by one burst at most. A
-small floor of its own keeps a speaker from being starved by others that do not hear it.
+next. Who has listened and heard nobody is alone for a while, and need not wait. What collides all the same
+is paid back, because the bucket may be in debt, by one burst at most. A small floor of its own keeps a
+speaker from being starved by others that do not hear it.
 """
 
 import math
@@ -54,7 +55,7 @@ class Bucket:
         return self._at + missing / self._rate
 
 
-CROWDED_S = 5.0  # who was heard within this time may speak again
+CROWDED_S = 5.0  # who was heard within this time may speak again; who has listened knows for so long
 FLOOR = 1 / 20  # of the segment's rate: what nobody can take from a speaker
 URGENT, USUAL = (0.0, 0.5), (0.5, 3.0)  # the random wait, in tokens' time
 
@@ -68,6 +69,7 @@ class SegmentBudget:
         self._floor = Bucket(rate * FLOOR, 1, now)
         self._roll = roll
         self._heard_at = -math.inf
+        self._listened_at = -math.inf  # when the last wait was over
         self._turn_at: float | None = None  # the moment that was rolled
 
     def heard(self, frames: int, now: float) -> None:
@@ -85,12 +87,14 @@ class SegmentBudget:
                 self._bucket.owe(now)
                 return True
             return False
-        if now - self._heard_at < CROWDED_S:
+        alone = self._heard_at + CROWDED_S <= now < self._listened_at + CROWDED_S
+        if not alone:
             if self._turn_at is None:
                 low, high = URGENT if urgent else USUAL
                 self._turn_at = now + (low + self._roll() * (high - low)) / self._rate
             if now < self._turn_at:
                 return False
+            self._listened_at = now
         self._turn_at = None
         return self._bucket.take(now)
 

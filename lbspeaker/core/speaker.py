@@ -395,6 +395,22 @@ class Speaker:
         """Those of the own node."""
         return self._nodes[self.node].labels if self.node in self._nodes else {}
 
+    @property
+    def held_back(self) -> dict[Address, str]:
+        """What would be ours, and is left to others for the moment; the MAC of who has it, or ""."""
+        ours = {ip for ip, found in self.current.announcements.items() if found.owner == self.node}
+        conflicts = {ip: self._conflicts.mac_of(ip) or "" for ip in ours if self._conflicts.held_back(ip)}
+        return dict.fromkeys(self._yielded.keys() & ours, "") | conflicts
+
+    @property
+    def lent(self) -> frozenset[Address]:
+        """What is answered here until its next owner is heard."""
+        return frozenset(self._lent)
+
+    def conflict(self, ip: Address) -> str:
+        """The MAC of the stranger that uses `ip`, too; "": nobody does."""
+        return self._conflicts.mac_of(ip) or ""
+
     def password(self, secret: str) -> str | None:
         """The password in a Secret, "namespace/name"."""
         found = self._secrets.get(secret)
@@ -439,7 +455,7 @@ class Speaker:
         for ip in over:
             del self._yielded[ip]
         effects = self._settle_loans(now)
-        if self._api_silent_s(now) > LEASE_DURATION_S:  # others may know better
+        if self.api_silent_s(now) > LEASE_DURATION_S:  # others may know better
             for ip in self._contested:
                 self._yielded[ip] = now + YIELDED_S
         idle = not (self._changed or self._contested or self._missed or again or over)
@@ -496,13 +512,14 @@ class Speaker:
             del self._lent[ip]
         return [Release(ip) for ip in over]
 
-    def _api_silent_s(self, now: float) -> float:
+    def api_silent_s(self, now: float) -> float:
+        """For how long the API has not shown that it works."""
         return self._membership.silent_s(now) if self._membership is not None else 0.0
 
     def _defend(self, wanted: Desired, now: float) -> list[Effect]:
         """Claim again what other members claimed, once the API says that it is still ours."""
         contested = sorted(self._contested & wanted.owned.keys(), key=str)
-        if self._api_silent_s(now) > RENEW_EVERY_S * 1.5 and contested:
+        if self.api_silent_s(now) > RENEW_EVERY_S * 1.5 and contested:
             return []
         if self._missed:
             contested = sorted(wanted.owned, key=str)
@@ -533,7 +550,7 @@ class Speaker:
 
     def _place(self, now: float) -> list[Effect]:
         """Write down where IPs are to stay or to go, while the API can be written to."""
-        if self._membership is None or self._api_silent_s(now) > RENEW_EVERY_S * 1.5:
+        if self._membership is None or self.api_silent_s(now) > RENEW_EVERY_S * 1.5:
             return []
         pins = self._placement.advance(self.current.announcements, self.pins, self._nodes, now)
         return [] if pins is None else [WritePins(pins)]
