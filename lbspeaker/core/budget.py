@@ -77,6 +77,10 @@ class SegmentBudget:
         self._heard_at = now
         self._bucket.owe(now, frames)
 
+    def owe(self, now: float, frames: int) -> None:
+        """Take tokens whether they are there or not."""
+        self._bucket.owe(now, frames)
+
     def may_send(self, now: float, *, urgent: bool) -> bool:
         """Whether a frame may leave now; if so, it counts."""
         if math.isinf(self._rate):

@@ -187,7 +187,8 @@ class Guard:
         self._given: Counter[bytes] = Counter()  # answers of this second
         self._given_until = now
         self._cost = 1  # tokens for a frame
-        self._blocked_by_segment = False
+        self._segment_at = now  # before that, the segment has no room
+        self._now = now  # when `due` was last asked
         self._serial = 0
         self._in_a_row = 0  # answers since the last announcement
 
@@ -196,6 +197,9 @@ class Guard:
         if profile != self.profile:
             self._fill(profile, now)
             self._budget.owe(now, profile.burst)
+            self._segment.owe(now, profile.segment_burst)
+            if not profile.together:
+                self._answer_budget.owe(now, profile.answer_burst)
 
     def _fill(self, profile: Profile, now: float) -> None:
         self.profile = profile
@@ -243,7 +247,7 @@ class Guard:
         if self._is_repetitive(frame, now):
             self.counts.repetitive += 1
             return False
-        if not self._answers and not self._its_turn() and self._answer_budget.take(now):
+        if not self._answers and not self._its_turn(now) and self._answer_budget.take(now):
             self._in_a_row += 1
             self.counts.sent["answer"] += 1
             return True
@@ -269,15 +273,17 @@ class Guard:
 
     def due(self, now: float) -> list[Sending]:
         """Return what may leave now, in order; it counts as sent."""
+        self._now = now
         fresh = self._become_ready(now)
         sendings = self._due_answers(now)
-        while self._ready and (self._its_turn() or not (self.profile.together and self._answers)):
-            *_, key, waiting = self._ready[0]
-            if self._waiting.get(key) is waiting:
-                if not self._may_send(waiting.occasion, now):
-                    break
-                sendings += self._sent(key, waiting, now)
+        while first := self._first():
+            key, waiting = first
+            if self.profile.together and self._answers and not self._its_turn(now):
+                break
+            if not self._may_send(waiting.occasion, now):
+                break
             heapq.heappop(self._ready)
+            sendings += self._sent(key, waiting, now)
         for key, waiting in fresh:
             if self._waiting.get(key) is waiting:
                 self.counts.held_back[waiting.occasion.name.lower()] += 1
@@ -287,10 +293,9 @@ class Guard:
         """When `due` may next have something; None: not before somebody asks."""
         moments = []
         if self._answers:
-            moments.append(self._answer_budget.ready_at())
+            moments.append(self._answer_budget.ready_at(self._cost if self._its_turn(self._now) else 1))
         if self._ready:
-            waits = self._blocked_by_segment
-            moments.append(self._segment.ready_at() if waits else self._budget.ready_at(self._cost))
+            moments.append(max(self._budget.ready_at(self._cost), self._segment_at))
         if self._later:
             moments.append(self._later[0][0])
         return min(moments, default=None)
@@ -311,11 +316,10 @@ class Guard:
     def _may_send(self, occasion: Occasion, now: float) -> bool:
         """Whether both buckets, that of the link and that of the segment, let one go."""
         self._cost = 2 if now < self._stormy_until else 1
-        self._blocked_by_segment = False
         if not self._budget.holds(now, self._cost):
             return False
         if not self._segment.may_send(now, urgent=occasion is Occasion.TAKEOVER):
-            self._blocked_by_segment = True
+            self._segment_at = self._segment.ready_at()
             return False
         return self._budget.take(now, self._cost)
 
@@ -334,7 +338,7 @@ class Guard:
             since, key, frame = self._answers[0]
             if now - since > ANSWER_EXPIRES_S:
                 self.counts.expired += 1
-            elif self._its_turn():
+            elif self._its_turn(now):
                 break
             elif self._answer_budget.take(now):
                 self._in_a_row += 1
@@ -346,12 +350,21 @@ class Guard:
             self._asked.discard((key, frame))
         return sendings
 
-    def _its_turn(self) -> bool:
-        """Whether the next token of a common budget is for a takeover."""
-        if not self.profile.together or self._in_a_row < ANSWERS_IN_A_ROW or not self._ready:
+    def _its_turn(self, now: float) -> bool:
+        """Whether the next token of a common budget is for a takeover, for which the segment has room."""
+        if not self.profile.together or self._in_a_row < ANSWERS_IN_A_ROW or now < self._segment_at:
             return False
-        *_, key, waiting = self._ready[0]
-        return waiting.occasion is Occasion.TAKEOVER and self._waiting.get(key) is waiting
+        first = self._first()
+        return first is not None and first[1].occasion is Occasion.TAKEOVER
+
+    def _first(self) -> tuple[Key, _Waiting] | None:
+        """What is ready, and most urgent."""
+        while self._ready:
+            *_, key, waiting = self._ready[0]
+            if self._waiting.get(key) is waiting:
+                return key, waiting
+            heapq.heappop(self._ready)  # it was cancelled, or has become more urgent
+        return None
 
     def _enter(self, key: Key, waiting: _Waiting) -> None:
         self._waiting[key] = waiting
