@@ -64,7 +64,7 @@ class Voice:
         self._hot: dict[bytes, float] = {}
         self._claims: dict[bytes, tuple[float, bytes]] = {}  # who else claims an IP, and when that was told
         self._roll = roll
-        self._refresh_at = now + self._refresh_in()
+        self._refreshed_at, self._jitter = now, roll()
 
     # -- in --
 
@@ -144,7 +144,7 @@ class Voice:
 
     def advance(self, now: float) -> list[bytes]:
         """Return the IPs that are answered from now on, because nobody has answered the probes for them."""
-        if now >= self._refresh_at:
+        if now >= self._refresh_at():
             self._refresh(now)
         done = []
         for ip, probe in [(ip, probe) for ip, probe in self.probes.items() if now >= probe.at]:
@@ -158,7 +158,7 @@ class Voice:
         return done
 
     def next_wakeup(self) -> float:
-        return min([self._refresh_at, *(probe.at for probe in self.probes.values())])
+        return min([self._refresh_at(), *(probe.at for probe in self.probes.values())])
 
     # -- inside --
 
@@ -175,15 +175,15 @@ class Voice:
 
     def _refresh(self, now: float) -> None:
         """Tell one IP again: all of them are at the same MAC, so for a switch one is as good as all."""
-        self._refresh_at = now + self._refresh_in()
+        self._refreshed_at, self._jitter = now, self._roll()
         if self.owned:
             ip = next(iter(self.owned))
             self.owned[ip] = self.owned.pop(ip)  # the next time it is another one's turn
             self.guard.submit((self.link, ip), Occasion.REFRESH, now)
 
-    def _refresh_in(self) -> float:
-        """Between two thirds and four thirds of the period, for each link or for each IP."""
+    def _refresh_at(self) -> float:
+        """Between two thirds and four thirds of the period after the last time, for each link or each IP."""
         if not self.policy.refresh_s:
             return math.inf
         each = max(len(self.owned), 1) if self.policy.refresh == "IP" else 1
-        return self.policy.refresh_s * (2 / 3 + self._roll() * 2 / 3) / each
+        return self._refreshed_at + self.policy.refresh_s * (2 / 3 + self._jitter * 2 / 3) / each
