@@ -250,7 +250,7 @@ class OpenLink:
         """Do what is due; return the IPs that are answered from now on."""
         if now >= self._metered_at + METER_EVERY_S:
             self._measure(now)
-        if self.keys and not self.port.policy.dry_run:
+        if self._says_hello:
             said = self.segment.due(now, stale=stale, leaving=leaving)
             if said is not None:
                 self._say(hello.build(said, self.mac, self.sends_with), now)
@@ -265,9 +265,13 @@ class OpenLink:
     def next_wakeup(self) -> float:
         moments = [voice.next_wakeup() for voice in self.voices.values()]
         moments.append(self._metered_at + METER_EVERY_S)
-        if self.keys:
+        if self._says_hello:
             moments.append(self.segment.next_wakeup())
         return min(moments)
+
+    @property
+    def _says_hello(self) -> bool:
+        return bool(self.keys) and not self.port.policy.dry_run
 
     def _measure(self, now: float) -> None:
         counted, was_armed = packet.taken(self._meter)[0], self.storm.armed
@@ -304,7 +308,7 @@ class OpenLink:
             self._send(protocol, sending.frame)
             return
         voice = self.voices[protocol]
-        if protocol == NDP and ip not in self._joined:
+        if protocol == NDP and ip not in self._joined and not self.port.policy.dry_run:
             self._joined.add(ip)
             self._groups.join(ndp.solicited_node(ip))
         self._send(protocol, self._original(protocol, ip, ip in voice.probes))

@@ -160,6 +160,7 @@ class Answerer:
 
     def _set_ports(self, ports: tuple[orders.Port, ...], now: float) -> None:
         wanted = {port.name: port for port in ports}
+        rehearsed = {name for name, link in self._links.items() if link.port.policy.dry_run}
         for name, link in list(self._links.items()):
             port = wanted.get(name)
             if port is None or _same(port) != _same(link.port):
@@ -170,9 +171,10 @@ class Answerer:
                     guard.adopt(profile_of(port.policy), now)
         for port in ports:
             if port.name not in self._links:
-                self._open(port, now)
+                self._open(port, Occasion.NEW if port.name in rehearsed else Occasion.TAKEOVER, now)
 
-    def _open(self, port: orders.Port, now: float) -> None:
+    def _open(self, port: orders.Port, occasion: Occasion, now: float) -> None:
+        """Use a link; `occasion`: of what is to be answered there already."""
         if self._setup is None:
             raise Malformed("links before the setup")
         guards = {protocol: self._guard(port, protocol, now) for protocol in (ARP, NDP)}
@@ -188,7 +190,7 @@ class Answerer:
             self._epoll.register(opened, select.EPOLLIN)
         for order in self._owned.values():
             if port.name in order.ports:
-                self._own(link, order, Occasion.TAKEOVER, now)
+                self._own(link, order, occasion, now)
 
     def _guard(self, port: orders.Port, protocol: str, now: float) -> Guard:
         """The guard of a link outlives its sockets: a link that flaps has one budget, not one each time."""
@@ -275,4 +277,4 @@ def _of(ip: str) -> tuple[str, bytes]:
 
 def _same(port: orders.Port) -> tuple[object, ...]:
     """What makes it another link if it changes."""
-    return port.index, port.mac, port.policy.group
+    return port.index, port.mac, port.policy.group, port.policy.dry_run

@@ -1,168 +1,73 @@
 """The answerer on a real segment: real sockets, real clients, and a guard that holds."""
 
-import json
 import os
 import shutil
 import socket
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
-from ipaddress import IPv4Address, IPv6Address
-from typing import Any
+from collections import Counter
+from collections.abc import Iterator
+from ipaddress import IPv6Address
+from itertools import pairwise
 
 import pytest
-from scapy.layers.inet6 import ICMPv6ND_NA, ICMPv6ND_NS, ICMPv6NDOptSrcLLAddr, IPv6
+from scapy.layers.inet6 import ICMPv6ND_NA, ICMPv6ND_NS, IPv6
 from scapy.layers.l2 import ARP, Dot1Q, Ether
 
 from lbspeaker.errors import LbspeakerError
 from lbspeaker.lab import namespaces
-from lbspeaker.model import LinkPolicy
-from lbspeaker.wire import arp, ndp, orders
+from lbspeaker.wire import orders
+from tests.lab.segment import (
+    BROADCAST,
+    CLIENT_IP,
+    CLIENT_MAC,
+    KEY,
+    NODE_MAC,
+    WEB,
+    WEB6,
+    Heard,
+    Running,
+    Segment,
+    about,
+    claim,
+    hosts,
+    index,
+    is_announcement,
+    is_answer,
+    is_hello,
+    is_probe,
+    most_in_a_second,
+    wait_for,
+    who_has,
+    who_has6,
+)
 
 pytestmark = pytest.mark.lab
 
-NODE_MAC, CLIENT_MAC = "02:00:00:00:00:0a", "02:00:00:00:00:cc"
-BROADCAST = "ff:ff:ff:ff:ff:ff"
-WEB, WEB6 = "192.0.2.10", "2001:db8::10"
-POOL = orders.Filter(((int(IPv4Address("192.0.2.10")), int(IPv4Address("192.0.2.60"))),))
-FRAMES = orders.Frames(
-    *(build().hex() for build in (arp.template, arp.probe_template, ndp.template, ndp.probe_template))
-)
-LINK_BUILD = [
-    "link add eth0 address {client} type veth peer name eth0 netns {node} address {mac}",
-    "addr add 192.0.2.200/24 dev eth0",
-    "addr add 2001:db8::200/64 dev eth0 nodad",
-    "link set eth0 up",
-]
 
-
-class Segment:
-    """Two hosts on one link: `node`, where the answerer runs, and `client`, which looks and asks."""
-
-    def __init__(self, node: str, client: str) -> None:
-        self.node, self.client = node, client
-        self.tap = namespaces.socket_in(client, socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
-        self.tap.bind(("eth0", 3))
-        self.tap.settimeout(0.3)
-
-    def send(self, frame: Ether) -> None:
-        self.tap.send(bytes(frame))
-
-    def hears(self, matches: Callable[[Ether], bool], seconds: float = 1.0) -> list[tuple[float, Ether]]:
-        """The frames from the node that match, with the time at which they came."""
-        found, deadline = [], time.monotonic() + seconds
-        while (left := deadline - time.monotonic()) > 0:
-            self.tap.settimeout(left)
-            try:
-                frame = Ether(self.tap.recv(2048))
-            except TimeoutError:
-                break
-            if frame.src == NODE_MAC and matches(frame):
-                found.append((time.monotonic(), frame))
-        return found
-
-    def asks(self, frame: Ether, seconds: float = 0.4) -> list[Ether]:
-        """The answers to one frame."""
-        self.hears(lambda _: True, 0.05)  # what is still under way
-        self.send(frame)
-        return [answer for _, answer in self.hears(lambda f: is_answer(f), seconds)]
-
-    def run(self, *argv: str) -> subprocess.CompletedProcess[str]:
-        return namespaces.run(self.client, list(argv))
-
-
-def is_answer(frame: Ether) -> bool:
-    if ARP in frame:
-        return bool(frame[ARP].op == 2)
-    return ICMPv6ND_NA in frame and frame.dst == CLIENT_MAC
-
-
-def who_has(ip: str = WEB, dst: str = BROADCAST, **fields: str) -> Ether:
-    asked = {"hwsrc": CLIENT_MAC, "psrc": "192.0.2.200", "pdst": ip, **fields}
-    return Ether(src=CLIENT_MAC, dst=dst) / ARP(**asked)
-
-
-class Running:
-    """An answerer in the node's namespace, told what to do as a speaker does."""
-
-    def __init__(self, node: str, profile: str, *, confined: bool = False) -> None:
-        self.control, theirs = socket.socketpair()
-        argv = namespaces.command(node, [sys.executable, "-m", "lbspeaker.answerer", str(theirs.fileno())])
-        if confined:
-            argv = [*argv[:4], "setpriv", "--bounding-set=-net_raw", "--inh-caps=-net_raw", *argv[4:]]
-        self.process = subprocess.Popen(argv, pass_fds=(theirs.fileno(),), stderr=subprocess.PIPE, text=True)
-        theirs.close()
-        self.lines = orders.Lines()
-        self.profile = profile
-        self.tell(orders.Setup("node", FRAMES), POOL)
-
-    def tell(self, *what: orders.Order) -> None:
-        self.control.sendall(b"".join(map(orders.build, what)))
-
-    def use(self, index: int, **policy: Any) -> None:
-        found = LinkPolicy("", **{"profile": self.profile, "dad": "off", "refresh_s": 0, **policy})
-        self.tell(orders.Ports((orders.Port("eth0", index, NODE_MAC.replace(":", ""), found),)))
-
-    def announce(self, *ips: str, occasion: str = "NEW") -> None:
-        self.tell(*(orders.Announce(ip, ("eth0",), occasion) for ip in ips))
-        for ip in ips:
-            self.wait(lambda r, ip=ip: isinstance(r, orders.Answering) and r.ip == ip)  # type: ignore[misc]
-
-    def wait(self, matches: Callable[[orders.Report], bool], seconds: float = 5.0) -> orders.Report:
-        deadline = time.monotonic() + seconds
-        pending: list[orders.Report] = getattr(self, "pending", [])
-        while time.monotonic() < deadline:
-            for number, report in enumerate(pending):
-                if matches(report):
-                    self.pending = pending[number + 1 :]
-                    return report
-            pending = []
-            self.control.settimeout(max(deadline - time.monotonic(), 0.01))
-            try:
-                data = self.control.recv(65536)
-            except TimeoutError:
-                break
-            pending = [orders.report(line) for line in self.lines.feed(data)]
-        raise AssertionError("the answerer did not say it")
-
-    def end(self) -> None:
-        self.control.close()
-        self.process.wait(5)
+def frames(heard: Heard) -> list[Ether]:
+    return [frame for _, frame in heard]
 
 
 @pytest.fixture
 def segment() -> Iterator[Segment]:
-    names = [f"lbs-ans-{os.getpid()}-{role}" for role in ("node", "client")]
-    node, client = names
     try:
-        namespaces.add(names)
+        with hosts("node", "client") as names:
+            found = Segment(*names)
+            yield found
+            found.close()
     except LbspeakerError as error:
         pytest.skip(str(error))
-    try:
-        namespaces.configure(
-            client, [line.format(client=CLIENT_MAC, node=node, mac=NODE_MAC) for line in LINK_BUILD]
-        )
-        up = ["addr add 192.0.2.1/24 dev eth0", "addr add 2001:db8::1/64 dev eth0 nodad", "link set eth0 up"]
-        namespaces.configure(node, up)
-        found = Segment(node, client)
-        yield found
-        found.tap.close()
-    finally:
-        namespaces.remove(names)
-
-
-def index(node: str) -> int:
-    shown = namespaces.run(node, ["ip", "-j", "link", "show", "eth0"])
-    return int(json.loads(shown.stdout)[0]["ifindex"])
 
 
 @pytest.fixture
 def answerer(segment: Segment) -> Iterator[Running]:
     running = Running(segment.node, "standard")
     running.use(index(segment.node))
-    yield running
-    running.end()
+    try:
+        running.wait(orders.Ready)
+        yield running
+    finally:
+        running.end()
 
 
 def test_a_client_finds_the_service_ip(segment: Segment, answerer: Running) -> None:
@@ -199,13 +104,6 @@ def neighbour(segment: Segment, ip: str) -> str:
     return segment.run("ip", "neigh", "show", ip, "dev", "eth0").stdout
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 5.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
 def test_what_must_not_be_answered(segment: Segment, answerer: Running) -> None:
     answerer.announce(WEB)
     silence = {
@@ -214,24 +112,73 @@ def test_what_must_not_be_answered(segment: Segment, answerer: Running) -> None:
         "another VLAN": Ether(src=CLIENT_MAC, dst=BROADCAST) / Dot1Q(vlan=100) / who_has().payload,
         "a frame for another host": who_has(dst="02:00:00:00:00:99"),
         "a sender that cannot be": who_has(hwsrc="ff:ff:ff:ff:ff:ff"),
-        "a truncated packet": Ether(bytes(who_has())[:30]),
+        "a truncated packet": bytes(who_has())[:30],
+        "a reply": who_has(op=2),
+        "no operation": who_has(op=0),
+        "a question of RARP": who_has(op=3),
+        "the announcement of another IP": who_has("192.0.2.11", psrc="192.0.2.11"),
+        "other lengths of addresses": who_has(hwlen=8),
+        "other hardware": who_has(hwtype=6),
     }
-    answered = [what for what, frame in silence.items() if segment.asks(frame, 0.2)]
+    answered = [what for what, frame in silence.items() if segment.asks(frame, 0.15)]
     assert answered == []
     assert segment.asks(who_has(dst=NODE_MAC)), "but a unicast request for ours is"
     assert segment.asks(who_has(psrc="0.0.0.0")), "and so is a probe"
+    assert segment.asks(bytes(who_has(psrc="192.0.2.201")).ljust(1514, b"x")), "and one with padding"
+
+
+def test_solicitations_that_must_not_be_answered(segment: Segment, answerer: Running) -> None:
+    answerer.announce(WEB6)
+    segment.hears(seconds=0.3)
+    real, tagged = bytes(who_has6()), Ether(src=CLIENT_MAC, dst=who_has6().dst) / Dot1Q(vlan=100)
+    silence = {
+        "another IP": who_has6("2001:db8::11"),
+        "from behind a router": who_has6(hlim=64),
+        "a wrong checksum": real[:-1] + bytes([real[-1] ^ 1]),
+        "a target that is a group": real[:62] + b"\xff\x02" + real[64:],
+        "a code": real[:55] + b"\x01" + real[56:],
+        "another VLAN": tagged / who_has6().payload,
+        "a frame for another host": who_has6(dst="02:00:00:00:00:99"),
+        "truncated before the target": real[:70],
+        "truncated in the option": real[:-4],
+        "an option without a length": real[:79] + b"\0" + real[80:],
+        "a probe that says who it is": who_has6(src="::"),
+    }
+    answered = [what for what, frame in silence.items() if segment.asks(frame, 0.15)]
+    assert answered == []
+    assert segment.asks(who_has6()), "but one as it should be is"
+    assert segment.asks(who_has6(dst=NODE_MAC)), "and so is one to the node alone"
+    assert segment.asks(real.ljust(1514, b"x")), "and one with padding"
 
 
 def test_neighbour_solicitations_by_unicast_and_by_probe(segment: Segment, answerer: Running) -> None:
     answerer.announce(WEB6)
-    unicast = Ether(src=CLIENT_MAC, dst=NODE_MAC) / IPv6(src="2001:db8::200", dst=WEB6, hlim=255)
-    unicast /= ICMPv6ND_NS(tgt=WEB6) / ICMPv6NDOptSrcLLAddr(lladdr=CLIENT_MAC)
-    (answer,) = segment.asks(unicast)
+    (answer,) = segment.asks(who_has6(dst=NODE_MAC))
     assert (answer[ICMPv6ND_NA].S, answer[ICMPv6ND_NA].O) == (1, 1)
     probe = Ether(src=CLIENT_MAC, dst="33:33:ff:00:00:10") / IPv6(src="::", dst="ff02::1:ff00:10", hlim=255)
     segment.send(probe / ICMPv6ND_NS(tgt=WEB6))
-    told = segment.hears(lambda f: ICMPv6ND_NA in f and f.dst == "33:33:00:00:00:01", 0.5)
+    told = segment.hears(is_announcement, 0.5)
     assert [frame[ICMPv6ND_NA].S for _, frame in told] == [0]
+
+
+def test_nobody_gets_the_same_answer_more_than_ten_times_in_a_second(
+    segment: Segment, answerer: Running
+) -> None:
+    answerer.announce(WEB, WEB6)
+    segment.hears(seconds=0.3)
+    other = bytes(who_has(psrc="192.0.2.201"))
+    for frame in (bytes(who_has()), bytes(who_has6())):
+        for _ in range(40):
+            segment.send(frame)
+    segment.send(other)
+    answers = frames(segment.hears(is_answer, 0.5))
+    assert Counter(frame[ARP].pdst if ARP in frame else about(frame) for frame in answers) == {
+        CLIENT_IP: 10,
+        WEB6: 10,
+        "192.0.2.201": 1,
+    }
+    stats = {s.protocol: s for s in answerer.said(orders.Stats, 1.2)}
+    assert {protocol: s.repetitive for protocol, s in stats.items()} == {"arp": 30, "ndp": 30}
 
 
 def test_the_groups_of_ipv6_are_joined_and_left(segment: Segment, answerer: Running) -> None:
@@ -249,10 +196,9 @@ def test_forty_new_ips_stay_within_the_budget_and_each_is_told_once(
 ) -> None:
     ips = [f"192.0.2.{n}" for n in range(10, 50)]
     answerer.announce(*ips)
-    told = segment.hears(lambda f: ARP in f and f[ARP].op == 1 and f[ARP].psrc == f[ARP].pdst, 6.0)
-    times = [at for at, _ in told]
-    assert sorted(IPv4Address(frame[ARP].psrc) for _, frame in told) == [IPv4Address(ip) for ip in ips]
-    assert max(sum(at <= other < at + 1.0 for other in times) for at in times) <= 12
+    told = segment.hears(is_announcement, 6.0)
+    assert sorted(map(about, frames(told))) == ips
+    assert most_in_a_second(told) <= 12
 
 
 def test_a_takeover_is_told_three_times(segment: Segment, answerer: Running) -> None:
@@ -266,7 +212,7 @@ def test_a_takeover_is_told_three_times(segment: Segment, answerer: Running) -> 
 
 def test_asking_again_for_the_same_sends_nothing(segment: Segment, answerer: Running) -> None:
     answerer.announce(WEB)
-    segment.hears(lambda _: True, 0.3)
+    segment.hears(seconds=0.3)
     answerer.announce(WEB)
     answerer.announce(WEB, occasion="REFRESH")
     answerer.use(index(segment.node))
@@ -283,8 +229,8 @@ def test_what_is_released_is_not_answered_any_more(segment: Segment, answerer: R
 def test_another_that_claims_the_ip_is_reported_with_its_mac(segment: Segment, answerer: Running) -> None:
     answerer.announce(WEB)
     for _ in range(50):
-        segment.send(Ether(src=CLIENT_MAC, dst=BROADCAST) / ARP(hwsrc=CLIENT_MAC, psrc=WEB, pdst=WEB))
-    claimed = answerer.wait(lambda report: isinstance(report, orders.Claimed))
+        segment.send(claim())
+    claimed = answerer.wait(orders.Claimed)
     assert claimed == orders.Claimed(WEB, "eth0", CLIENT_MAC)
     assert segment.asks(who_has()), "and it goes on answering"
 
@@ -294,7 +240,7 @@ def test_garbage_does_not_stop_it(segment: Segment, answerer: Running) -> None:
     real = bytes(who_has())
     for size in range(14, 60):
         for noise in (os.urandom(size), real[:size], real[:20] + os.urandom(size)):
-            segment.tap.send(real[:12] + b"\x08\x06" + noise[14:].ljust(1, b"\0"))
+            segment.send(real[:12] + b"\x08\x06" + noise[14:].ljust(1, b"\0"))
     time.sleep(1.0)  # nobody gets the same answer more than ten times in a second
     assert segment.asks(who_has())
 
@@ -304,16 +250,15 @@ def test_it_ends_with_its_speaker(segment: Segment) -> None:
     running.use(index(segment.node))
     running.announce(WEB)
     assert segment.asks(who_has())
-    running.control.close()
-    assert running.process.wait(2) == 0
+    running.end()
+    assert running.process.returncode == 0
     assert not segment.asks(who_has())
 
 
 def test_without_the_permission_it_says_what_is_missing_and_stays(segment: Segment) -> None:
     running = Running(segment.node, "standard", confined=True)
     running.use(index(segment.node))
-    failed = running.wait(lambda report: isinstance(report, orders.Failed))
-    assert isinstance(failed, orders.Failed)
+    failed = running.wait(orders.Failed)
     assert failed.what == "no permission for a packet socket on eth0: the capability NET_RAW is missing"
     assert "securityContext.capabilities.add" in failed.hint
     assert running.process.poll() is None
@@ -322,7 +267,7 @@ def test_without_the_permission_it_says_what_is_missing_and_stays(segment: Segme
 
 def test_a_link_that_goes_and_comes_back(segment: Segment, answerer: Running) -> None:
     answerer.announce(WEB)
-    segment.hears(lambda _: True, 0.3)
+    segment.hears(seconds=0.3)
     namespaces.configure(segment.node, ["link set eth0 down"])
     answerer.tell(orders.Ports(()))
     namespaces.configure(segment.node, ["link set eth0 up"])
@@ -331,6 +276,165 @@ def test_a_link_that_goes_and_comes_back(segment: Segment, answerer: Running) ->
     assert segment.hears(lambda f: ARP in f and f[ARP].psrc == WEB, 0.5), "it tells the segment again"
     assert segment.asks(who_has())
     answerer.tell(orders.Ports((orders.Port("eth7", 99, NODE_MAC.replace(":", "")),)))
-    failed = answerer.wait(lambda report: isinstance(report, orders.Failed))
-    assert isinstance(failed, orders.Failed)
+    failed = answerer.wait(orders.Failed)
     assert failed.what == "link eth7 cannot be used: No such device"
+
+
+@pytest.mark.parametrize(("ip", "question"), [(WEB, who_has()), (WEB6, who_has6())], ids=["arp", "ndp"])
+def test_a_new_ip_is_probed_and_not_answered_before_it_is_known_that_nobody_has_it(
+    segment: Segment, answerer: Running, ip: str, question: Ether
+) -> None:
+    answerer.use(index(segment.node), dad="fast")
+    answerer.tell(orders.Announce(ip, ("eth0",), "NEW"))
+    with segment.sends_on([bytes(question)], 20):
+        answerer.wait(orders.Answering, ip=ip, ports=("eth0",))
+        heard = segment.hears(lambda f: f.type != 0x86DD or ICMPv6ND_NS in f or ICMPv6ND_NA in f, 1.0)
+    ((probed, probe),) = [(at, f) for at, f in heard if is_probe(f) and about(f) == ip]
+    ((told, _),) = [(at, f) for at, f in heard if is_announcement(f) and about(f) == ip]
+    answered = [at for at, f in heard if is_answer(f)]
+    assert 0.25 <= told - probed < 0.6
+    assert answered
+    assert min(answered) >= probed + 0.25, "not before"
+    if ip == WEB6:
+        assert (probe.dst, probe[IPv6].dst) == ("33:33:ff:00:00:10", "ff02::1:ff00:10")
+
+
+@pytest.mark.parametrize(("ip", "question"), [(WEB, who_has()), (WEB6, who_has6())], ids=["arp", "ndp"])
+def test_who_has_an_ip_already_keeps_it(
+    segment: Segment, answerer: Running, ip: str, question: Ether
+) -> None:
+    address = f"{ip}/{128 if ':' in ip else 32} dev eth0"
+    namespaces.configure(segment.client, [f"addr add {address} {'nodad' if ':' in ip else ''}"])
+    answerer.use(index(segment.node), dad="fast")
+    answerer.tell(orders.Announce(ip, ("eth0",), "NEW"))
+    assert answerer.wait(orders.InUse) == orders.InUse(ip, "eth0", CLIENT_MAC)
+    assert segment.asks(question, 0.6) == []
+    assert answerer.said(orders.Answering) == []
+    namespaces.configure(segment.client, [f"addr del {address}"])
+    answerer.tell(orders.Announce(ip, ("eth0",), "NEW"))
+    answerer.wait(orders.Answering, ip=ip, ports=("eth0",))
+    assert segment.asks(question), "it is free now"
+
+
+def test_who_announces_an_ip_while_it_is_probed_has_it(segment: Segment, answerer: Running) -> None:
+    answerer.use(index(segment.node), dad="fast")
+    answerer.tell(orders.Announce(WEB, ("eth0",), "NEW"))
+    assert segment.hears(is_probe, 0.1)
+    segment.send(claim())
+    assert answerer.wait(orders.InUse) == orders.InUse(WEB, "eth0", CLIENT_MAC)
+    assert segment.asks(who_has()) == []
+
+
+def test_by_the_book_three_probes_take_their_time(segment: Segment, answerer: Running) -> None:
+    answerer.use(index(segment.node), dad="rfc")
+    answerer.tell(orders.Announce(WEB, ("eth0",), "NEW"))
+    heard = segment.hears(lambda f: is_probe(f) or is_announcement(f), 7.0)
+    first, second, third, told = (at for at, f in heard if about(f) == WEB)
+    assert 1.0 <= second - first < 2.3
+    assert 1.0 <= third - second < 2.3
+    assert 2.0 <= told - third < 2.3
+
+
+def test_what_moves_here_is_not_probed_and_neither_is_anything_without_detection(
+    segment: Segment, answerer: Running
+) -> None:
+    answerer.use(index(segment.node), dad="fast")
+    answerer.announce(WEB, WEB6, occasion="TAKEOVER")
+    answerer.use(index(segment.node), dad="off")
+    answerer.announce("192.0.2.11", "2001:db8::11")
+    heard = segment.hears(lambda f: is_probe(f) or is_announcement(f), 0.5)
+    assert [about(f) for _, f in heard if is_probe(f) and about(f).startswith(("192", "2001"))] == []
+    assert {about(f) for _, f in heard if is_announcement(f)} == {WEB, WEB6, "192.0.2.11", "2001:db8::11"}
+
+
+def test_a_takeover_ends_a_probe(segment: Segment, answerer: Running) -> None:
+    answerer.use(index(segment.node), dad="rfc")
+    answerer.tell(orders.Announce(WEB, ("eth0",), "NEW"))
+    assert segment.hears(is_probe, 0.2)
+    answerer.announce(WEB, occasion="TAKEOVER")
+    assert segment.asks(who_has())
+    assert not [f for _, f in segment.hears(is_probe, 2.0) if about(f) == WEB]
+
+
+def test_a_storm_is_reported_once_and_slows_us_down(segment: Segment, answerer: Running) -> None:
+    storm = [bytes(who_has(f"192.0.2.{n}")) for n in range(100, 200)]
+    began = time.monotonic()
+    with segment.sends_on(storm, 400):
+        told = answerer.wait(orders.Storm, 3.0)
+        assert time.monotonic() - began < 2.0
+        assert (told.port, told.mac, told.node) == ("eth0", CLIENT_MAC, "")
+        assert told.frames > 100
+        answerer.announce(*(f"192.0.2.{n}" for n in range(10, 50)))
+        assert most_in_a_second(segment.hears(is_announcement, 2.0)) <= 7, "half as many as usual"
+    assert len(answerer.said(orders.Storm, 1.5)) == 1
+    assert answerer.said(orders.Stats)[-1].storms in (0, 1)  # the last one may be of NDP
+    assert max(stats.storms for stats in answerer.said(orders.Stats)) == 1
+
+
+def test_a_busy_segment_is_no_storm(segment: Segment, answerer: Running) -> None:
+    with segment.sends_on([bytes(who_has(f"192.0.2.{n}")) for n in range(100, 200)], 80):
+        assert answerer.said(orders.Storm, 2.5) == []
+
+
+def test_one_frame_for_each_link_keeps_switches_in_mind_and_the_ips_take_turns(
+    segment: Segment, answerer: Running
+) -> None:
+    ips = ["192.0.2.10", "192.0.2.11", "192.0.2.12"]
+    answerer.tell(orders.Ports(()))
+    answerer.use(index(segment.node), refresh_s=1)
+    answerer.announce(*ips)
+    assert len(segment.hears(is_announcement, 0.5)) == 3
+    told = segment.hears(is_announcement, 4.5)
+    times = [at for at, _ in told]
+    assert 3 <= len(told) <= 7
+    assert all(0.6 < later - earlier < 1.7 for earlier, later in pairwise(times))
+    assert [about(frame) for _, frame in told[:4]] == [*ips, ips[0]][: len(told[:4])]
+
+
+def test_or_one_frame_for_each_ip(segment: Segment, answerer: Running) -> None:
+    ips = ["192.0.2.10", "192.0.2.11", "192.0.2.12"]
+    answerer.tell(orders.Ports(()))
+    answerer.use(index(segment.node), refresh_s=1, refresh="IP")
+    answerer.announce(*ips)
+    segment.hears(seconds=1.4)
+    told = segment.hears(is_announcement, 3.0)
+    assert set(Counter(about(frame) for _, frame in told)) == set(ips)
+    assert all(2 <= count <= 5 for count in Counter(about(frame) for _, frame in told).values()), told
+
+
+def test_a_dry_run_counts_and_sends_nothing(segment: Segment, answerer: Running) -> None:
+    answerer.use(index(segment.node), dad="fast", dry_run=True)
+    answerer.tell(orders.Keys((KEY,)), orders.Members({"other": ("020000000099",)}))
+    answerer.tell(*(orders.Announce(ip, ("eth0",), "NEW") for ip in (WEB, WEB6, "192.0.2.11")))
+    spent = answerer.cpu_s()
+    with segment.sends_on([bytes(who_has()), bytes(who_has6())], 20):
+        sent = segment.hears(lambda f: is_hello(f) or ARP in f or is_ours6(f), 2.0)
+    assert sent == []
+    assert answerer.cpu_s() - spent < 0.5, "and it does not work for nothing"
+    stats = {s.protocol: s for s in answerer.said(orders.Stats, 1.0)}
+    assert all(found.dry_run for found in stats.values())
+    assert (stats["arp"].sent["probe"], stats["arp"].sent["new"], stats["ndp"].sent["new"]) == (2, 2, 1)
+    assert stats["arp"].sent["answer"] > 0
+    answerer.use(index(segment.node), dad="fast")
+    told = segment.hears(is_announcement, 1.5)
+    assert {about(frame) for _, frame in told} >= {WEB, WEB6, "192.0.2.11"}, "in earnest"
+    assert segment.asks(who_has6())
+
+
+def is_ours6(frame: Ether) -> bool:
+    """Whether it has to do with WEB6; the node's kernel also speaks of addresses of its own."""
+    return IPv6 in frame and IPv6Address(WEB6).packed[-3:] in bytes(frame)[54:]
+
+
+def test_another_policy_sends_nothing_and_holds_from_now_on(segment: Segment, answerer: Running) -> None:
+    answerer.announce(WEB, WEB6)
+    segment.hears(seconds=0.5)
+    answerer.use(index(segment.node), rate=2, burst=1, dad="fast", refresh_s=90)
+    assert segment.hears(lambda f: ARP in f or is_announcement(f), 1.0) == []
+    assert segment.asks(who_has())
+    assert segment.asks(who_has6())
+    answerer.use(index(segment.node), rate=2, burst=1)
+    answerer.announce(*(f"192.0.2.{n}" for n in range(20, 40)))
+    told = segment.hears(is_announcement, 3.0)
+    assert 4 <= len(told) <= 8
+    assert most_in_a_second(told) <= 3
