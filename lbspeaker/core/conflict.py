@@ -33,7 +33,6 @@ class _Conflict:
     last: float
     defended: float = -float("inf")
     yielded: float | None = None
-    told: bool = False
 
 
 class Conflicts:
@@ -45,9 +44,9 @@ class Conflicts:
     def claimed(self, ip: Address, mac: str, policy: Literal["Defend", "Yield"], now: float) -> Reaction:
         """A stranger with `mac` claims `ip`, which is announced here."""
         found = self._by_ip.get(ip)
-        if found is None or found.mac != mac:
+        if found is None:
             found = self._by_ip[ip] = _Conflict(mac, now)
-        found.last = now
+        found.mac, found.last = mac, now  # of several strangers, the last: they share one defence
         if found.yielded is not None:
             return Reaction.NOTHING
         if now >= found.defended + DEFEND_INTERVAL_S:
@@ -92,6 +91,3 @@ class Conflicts:
             ),
             default=None,
         )
-
-    def __iter__(self):  # type: ignore[no-untyped-def]
-        return iter(self._by_ip)

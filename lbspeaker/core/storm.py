@@ -11,6 +11,7 @@ ARM_PER_S = 60.0
 STORM_PER_S = 100  # one MAC
 STORM_OF_MEMBER_PER_S = 200  # profile `fast` may send 150
 CALM_S = 5.0  # so long after the last storm it is over
+SHORTEST_S = 0.25  # what comes in less time than this counts as if it took so long
 MOST_MACS = 4096
 
 
@@ -28,9 +29,9 @@ class StormDetector:
 
     def metered(self, frames: int, now: float) -> None:
         """So many frames passed since the last call."""
-        passed = max(now - self._metered_at, 1e-3)
+        passed = max(now - self._metered_at, SHORTEST_S)
         self._metered_at = now
-        if frames > ARM_PER_S * max(passed, 0.25):
+        if frames > ARM_PER_S * passed:
             self._busy_at = now
         self.armed = now - self._busy_at < CALM_S
         if not self.armed:
@@ -51,13 +52,10 @@ class StormDetector:
         self._storming[mac] = now
         if known:
             return 0
-        self._storms()
+        self.storms += 1
         return count
 
     def stormy(self, now: float) -> bool:
         """Whether somebody storms now."""
         self._storming = {mac: at for mac, at in self._storming.items() if now - at < CALM_S}
         return bool(self._storming)
-
-    def _storms(self) -> None:
-        self.storms += 1

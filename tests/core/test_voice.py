@@ -1,5 +1,6 @@
-"""What is said about an IP, unasked: nothing before it is known to be free, and nothing against a better right."""
+"""What is said about an IP: nothing before it is known to be free, nothing against a better right."""
 
+import itertools
 import random
 
 import pytest
@@ -341,4 +342,4 @@ def test_links_do_not_tell_again_all_at_the_same_time() -> None:
     moments = sorted(voice.next_wakeup() for voice in voices)
     assert 60 <= moments[0] < 62
     assert 118 < moments[-1] < 120
-    assert max(after - before for before, after in zip(moments, moments[1:], strict=False)) < 4
+    assert max(after - before for before, after in itertools.pairwise(moments)) < 4
