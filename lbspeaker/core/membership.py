@@ -40,9 +40,16 @@ class Membership:
         """For how long the API has not shown that it works."""
         return 0.0 if self._echo is None else now - self._echo
 
-    def observe(self, node: str, lease: Lease | None, now: float) -> None:
-        """Take note of a Lease as it is now; None: it was deleted, so its speaker has left for good."""
+    def observe(self, node: str, lease: Lease | None, now: float) -> bool:
+        """Take note of a Lease as it is now; None: it was deleted, so its speaker has left for good.
+
+        Return whether it tells of other links than before.
+        """
         before = self._leases.get(node)
+        self._observe(node, before, lease, now)
+        return (before.links if before else None) != (lease.links if lease else None)
+
+    def _observe(self, node: str, before: Lease | None, lease: Lease | None, now: float) -> None:
         if lease is None:
             self._leases.pop(node, None)
             self._seen.pop(node, None)

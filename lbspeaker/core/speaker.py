@@ -168,7 +168,8 @@ class Speaker:
         kind, key, value = change.kind, change.key, change.value
         if kind is Kind.LEASE:
             if self._membership is not None:
-                self._membership.observe(key, value if isinstance(value, Lease) else None, now)
+                lease = value if isinstance(value, Lease) else None
+                self._changed |= self._membership.observe(key, lease, now)
             return
         if kind is Kind.PINS:
             _enter(self._pins, key, value if isinstance(value, Pins) else None)
@@ -467,6 +468,8 @@ class Speaker:
         wanted = announce.desired(self.snapshot(), held, self.node)
         for ip in self.current.owned.keys() - wanted.owned.keys():
             self._conflicts.forget(ip)
+        for ip in [ip for ip in self._yielded if wanted.owner(ip) != self.node]:
+            del self._yielded[ip]  # we have come to see it, too
         withheld = {ip for ip in wanted.owned if ip in self._yielded or self._conflicts.held_back(ip)}
         owned = {ip: duty for ip, duty in wanted.owned.items() if ip not in withheld}
         wanted = replace(wanted, owned=owned)

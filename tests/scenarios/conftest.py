@@ -43,7 +43,8 @@ class World:
 
     def create(self, kind: str, name: str, **spec: Any) -> None:
         body = {"apiVersion": "lbspeaker.io/v1beta1", "kind": kind, "metadata": {"name": name}, "spec": spec}
-        self.call("POST", f"{CONFIG}/{kind.lower()}s", body)
+        plural = f"{kind.lower().removesuffix('y')}ies" if kind.endswith("y") else f"{kind.lower()}s"
+        self.call("POST", f"{CONFIG}/{plural}", body)
 
     def delete(self, path: str) -> None:
         try:
@@ -59,6 +60,11 @@ class World:
         except urllib.error.HTTPError:
             return set()
         return {f"{d['kind']}/{d['metadata']['name']}" for d in found["spec"].get("documents", ())}
+
+    def advertised(self) -> dict[str, Any]:
+        """What speakers follow as the spec of the first L2Advertisement."""
+        found = self.call("GET", f"{CONFIG}/effectiveconfigurations/lbspeaker")["spec"]["documents"]
+        return next((dict(d["spec"]) for d in found if d["kind"] == "L2Advertisement"), {})
 
     def service(self, name: str, **spec: Any) -> None:
         annotations = spec.pop("annotations", {})

@@ -1,0 +1,244 @@
+"""Who owns an IP when nodes fail, hang, are cut off, return or are cordoned: real processes, a real wire."""
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from lbspeaker.lab import namespaces
+from tests.scenarios.conftest import CONFIG, SERVICES, Probe, World, wait_for
+
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(180)]
+
+NODES = "/api/v1/nodes"
+
+
+@pytest.fixture(autouse=True)
+def web(world: World) -> Iterator[None]:
+    """Each story begins with all nodes up, and one Service, which has never moved."""
+    world.service("web")
+    world.settle(world.ip("web"))
+    yield
+    for node in world.lab.nodes:
+        world.lab.heal(node.name)
+        world.lab.start(f"speaker-{node.name}")
+    world.delete(f"{SERVICES}/web")
+
+
+def answering(world: World, ip: str) -> set[str]:
+    """The nodes that answer the client's question."""
+    began = time.time()
+    world.ask(ip)
+    time.sleep(0.3)
+    return {f.port for f in world.lab.switch.frames(kind="answer", since=began) if f.sender == ip}
+
+
+def next_owner(world: World, ip: str, owner: str, seconds: float = 10.0) -> str:
+    wait_for(lambda: world.owner(ip) not in ("", owner), "another owner", seconds)
+    return world.owner(ip)
+
+
+def children(world: World, owner: str) -> list[int]:
+    speaker = world.lab.processes[f"speaker-{owner}"].pid
+    found = subprocess.run(
+        ["pgrep", "-P", str(speaker), "-f", "lbspeaker.answerer"], capture_output=True, text=True, check=True
+    )
+    return [int(pid) for pid in found.stdout.split()]
+
+
+def test_a_power_cut_is_over_within_a_second_or_so(world: World) -> None:
+    ip = world.ip("web")
+    owner = world.settle(ip)
+    with Probe(world, ip) as probe:
+        time.sleep(0.5)
+        world.lab.cut(owner)
+        next_owner(world, ip, owner)
+        time.sleep(1)
+    assert probe.longest_gap() < 2.0, "and not the 4 s that a Lease and the guard take"
+
+
+def test_also_while_the_api_server_is_away(world: World) -> None:
+    ip = world.ip("web")
+    owner = world.settle(ip)
+    world.lab.signal("apiserver", signal.SIGSTOP)
+    try:
+        time.sleep(5)  # longer than a Lease
+        with Probe(world, ip) as probe:
+            time.sleep(0.5)
+            world.lab.cut(owner)
+            next_owner(world, ip, owner)
+            time.sleep(0.5)
+        assert probe.longest_gap() < 2.0
+        assert answering(world, ip) == {world.owner(ip)}
+    finally:
+        world.lab.signal("apiserver", signal.SIGCONT)
+
+
+def test_a_planned_handover_loses_nothing(world: World) -> None:
+    ip = world.ip("web")
+    owner = world.settle(ip)
+    with Probe(world, ip) as probe:
+        time.sleep(0.5)
+        world.lab.stop(f"speaker-{owner}")
+        next_owner(world, ip, owner)
+        time.sleep(0.5)
+        world.lab.start(f"speaker-{owner}")
+        wait_for(lambda: world.owner(ip) == owner, "and back", 20)
+        time.sleep(0.5)
+    assert probe.longest_gap() < 0.25, "there and back"
+
+
+def test_a_node_that_loses_the_api_alone_hands_over_without_a_gap(world: World) -> None:
+    ip = world.ip("web")
+    owner = world.settle(ip)
+    control = world.lab.topology.namespace("control")
+    with Probe(world, ip) as probe:
+        namespaces.configure(control, [f"link set {owner} down"])
+        other = next_owner(world, ip, owner, 15)
+        wait_for(lambda: answering(world, ip) == {other}, "the other one alone answers")
+    assert probe.longest_gap() < 0.5
+    assert world.log(owner).rstrip().splitlines()[-1].split()[2] == "released"
+
+
+def test_a_hung_speaker_is_replaced_and_harmless_when_it_wakes(world: World) -> None:
+    ip = world.ip("web")
+    owner = world.settle(ip)
+    with Probe(world, ip) as probe:
+        world.lab.signal(f"speaker-{owner}", signal.SIGSTOP)
+        try:
+            other = next_owner(world, ip, owner, 15)
+            wait_for(lambda: answering(world, ip) == {other}, "the other one alone answers")
+        finally:
+            world.lab.signal(f"speaker-{owner}", signal.SIGCONT)
+        time.sleep(0.2)
+        assert len(answering(world, ip)) == 1
+    assert probe.longest_gap() < 0.5
+    assert world.settle(ip) == owner
+
+
+def test_a_hung_node_answers_no_old_question_when_it_wakes(world: World) -> None:
+    ip = world.ip("web")
+    owner = world.settle(ip)
+    (answerer,) = children(world, owner)
+    world.lab.signal(f"speaker-{owner}", signal.SIGSTOP)
+    os.kill(answerer, signal.SIGSTOP)
+    try:
+        other = next_owner(world, ip, owner)
+        for _ in range(20):  # the hung one's socket fills with questions
+            world.ask(ip)
+            time.sleep(0.02)
+        woke = time.time()
+    finally:
+        os.kill(answerer, signal.SIGCONT)
+        world.lab.signal(f"speaker-{owner}", signal.SIGCONT)
+    time.sleep(0.15)
+    old = [f for f in world.lab.switch.frames(owner, "answer", since=woke) if f.sender == ip]
+    assert other != owner
+    assert old == []
+    wait_for(lambda: "stood-still" in world.log(owner), "it says so")
+    assert world.settle(ip) == owner
+
+
+def test_a_link_that_goes_down_moves_its_ips_at_once(world: World) -> None:
+    ip = world.ip("web")
+    owner = world.settle(ip)
+    began = time.time()
+    world.lab.cut(owner, segment_only=True)
+    next_owner(world, ip, owner)
+    told = [f for f in world.lab.switch.frames(kind="gratuitous", since=began) if f.sender == ip]
+    assert told[0].time - began < 1.0
+    assert answering(world, ip) == {world.owner(ip)}
+
+
+def test_another_mac_is_told_at_once(world: World) -> None:
+    ip = world.ip("web")
+    owner = world.settle(ip)
+    node = next(node for node in world.lab.nodes if node.name == owner)
+    began = time.time()
+    world.lab.exec(owner, ["ip", "link", "set", "eth0", "address", "02:00:00:00:00:77"])
+    try:
+        wait_for(
+            lambda: any(
+                f.mac == "02:00:00:00:00:77" and f.sender == ip
+                for f in world.lab.switch.frames(owner, "gratuitous", since=began)
+            ),
+            "the new MAC is told",
+        )
+    finally:
+        world.lab.exec(owner, ["ip", "link", "set", "eth0", "address", node.mac.hex(":")])
+
+
+def test_an_ip_that_a_host_has_is_not_taken(world: World) -> None:
+    printer = "192.0.2.140"
+    world.lab.exec("client", ["ip", "address", "add", f"{printer}/24", "dev", "eth0"])
+    try:
+        began = time.time()
+        world.service("late", annotations={"lbspeaker.io/loadBalancerIPs": printer})
+        wait_for(lambda: any(e.startswith("AddressConflict") for e in world.events("late")), "an event")
+        (event,) = [e for e in world.events("late") if e.startswith("AddressConflict")]
+        client = world.lab.topology.client.mac.hex(":")
+        assert f"{printer} is also used by a host that is no speaker: {client}" in event
+        nodes = {node.name for node in world.lab.nodes}
+        claims = [
+            f
+            for f in world.lab.switch.frames(since=began)
+            if f.sender == printer and f.port in nodes and f.kind != "probe"
+        ]
+        assert claims == []
+    finally:
+        world.lab.exec("client", ["ip", "address", "del", f"{printer}/24", "dev", "eth0"])
+        world.delete(f"{SERVICES}/late")
+
+
+def test_who_took_over_keeps_it_where_failback_is_never(world: World) -> None:
+    ip = world.ip("web")
+    owner = world.settle(ip)
+    world.call("PATCH", f"{CONFIG}/l2advertisements/lan", {"spec": {"failback": "Never"}}, patch=True)
+    wait_for(lambda: world.advertised().get("failback") == "Never", "it is in force")
+    try:
+        world.lab.stop(f"speaker-{owner}")
+        other = next_owner(world, ip, owner)
+        wait_for(lambda: world.elected(ip) == other, "it is pinned")
+        began = time.time()
+        world.lab.start(f"speaker-{owner}")
+        wait_for(lambda: owner in world.lab.members(), "it is back", 20)
+        time.sleep(3)
+        assert answering(world, ip) == {other}
+        assert not [f for f in world.lab.switch.frames(owner, "gratuitous", since=began) if f.sender == ip]
+    finally:
+        world.call("PATCH", f"{CONFIG}/l2advertisements/lan", {"spec": {"failback": "Always"}}, patch=True)
+
+
+def test_a_cordoned_node_hands_over_where_it_is_asked_to(world: World) -> None:
+    ip = world.ip("web")
+    owner = world.settle(ip)
+    world.call("PATCH", f"{CONFIG}/l2advertisements/lan", {"spec": {"onCordon": "Move"}}, patch=True)
+    world.call("PATCH", f"{NODES}/{owner}", {"spec": {"unschedulable": True}}, patch=True)
+    try:
+        with Probe(world, ip) as probe:
+            next_owner(world, ip, owner, 25)
+        assert probe.longest_gap() < 0.25
+        assert answering(world, ip) == {world.owner(ip)}
+    finally:
+        world.call("PATCH", f"{NODES}/{owner}", {"spec": {"unschedulable": None}}, patch=True)
+        world.call("PATCH", f"{CONFIG}/l2advertisements/lan", {"spec": {"onCordon": "Stay"}}, patch=True)
+
+
+def test_a_dry_run_says_nothing(world: World) -> None:
+    ip = world.ip("web")
+    world.create("LinkPolicy", "quiet", dryRun=True)
+    wait_for(lambda: "LinkPolicy/quiet" in world.published(), "it is in force")
+    try:
+        wait_for(lambda: answering(world, ip) == set(), "nobody answers")
+        began = time.time()
+        world.service("quiet")
+        world.ip("quiet")
+        time.sleep(1)
+        assert world.unsolicited(began) == 0
+    finally:
+        world.delete(f"{CONFIG}/linkpolicies/quiet")
+        world.delete(f"{SERVICES}/quiet")
+    wait_for(lambda: len(answering(world, ip)) == 1, "and it is answered again")
