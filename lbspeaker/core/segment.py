@@ -151,7 +151,7 @@ class Segment:
 
     def asks_witness(self, now: float) -> bool:
         """Whether to ask the default gateway whether it hears us."""
-        if not self.witness or len(self._roll()) > 2 or now < self._asked_at + WITNESS_EVERY_S:
+        if not self._needs_witness() or now < self._asked_at + WITNESS_EVERY_S:
             return False
         asks = any(member.state is State.SILENT for member in self._members.values())
         if asks:
@@ -160,10 +160,11 @@ class Segment:
 
     def next_wakeup(self) -> float:
         moments = [self._due_at]
+        asks = self._needs_witness()
         for member in self._members.values():
             if member.state is State.ALIVE:
                 moments.append(member.last + SILENT_AFTER_S)
-            elif member.state is State.SILENT and self.witness:
+            elif member.state is State.SILENT and asks:
                 moments.append(self._asked_at + WITNESS_EVERY_S)
         return min(moments)
 
@@ -223,6 +224,10 @@ class Segment:
     def _roll(self) -> list[_Member]:
         """The others whose word counts, those that are silent included."""
         return [m for m in self._members.values() if m.state in (State.ALIVE, State.SILENT)]
+
+    def _needs_witness(self) -> bool:
+        """Whether we are two, and have a gateway to ask."""
+        return self.witness and len(self._roll()) == 1
 
     def _is_believed(self, silent: _Member, now: float) -> bool:
         roll = self._roll()
