@@ -66,8 +66,9 @@ class Answering:
     def announce(self, order: orders.Announce) -> None:
         """Give the order now, or as soon as there is an answerer."""
         sent = self._send(order)
-        # After a restart its neighbours still know this node for it.
-        occasion = Occasion.REFRESH.name if sent else order.occasion
+        # After a restart neighbours still know this node for it; unless others noticed, and took over.
+        again = Occasion.TAKEOVER if self._members.macs else Occasion.REFRESH
+        occasion = again.name if sent else order.occasion
         self._announced[order.ip] = orders.Announce(order.ip, order.ports, occasion, above=order.above)
 
     def ports_of(self, ip: str) -> tuple[str, ...] | None:

@@ -180,6 +180,9 @@ class Layer2:
         match report:
             case orders.Ready():
                 self._core.can_answer = True
+                for link in self._seen:  # what an earlier answerer has seen counts no more
+                    self._core.heard(link, frozenset())
+                self._seen.clear()
             case orders.Answering():
                 self._answers(ip_address(report.ip), report.ports)
             case orders.Claimed():

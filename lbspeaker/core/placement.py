@@ -81,10 +81,8 @@ class Placement:
 
     def next_wakeup(self, now: float) -> float | None:
         """When `advance` may have something to do: while pins or loads can change nothing, never."""
-        calm = self._moved_at + CALM_S
-        moments = [calm] if calm > now else []
-        moments += self._held.values()
-        return min(moments, default=None)
+        moments = (self._moved_at + CALM_S, *self._held.values())
+        return min((moment for moment in moments if moment > now), default=None)
 
     def advance(
         self, owners: Owners, pins: Mapping[Address, Pin], nodes: Mapping[str, Node], now: float
@@ -104,23 +102,30 @@ class Placement:
     # -- inside --
 
     def _pin(self, ip: Address, target: str, pins: Mapping[Address, Pin]) -> None:
-        if len(self._mine) < MOST_PINS or ip in self._mine:
-            term = max((pin.term for pin in (pins.get(ip), self._mine.get(ip)) if pin), default=0)
+        before = self._mine.get(ip)
+        if before is not None and before.node == target:
+            return  # written down, though perhaps not seen yet
+        if before is not None or len(self._mine) < MOST_PINS:
+            term = max((pin.term for pin in (pins.get(ip), before) if pin), default=0)
             self._mine[ip] = Pin(target, term + 1)
 
     def _forget(self, owners: Owners, pins: Mapping[Address, Pin]) -> None:
-        """Pins of IPs that nobody announces any more, or that somebody else has pinned since."""
-        others = {ip for ip, pin in self._mine.items() if ip in pins and pins[ip].term > pin.term}
-        self._mine = {ip: pin for ip, pin in self._mine.items() if ip in owners and ip not in others}
+        """Pins of IPs that nobody announces any more, or for which another pin counts."""
+        self._mine = {
+            ip: pin
+            for ip, pin in self._mine.items()
+            if ip in owners and (pins.get(ip, pin) == pin or pins[ip].term < pin.term)
+        }
 
     def _hold(self, owners: Owners, pins: Mapping[Address, Pin]) -> None:
         for ip, found in owners.items():
             if found.owner != self._node:
                 continue
-            pin = pins.get(ip)
-            pinned_here = pin is not None and pin.node == self._node
+            pin = self._mine.get(ip) or pins.get(ip)
+            if pin is not None and pin.node in found.candidates:
+                continue  # it is pinned here, or is about to go
             away = found.ranking[0] != self._node
-            if not pinned_here and ((found.sticky and away) or ip in self._held):
+            if (found.sticky and away) or ip in self._held:
                 self._pin(ip, self._node, pins)
 
     def _relax(self, owners: Owners, nodes: Mapping[str, Node]) -> None:
@@ -148,7 +153,7 @@ class Placement:
         loads = _loads(owners)
         moves = []
         for ip, found in owners.items():
-            if found.owner == self._node and found.moves_on_cordon:
+            if found.owner == self._node and found.moves_on_cordon and ip not in self._held:
                 others = [n for n in found.candidates if n != self._node and not _cordoned(nodes, n)]
                 if others:
                     target = min(others, key=lambda n: (n not in found.equals, loads[n]))
@@ -161,14 +166,18 @@ class Placement:
         excess = loads[self._node] - math.ceil(SPREAD * averages.get(self._node, Fraction(0)))
         if excess <= 0:
             return []
-        mine = [found for found in owners.values() if found.owner == self._node and not found.sticky]
+        mine = [
+            found
+            for ip, found in owners.items()
+            if found.owner == self._node and not found.sticky and ip not in self._held
+        ]
         # What came here because its first node is away goes first: it moves anyway.
         mine.sort(key=lambda found: (-found.ranking.index(self._node), int(found.ip)))
         moves: list[tuple[Address, str]] = []
         for found in mine:
             for target in found.candidates:
-                free = loads[target] + 1 <= math.floor(averages[target])
-                if target in found.equals and free and not _cordoned(nodes, target):
+                free = target in found.equals and loads[target] < averages[target]
+                if free and not _cordoned(nodes, target):
                     loads[target] += 1
                     moves.append((found.ip, target))
                     break

@@ -380,7 +380,6 @@ def test_one_frame_for_each_link_keeps_switches_in_mind_and_the_ips_take_turns(
     segment: Segment, answerer: Running
 ) -> None:
     ips = ["192.0.2.10", "192.0.2.11", "192.0.2.12"]
-    answerer.tell(orders.Ports(()))
     answerer.use(index(segment.node), refresh_s=1)
     answerer.announce(*ips)
     assert len(segment.hears(is_announcement, 0.5)) == 3
@@ -393,7 +392,6 @@ def test_one_frame_for_each_link_keeps_switches_in_mind_and_the_ips_take_turns(
 
 def test_or_one_frame_for_each_ip(segment: Segment, answerer: Running) -> None:
     ips = ["192.0.2.10", "192.0.2.11", "192.0.2.12"]
-    answerer.tell(orders.Ports(()))
     answerer.use(index(segment.node), refresh_s=1, refresh="IP")
     answerer.announce(*ips)
     segment.hears(seconds=1.4)

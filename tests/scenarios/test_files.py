@@ -54,7 +54,7 @@ class Speaker:
         with self.log.open("w") as log:
             self.process = subprocess.Popen(inside, stderr=log, cwd=os.getcwd())  # noqa: PTH109
 
-    def says(self, what: str, seconds: float = 8.0) -> None:
+    def says(self, what: str, seconds: float = 20.0) -> None:
         wait_for(lambda: what in self.log.read_text(), f"the log says {what!r}", seconds)
 
     def end(self) -> None:

@@ -218,7 +218,7 @@ def test_a_killed_answerer_is_back_at_once(world: World) -> None:
     os.kill(int(answerer), signal.SIGKILL)
     world.lab.exec("client", ["ip", "neigh", "flush", "dev", "eth0"])
     world.reachable(ip)
-    assert world.owner(ip) == owner
+    assert world.settle(ip) == owner, "others may have taken over for a moment"
     assert "answerer-ended" in world.log(owner)
 
 
