@@ -335,7 +335,9 @@ class Speaker:
 
     def next_wakeup(self, now: float) -> float | None:
         """When to call `advance` again, if nothing is observed before."""
-        moments = [*self._lent.values(), *self._yielded.values(), self._conflicts.next_wakeup()]
+        moments: list[float | None] = [*self._lent.values()]
+        if self.state is State.SERVING:
+            moments += [*self._yielded.values(), self._conflicts.next_wakeup()]
         if self._membership is not None and self.state is State.SERVING:
             moments.append(self._placement.next_wakeup(now))
         if self._membership is not None:

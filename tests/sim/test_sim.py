@@ -17,3 +17,14 @@ def test_who_waits_for_a_majority_does_not_spin_although_there_is_a_gateway() ->
     world.deafen("n0", ["n1"])  # nobody else confirms that n0 is silent
     world.run(5.0)
     assert world.watch.wrong() == []
+
+
+def test_who_drains_does_not_spin_although_it_has_yielded_something() -> None:
+    world = cluster(nodes=3, services=12)
+    program = world.hosts["n0"].program
+    assert program is not None
+    for ip in list(program.core.current.owned)[:1]:
+        program.core.claimed(ip, world.hosts["n0"].clock.now, node="n1", yielded=True)
+    world.split((), ["n0"])  # no next owner is heard, so it takes its time
+    world.hosts["n0"].drain(60.0)
+    world.run(5.0)
