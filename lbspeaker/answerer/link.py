@@ -56,6 +56,7 @@ class OpenLink:
         self.keys: tuple[bytes, ...] = ()
         self.sends_with = b""
         self.macs: dict[bytes, str] = {}  # of members, as the API has them
+        self.ours: frozenset[bytes] = frozenset()  # MACs of all links of this node: two may be on one segment
         self.doubtful = False  # every member outranks us now
         self._mute = False
         self._frames = setup.frames
@@ -149,6 +150,8 @@ class OpenLink:
                 self._arp_of_others(asked, verdict, now)
 
     def _arp_of_others(self, said: arp.Packet, verdict: Verdict, now: float) -> None:
+        if said.sender_mac in self.ours:
+            return
         voice, ip = self.voices[ARP], said.sender_ip
         node = self._node_of(said.sender_mac)
         if self.port.gateway and ip == ip_address(self.port.gateway).packed:
@@ -186,6 +189,8 @@ class OpenLink:
                 self._ndp_of_others(said, asks, verdict, now)
 
     def _ndp_of_others(self, said: ndp.Message, asks: bool, verdict: Verdict, now: float) -> None:
+        if said.mac in self.ours:
+            return
         voice, ip = self.voices[NDP], said.target_ip
         node = self._node_of(said.mac)
         probes = asks and said.sender_ip == ndp.NOBODY
@@ -217,9 +222,9 @@ class OpenLink:
                 frame = self._watch.recv(64)
             except OSError:
                 return
-            if not self.storm.armed:
-                continue
             mac = frame[6:12]
+            if not self.storm.armed or mac in self.ours:
+                continue
             node = self._node_of(mac)
             if frames := self.storm.seen(mac, now, member=bool(node)):
                 self._report(orders.Storm(self.name, mac.hex(":"), frames, node))

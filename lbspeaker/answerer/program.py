@@ -172,6 +172,9 @@ class Answerer:
         for port in ports:
             if port.name not in self._links:
                 self._open(port, Occasion.NEW if port.name in rehearsed else Occasion.TAKEOVER, now)
+        ours = frozenset(link.mac for link in self._links.values())
+        for link in self._links.values():
+            link.ours = ours
 
     def _open(self, port: orders.Port, occasion: Occasion, now: float) -> None:
         """Use a link; `occasion`: of what is to be answered there already."""
