@@ -476,6 +476,7 @@ class Speaker:
         owned = {ip: duty for ip, duty in wanted.owned.items() if ip not in withheld}
         wanted = replace(wanted, owned=owned)
         effects += self._steps(wanted, held, now)
+        effects += self._end_loans([ip for ip in self._lent if wanted.owner(ip) is None])
         effects += self._defend(wanted, now)
         owners = {ip: found.owner for ip, found in wanted.announcements.items()}
         # Who has taken what we leave to him was heard, but not seen in the cluster.
@@ -513,9 +514,12 @@ class Speaker:
         """Release what its next owner has claimed, or has not claimed for too long."""
         over = [ip for ip, until in self._lent.items() if ip in self._returned or now >= until]
         self._returned = []
-        for ip in over:
+        return self._end_loans(over)
+
+    def _end_loans(self, ips: list[Address]) -> list[Effect]:
+        for ip in ips:
             del self._lent[ip]
-        return [Release(ip) for ip in over]
+        return [Release(ip) for ip in ips]
 
     def api_silent_s(self, now: float) -> float:
         """For how long the API has not shown that it works."""
@@ -578,6 +582,8 @@ class Speaker:
         if self._changed:  # the drain has begun; told again, it is the same
             effects += [SetRoutes(peer, {}) for peer in self.current.peers]
             self._changed = False
+            held = announce.holders(self._services.values())
+            effects += self._end_loans([ip for ip in self._lent if ip not in held])
         alone = self._membership is None or self._membership.members(now) <= {self.node}
         if alone:
             self._lent = dict.fromkeys(self._lent, now)

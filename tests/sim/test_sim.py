@@ -28,3 +28,16 @@ def test_who_drains_does_not_spin_although_it_has_yielded_something() -> None:
     world.split((), ["n0"])  # no next owner is heard, so it takes its time
     world.hosts["n0"].drain(60.0)
     world.run(5.0)
+
+
+def test_an_ip_that_is_lent_is_not_answered_for_ever_when_its_service_goes() -> None:
+    world = cluster(nodes=3, services=12)
+    world.split((), ["n0"])
+    for host in world.hosts.values():
+        host.stop(answerer=True)
+    world.hosts["n0"].wake()
+    world.hosts["n0"].drain(60.0)
+    for key in list(world.services):
+        world.delete_service(key)
+    world.run(5.0)
+    assert world.watch.failures == []
