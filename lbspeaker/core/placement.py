@@ -92,8 +92,7 @@ class Placement:
         self._held = {ip: until for ip, until in self._held.items() if until > now}
         self._forget(owners, pins)
         self._hold(owners, pins)
-        if now >= self._moved_at + CALM_S:
-            self._relax(owners, nodes)
+        if now >= self._moved_at + CALM_S and not self._relax(owners, pins, nodes):
             moves = self._off_a_cordoned_node(owners, nodes) or self._spread(owners, nodes)
             for ip, target in moves[:AT_A_TIME]:
                 self._pin(ip, target, pins)
@@ -128,24 +127,26 @@ class Placement:
             if (found.sticky and away) or ip in self._held:
                 self._pin(ip, self._node, pins)
 
-    def _relax(self, owners: Owners, nodes: Mapping[str, Node]) -> None:
-        """Take back what is needless: a few at a time, as each may move an IP."""
+    def _relax(self, owners: Owners, pins: Mapping[Address, Pin], nodes: Mapping[str, Node]) -> bool:
+        """Take back what is needless: a few at a time, as each may move an IP. Return whether one does."""
         loads, averages = _loads(owners), _averages(owners)
         taken = 0
         for ip, pin in list(self._mine.items()):
             found = owners[ip]
-            if ip in self._held or (found.sticky and pin.node == found.owner):
+            unseen = pins.get(ip) != pin
+            if unseen or ip in self._held or (found.sticky and pin.node == found.owner):
                 continue
-            first = next((n for n in found.ranking if n in found.candidates), None)
-            moves = first is not None and first != found.owner
-            if pin.node in found.candidates and moves and first is not None:
-                busy = loads[first] + 1 > math.floor(averages[first])
+            first = next(node for node in found.ranking if node in found.candidates)
+            moves = first != found.owner
+            if moves:
+                busy = first in found.equals and loads[first] + 1 > averages[first]
                 if busy or (found.moves_on_cordon and _cordoned(nodes, first)):
                     continue
                 loads[first] += 1
             if taken < AT_A_TIME:
                 del self._mine[ip]
                 taken += moves
+        return taken > 0
 
     def _off_a_cordoned_node(self, owners: Owners, nodes: Mapping[str, Node]) -> list[tuple[Address, str]]:
         if not _cordoned(nodes, self._node):
