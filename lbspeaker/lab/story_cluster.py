@@ -182,4 +182,5 @@ def renewals(lab: Lab) -> dict[str, str]:
         return await api.request("GET", f"/apis/coordination.k8s.io/v1/namespaces/{NAMESPACE}/leases")
 
     leases = msgspec.json.decode(ask(lab, call))["items"]
-    return {lease["spec"]["holderIdentity"]: lease["spec"]["renewTime"] for lease in leases}
+    renewed = [lease["spec"] for lease in leases if "renewTime" in lease["spec"]]  # those of pins are not
+    return {spec["holderIdentity"]: spec["renewTime"] for spec in renewed}
