@@ -143,6 +143,7 @@ class Speaker:
         self._told_links: tuple[MemberLink, ...] = ()
         self._pins: dict[str, Pins] = {}  # by author
         self._placement = Placement(node)
+        self._place_at = float("-inf")  # then pins may have to change, though nothing else does
         self._conflicts = Conflicts()
         self._owners: dict[Address, str] = {}  # who was last seen to own it
         self._members: frozenset[str] = frozenset()
@@ -464,7 +465,7 @@ class Speaker:
         idle = not (self._changed or self._contested or self._missed or again or over)
         if members == self._members and idle:
             return effects + self._place(now)
-        self._members, self._changed = members, False
+        self._members, self._changed, self._place_at = members, False, now
         self._tell_links()
         held = announce.holders(self._services.values())
         wanted = announce.desired(self.snapshot(), held, self.node)
@@ -559,8 +560,9 @@ class Speaker:
 
     def _place(self, now: float) -> list[Effect]:
         """Write down where IPs are to stay or to go, while the API can be written to."""
-        if self._membership is None or self.api_silent_s(now) > RENEW_EVERY_S * 1.5:
+        if self._membership is None or now < self._place_at or self.api_silent_s(now) > RENEW_EVERY_S * 1.5:
             return []
+        self._place_at = self._placement.next_wakeup(now) or float("inf")
         pins = self._placement.advance(self.current.announcements, self.pins, self._nodes, now)
         return [] if pins is None else [WritePins(pins)]
 

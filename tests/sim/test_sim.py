@@ -1,5 +1,8 @@
 """Clusters in bad weather, and scenarios that have a name."""
 
+import pytest
+
+from lbspeaker.core.placement import Placement
 from tests.sim.story import settle
 from tests.sim.world import Setting, World
 
@@ -41,3 +44,12 @@ def test_an_ip_that_is_lent_is_not_answered_for_ever_when_its_service_goes() -> 
         world.delete_service(key)
     world.run(5.0)
     assert world.watch.failures == []
+
+
+def test_pins_are_not_thought_about_with_every_lease(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = cluster(nodes=5)
+    thoughts = []
+    advance = Placement.advance
+    monkeypatch.setattr(Placement, "advance", lambda *args: thoughts.append(1) or advance(*args))
+    world.run(30.0)
+    assert len(thoughts) <= len(world.hosts)
