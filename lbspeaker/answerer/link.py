@@ -14,6 +14,7 @@ import socket
 from collections.abc import Callable, Mapping, Sequence
 from ipaddress import ip_address
 
+from lbspeaker.answerer.direct import Direct
 from lbspeaker.core.answer import Verdict, decide, decide_ndp
 from lbspeaker.core.guard import Guard, Occasion, Sending
 from lbspeaker.core.segment import Segment, View
@@ -27,7 +28,6 @@ from lbspeaker.wire import arp, bpf, hello, ndp, orders
 AT_ONCE = 64  # frames read from one socket before the others get their turn
 METER_EVERY_S = 0.25
 WITNESS = b"gateway"  # what the guard calls the question to the default gateway
-UNICAST_EVERY = 8  # of so many hellos one also goes to each member that multicast does not reach
 ARP, NDP = "arp", "ndp"
 _NO_IP = bytes(4)
 
@@ -65,7 +65,7 @@ class OpenLink:
         self._groups = Groups(port.index)
         self._joined: set[bytes] = set()
         self._view = View(frozenset(), frozenset())
-        self._hellos = 0
+        self._direct = Direct()
         self._metered_at = now
         self._heard_since = (now, 0)  # unsolicited frames of members since then
         self.segment_per_s = 0.0
@@ -213,6 +213,7 @@ class OpenLink:
             except OSError:
                 break
             self.segment.heard(said, frame[6:12], now)
+            self._direct.heard(said.node, frame[6:12], now, alone=frame[:6] != hello.GROUP)
         if self.segment.take_missed():
             self._report(orders.Missed(self.name))
 
@@ -293,12 +294,8 @@ class OpenLink:
             self._heard_since = (now, 0)
 
     def _say(self, frame: bytes, now: float) -> None:
-        self._hellos += 1
-        _write(self._hello, frame)
-        if self._hellos % UNICAST_EVERY == 0:
-            for mac, node in self.macs.items():
-                if node not in self._view.alive:
-                    _write(self._hello, mac + frame[6:])
+        for to in (hello.GROUP, *self._direct.due(self.macs, self._view.alive, now)):
+            _write(self._hello, to + frame[6:])
 
     # -- out --
 

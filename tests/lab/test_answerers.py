@@ -17,6 +17,7 @@ import pytest
 from scapy.layers.l2 import ARP, Ether
 
 from lbspeaker.errors import LbspeakerError, Malformed
+from lbspeaker.lab import namespaces
 from lbspeaker.wire import hello, orders
 from tests.lab.segment import (
     CLIENT_IP,
@@ -247,6 +248,41 @@ def altered(frame: bytes) -> bytes:
 def sequence_raised(frame: bytes) -> bytes:
     """What somebody makes of a hello who does not know the key."""
     return frame[:26] + (int.from_bytes(frame[26:34], "big") + 1000).to_bytes(8, "big") + frame[34:]
+
+
+@pytest.fixture
+def without_multicast(segment: Wire) -> Iterator[None]:
+    """The switch drops multicast, as some do where nobody has asked for it."""
+    ports = [f"p{name[1:]}" for name in segment.nodes]
+    try:
+        for port in ports:
+            namespaces.run(segment.switch, ["bridge", "link", "set", "dev", port, "mcast_flood", "off"])
+        yield
+    finally:
+        for port in ports:
+            namespaces.run(segment.switch, ["bridge", "link", "set", "dev", port, "mcast_flood", "on"])
+
+
+@pytest.mark.usefixtures("without_multicast")
+def test_where_multicast_is_dropped_members_hear_each_other_all_the_same(members: Members) -> None:
+    one, two, three = members.start_all(3)
+    assert [seen for each in (one, two, three) for seen in each.said(orders.Seen, 0.8) if seen.dead] == []
+    three.process.kill()
+    for each in (one, two):
+        each.wait(orders.Seen, 3.0, dead=("n3",))
+
+
+@pytest.mark.usefixtures("without_multicast")
+def test_and_two_do_not_bury_each_other(members: Members) -> None:
+    for each in members.start_all(2, gateway=True):
+        assert [seen for seen in each.said(orders.Seen, 1.5) if seen.dead] == []
+
+
+def test_members_on_other_segments_are_not_looked_for_all_the_time(segment: Wire, members: Members) -> None:
+    one = members.start("n1")
+    far = {f"far{n}": (f"0600000000{n:02x}", f"0600000001{n:02x}") for n in range(200)}
+    one.tell(orders.Members(far))
+    assert 10 < most_in_a_second(segment.hears(is_hello, 3.0)) < 40
 
 
 def test_who_leaves_is_no_candidate_any_more(members: Members) -> None:
