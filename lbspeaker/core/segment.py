@@ -11,9 +11,10 @@ the link works in both directions; and what was recorded before this start, and 
 nothing. Within one start, `sequence` only grows.
 
 Silence is no proof of death: our own link may be the broken one. It is believed when the majority of the
-roll, the members that are not dead, reports it. Who is believed dead leaves the roll, so that nodes may die
-one after the other. Two alone cannot have a majority: there the default gateway is the third. If it answers
-us while the other is silent, we are on the side of the living.
+roll, the members that are not dead, reports it, or when who is silent has said before that it leaves. Who is
+believed dead leaves the roll, so that nodes may die one after the other. Two alone cannot have a majority:
+there the default gateway is the third. If it answers us while the other is silent, we are on the side of the
+living.
 
 The engine reads no clock and sends nothing: `heard` and `witnessed` put in, `due` says what to say.
 """
@@ -30,7 +31,7 @@ from lbspeaker.model import Heard, Hello
 EVERY_S = 0.125
 SILENT_AFTER_S = 0.5
 RETURN_S = 0.4  # who was dead is heard for so long before it counts
-SUSPECT_EVERY_S = 0.02  # news of a silence is told at once, but not more often than this
+SUSPECT_EVERY_S = 0.02  # news are told at once, but not more often than this
 WITNESS_EVERY_S = 0.1
 FORMER = 256  # starts that are over and are remembered, so that none of them comes back
 MOST_MEMBERS = 130  # so many fit into a hello; more are known by their Leases only
@@ -105,13 +106,14 @@ class Segment:
         mutual = any(boot == self.boot for boot, _ in said.heard)
         if member is None:
             member = self._members[said.node] = _Member(said.boot)
-            self._due_at = now  # it waits to be heard
+            self._hurry(now)  # it waits to be heard
         elif said.boot != member.boot:
             if not mutual and member.state is not State.UNMET:
                 # Perhaps it has started anew; it is listed, and believed when it answers.
                 self._meet(said, now)
                 return
-            self._former.append(member.boot)
+            if member.state is not State.UNMET:  # else it may be a recording, and the other one the real one
+                self._former.append(member.boot)
             member.boot, member.sequence, member.said, member.state = said.boot, -1, None, State.UNMET
         if said.sequence <= member.sequence:
             return
@@ -192,13 +194,17 @@ class Segment:
 
     def _meet(self, said: Hello, now: float) -> None:
         if said.node not in self._newcomers:
-            self._due_at = now
+            self._hurry(now)
         self._newcomers[said.node] = said.boot
+
+    def _hurry(self, now: float) -> None:
+        """Say the next hello as soon as may be."""
+        self._due_at = min(self._due_at, max(now, self._told_at + SUSPECT_EVERY_S))
 
     def _lives(self, member: _Member, now: float) -> None:
         """It was heard, and hears us or did."""
         if member.state is State.DEAD:
-            if now - member.last > SILENT_AFTER_S:
+            if now >= member.last + SILENT_AFTER_S:
                 member.returns = now
             if now - member.returns >= RETURN_S:
                 member.state = State.ALIVE
@@ -214,11 +220,11 @@ class Segment:
 
     def _judge(self, now: float) -> None:
         for member in self._members.values():
-            if member.state is State.ALIVE and now - member.last >= SILENT_AFTER_S:
+            if member.state is State.ALIVE and now >= member.last + SILENT_AFTER_S:
                 member.state = State.SILENT
-                self._due_at = min(self._due_at, max(now, self._told_at + SUSPECT_EVERY_S))
+                self._hurry(now)
         for member in self._members.values():
-            if member.state is State.SILENT and self._is_believed(member, now):
+            if member.state is State.SILENT and self._is_believed(member):
                 member.state, member.returns = State.DEAD, math.inf
 
     def _roll(self) -> list[_Member]:
@@ -229,7 +235,9 @@ class Segment:
         """Whether we are two, and have a gateway to ask."""
         return self.witness and len(self._roll()) == 1
 
-    def _is_believed(self, silent: _Member, now: float) -> bool:
+    def _is_believed(self, silent: _Member) -> bool:
+        if silent.said is not None and silent.said.leaving:
+            return True  # it has said so itself
         roll = self._roll()
         size, votes = len(roll) + 1, 1
         votes += sum(m.state is State.ALIVE and m.says_of(silent.boot) in _GONE for m in roll)
