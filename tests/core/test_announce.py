@@ -1,6 +1,7 @@
 """Who announces what, and why somebody does not."""
 
 from dataclasses import replace
+from ipaddress import ip_network
 
 import pytest
 from hypothesis import given
@@ -18,12 +19,17 @@ from lbspeaker.core.announce import (
     l2,
     picture,
     plan,
+    serving_nodes,
 )
 from lbspeaker.core.election import rank
 from lbspeaker.model import (
     BGPAdvertisement,
+    Endpoint,
     L2Advertisement,
+    L2Announcement,
+    MemberLink,
     NodePreference,
+    Pin,
     Snapshot,
     Unannounced,
 )
@@ -114,6 +120,239 @@ CANDIDATES = {
 @pytest.mark.parametrize(("world", "expected"), CANDIDATES.values(), ids=CANDIDATES)
 def test_candidates(world: Snapshot, expected: str) -> None:
     assert candidates(world) == expected
+
+
+# --- links ----------------------------------------------------------------------------------------------
+
+
+def links(**by_node: str) -> dict[str, tuple[MemberLink, ...]]:
+    """`a="eth0:192.0.2.0/24,eth1"`: what members tell of their links; "": that they have none."""
+    found = {}
+    for node, told in by_node.items():
+        parts = [part.partition(":") for part in told.split(",") if part]
+        found[node] = tuple(
+            MemberLink(name, b"", tuple(map(ip_network, networks.split("+"))) if networks else ())
+            for name, _, networks in parts
+        )
+    return found
+
+
+NEAR, FAR = "192.0.2.0/24", "198.51.100.0/24"
+ETH1 = (L2Advertisement("l2", interfaces=frozenset({"eth1"})),)
+EITHER = (L2Advertisement("l2", interfaces=frozenset({"eth1", "eth2"})),)
+ANYWHERE = (L2Advertisement("l2", any_subnet=True),)
+ALL_NEAR = links(a=f"eth0:{NEAR}", b=f"eth0:{NEAR}", c=f"eth0:{NEAR}")
+MIXED = links(a=f"eth0:{NEAR}", b=f"eth0:{FAR}", c="")
+
+REACH = {
+    "nobody tells of links: everybody": (snapshot(WEB), "a b c"),
+    "those near the IP": (replace(snapshot(WEB), links=MIXED), "a"),
+    "on one of several links, by one of several networks": (
+        replace(snapshot(WEB), links=links(a=f"eth0:{FAR}", b=f"eth0:{FAR},eth1:{FAR}+{NEAR}", c="")),
+        "b",
+    ),
+    "who tells nothing counts as near": (
+        replace(snapshot(WEB), links=links(a=f"eth0:{NEAR}", b=f"eth0:{FAR}")),
+        "a c",
+    ),
+    "nobody is near: all that have a link": (
+        replace(snapshot(WEB), links=links(a=f"eth0:{FAR}", b="eth0", c="")),
+        "a b",
+    ),
+    "any subnet will do: the same": (replace(snapshot(WEB, l2=ANYWHERE), links=MIXED), "a b"),
+    "those with the link that is named, whatever its network": (
+        replace(snapshot(WEB, l2=ETH1), links=links(a=f"eth0:{NEAR}", b=f"eth1:{FAR}", c="eth1")),
+        "b c",
+    ),
+    "one of the links that are named": (
+        replace(snapshot(WEB, l2=EITHER), links=links(a="eth0", b="eth1", c="eth2")),
+        "b c",
+    ),
+    "nobody has a link that is named": (
+        replace(snapshot(WEB, l2=ETH1), links=links(a="eth0", b="eth0", c="eth0")),
+        "",
+    ),
+    "who is near must live, too": (replace(snapshot(WEB, members="b c"), links=MIXED), ""),
+}
+
+
+@pytest.mark.parametrize(("world", "expected"), REACH.values(), ids=REACH)
+def test_which_nodes_have_a_link_for_it(world: Snapshot, expected: str) -> None:
+    assert candidates(world) == expected
+
+
+def test_that_no_node_has_a_link_is_said_with_those_that_they_have() -> None:
+    world = replace(snapshot(WEB, l2=EITHER), links=links(a="eth0", b="bond0", c=""))
+    (found,) = seen(world).unannounced
+    assert row(found) == "layer2 - NoNodeLink"
+    assert "named eth1 or eth2" in found.refusal.message
+    assert "(they have: bond0, eth0)" in found.refusal.message
+    (found,) = seen(replace(snapshot(WEB, l2=ETH1), links=links(a="", b="", c=""))).unannounced
+    assert "(they have: none)" in found.refusal.message
+
+
+TWO_LINKS = links(a=f"eth0:{NEAR},eth1:{NEAR},eth2:{FAR}", b=f"eth0:{NEAR}", c=f"eth0:{NEAR}")
+B, BC = frozenset("b"), frozenset("bc")
+
+SILENT = {
+    "who is silent on the own link for it is none": (ALL_NEAR, snapshot(WEB), {"eth0": B}, "a c"),
+    "nor who is silent on all of them": (TWO_LINKS, snapshot(WEB), {"eth0": BC, "eth1": B}, "a c"),
+    "but who is heard on one": (TWO_LINKS, snapshot(WEB), {"eth0": BC}, "a b c"),
+    "what is heard on other links does not matter": (TWO_LINKS, snapshot(WEB), {"eth2": BC}, "a b c"),
+    "unless any link will do": (
+        TWO_LINKS,
+        snapshot(WEB, l2=ANYWHERE),
+        {"eth0": BC, "eth1": BC, "eth2": B},
+        "a c",
+    ),
+    "or no own link is near": (
+        links(a=f"eth2:{FAR}", b=f"eth0:{NEAR}", c=f"eth0:{NEAR}"),
+        snapshot(WEB),
+        {"eth2": B},
+        "c",
+    ),
+    "of the links that are named": (
+        links(a="eth1,eth2", b="eth1", c="eth1"),
+        snapshot(WEB, l2=ETH1),
+        {"eth1": B, "eth2": BC},
+        "a c",
+    ),
+    "without any own link nothing is known": (
+        links(a="", b=f"eth0:{NEAR}", c=f"eth0:{NEAR}"),
+        snapshot(WEB),
+        {"eth0": BC},
+        "b c",
+    ),
+}
+
+
+@pytest.mark.parametrize(("told", "world", "silent", "expected"), SILENT.values(), ids=SILENT)
+def test_who_is_silent_on_a_segment_is_no_candidate_there(
+    told: dict[str, tuple[MemberLink, ...]],
+    world: Snapshot,
+    silent: dict[str, frozenset[str]],
+    expected: str,
+) -> None:
+    assert candidates(replace(world, links=told, silent=silent, here="a")) == expected
+
+
+# --- who comes first, and after whom --------------------------------------------------------------------
+
+NOT_READY = {"ready": False}
+
+
+def found(world: Snapshot) -> L2Announcement:
+    return seen(world).l2[ip("192.0.2.10")]
+
+
+def test_a_node_that_is_not_ready_is_a_candidate_only_where_none_is() -> None:
+    ranking = found(snapshot(WEB)).ranking
+    assert found(snapshot(WEB)).candidates == ranking
+    first, second, third = ranking
+    one = found(snapshot(WEB, node_fields={first: NOT_READY}))
+    assert (one.candidates, one.ranking) == ((second, third), ranking)
+    none = found(snapshot(WEB, node_fields=dict.fromkeys("abc", NOT_READY)))
+    assert none.candidates == ranking
+
+
+ENDPOINTS = {
+    "those that stay": ([Endpoint("a"), Endpoint("b", ready=False)], {"a"}),
+    "only where there are none, those on their way out": (
+        [Endpoint("a", serving=False, ready=False), Endpoint("b", ready=False)],
+        {"b"},
+    ),
+    "none that does not serve": ([Endpoint("a", serving=False)], set()),
+    "none without a node, and it does not make the others worse": (
+        [Endpoint(None), Endpoint("b", ready=False)],
+        {"b"},
+    ),
+}
+
+
+@pytest.mark.parametrize(("endpoints", "nodes"), ENDPOINTS.values(), ids=ENDPOINTS)
+def test_where_traffic_arrives(endpoints: list[Endpoint], nodes: set[str]) -> None:
+    assert serving_nodes(endpoints) == nodes
+
+
+def test_with_policy_local_an_ip_leaves_a_node_whose_endpoint_is_on_its_way_out() -> None:
+    world = snapshot(LOCAL)
+    assert (
+        candidates(replace(world, endpoints={LOCAL.key: (Endpoint("a", ready=False), Endpoint("b"))})) == "b"
+    )
+    assert candidates(replace(world, endpoints={LOCAL.key: (Endpoint("a", ready=False),)})) == "a"
+
+
+def pinned(node: str, world: Snapshot) -> Snapshot:
+    return replace(world, pins={ip("192.0.2.10"): Pin(node, 1)})
+
+
+def above(world: Snapshot) -> tuple[str, ...]:
+    """Who outranks the owner, as the owner has it."""
+    return want(world, found(world).owner).owned[ip("192.0.2.10")].above
+
+
+def test_a_pin_puts_one_candidate_first_and_leaves_the_others_as_they_are() -> None:
+    first, second, third = found(snapshot(WEB)).ranking
+    moved = found(pinned(third, snapshot(WEB)))
+    assert (moved.candidates, moved.ranking) == ((third, first, second), (first, second, third))
+    for gone in (
+        pinned(third, snapshot(WEB, members=f"{first} {second}")),
+        pinned(third, snapshot(WEB, node_fields={third: NOT_READY})),
+        pinned("z", snapshot(WEB)),
+    ):
+        assert found(gone).owner == first, "a pin to who may not announce it counts for nothing"
+
+
+def test_whoever_comes_before_the_owner_outranks_it_dead_or_alive() -> None:
+    first, second, third = found(snapshot(WEB)).ranking
+    assert above(snapshot(WEB)) == ()
+    assert above(snapshot(WEB, members=third)) == (first, second)
+    assert above(snapshot(WEB, node_fields={first: NOT_READY})) == (first,)
+    assert above(snapshot(WEB, node_fields={first: EXCLUDED})) == ()
+    assert above(pinned(third, snapshot(WEB))) == (), "whoever is pinned comes before all"
+    assert above(pinned(third, snapshot(WEB, members=f"{first} {second}"))) == (third,)
+    assert above(pinned(third, snapshot(WEB, members=second))) == (third, first)
+
+
+def test_equals_are_the_candidates_that_are_preferred_as_much_as_the_owner() -> None:
+    preferred = NodePreference(10, selector(disk="fast"))
+    labels = {"labels": {"disk": "fast"}}
+    world = snapshot(
+        WEB, l2=(L2Advertisement("l2", preferences=(preferred,)),), node_fields={"a": labels, "b": labels}
+    )
+    assert found(world).equals == {"a", "b"}
+    assert found(replace(world, members=frozenset("bc"))).equals == {"b"}
+    assert found(pinned("c", world)).equals == {"c"}
+    assert found(snapshot(WEB)).equals == {"a", "b", "c"}
+
+
+def test_what_one_advertisement_wants_counts_for_the_ip() -> None:
+    plain = found(snapshot(WEB))
+    assert (plain.sticky, plain.moves_on_cordon, plain.any_subnet) == (False, False, False)
+    wants = L2Advertisement("2", failback="Never", on_cordon="Move", any_subnet=True)
+    both = found(snapshot(WEB, l2=(L2Advertisement("1"), wants)))
+    assert (both.sticky, both.moves_on_cordon, both.any_subnet) == (True, True, True)
+    duty = want(snapshot(WEB, l2=(L2Advertisement("1"), wants)), both.owner).owned[ip("192.0.2.10")]
+    assert duty.any_subnet
+
+
+def test_services_that_share_an_ip_share_their_advertisements_and_their_candidates() -> None:
+    fast = NodePreference(10, selector(disk="fast"))
+    of_web = L2Advertisement(
+        "web", scope(service_selectors=(selector(app="web"),)), frozenset({"eth0"}), (fast,)
+    )
+    of_other = L2Advertisement(
+        "other", scope(service_selectors=(selector(app="other"),)), frozenset({"eth1"})
+    )
+    web = replace(WEB, labels={"app": "web"}, local=True)
+    other = service("other", held="192.0.2.10", labels={"app": "other"}, local=True)
+    world = snapshot(web, other, l2=(of_web, of_other), node_fields={"b": {"labels": {"disk": "fast"}}})
+    world = replace(
+        world, endpoints={web.key: (Endpoint("b"), Endpoint("c")), other.key: (Endpoint("a"), Endpoint("b"))}
+    )
+    assert found(world).interfaces == {"eth0", "eth1"}
+    assert candidates(world) == "a b c"
+    assert found(world).owner == "b", "the better of what two say of it"
 
 
 def test_the_owner_is_the_best_of_the_preferred() -> None:

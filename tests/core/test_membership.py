@@ -1,7 +1,7 @@
 """Who is alive, as far as the Leases tell."""
 
 from lbspeaker.core.membership import Membership
-from lbspeaker.model import Lease
+from lbspeaker.model import Lease, MemberLink
 
 
 class World:
@@ -118,3 +118,79 @@ def test_who_drains_takes_no_part_although_it_lives() -> None:
     world.second("b")
     world.membership.observe("b", Lease("b", "x", draining=True), world.now)
     assert world.membership.members(world.now) == {"a"}
+
+
+def test_before_the_own_lease_was_seen_no_time_passes() -> None:
+    membership = Membership("a")
+    membership.observe("b", Lease("b", "1"), 0.0)
+    assert membership.members(1000.0) == {"b"}
+    assert membership.silent_s(1000.0) == 0.0
+    assert membership.next_wakeup(1000.0) is None
+
+
+def test_each_lease_lasts_as_long_as_it_says() -> None:
+    membership = Membership("a")
+    membership.observe("a", Lease("a", "0"), 0.0)
+    membership.observe("b", Lease("b", "1", duration_s=10.0), 0.0)
+    for second in range(1, 11):
+        membership.observe("a", Lease("a", str(second)), second + 0.0)
+        assert membership.members(second + 0.0) == {"a", "b"}
+    membership.observe("a", Lease("a", "11"), 11.0)
+    assert membership.members(11.0) == {"a"}
+
+
+def test_the_own_lease_never_ends_by_the_own_clock() -> None:
+    membership = Membership("a", duration_s=3.0)
+    membership.observe("a", Lease("a", "1", duration_s=0.1), 0.0)
+    assert membership.members(1.4) == {"a"}
+
+
+def test_it_is_looked_again_when_the_first_of_them_may_be_dead() -> None:
+    membership = Membership("a")
+    membership.observe("a", Lease("a", "1"), 0.0)
+    membership.observe("b", Lease("b", "1", duration_s=1.0), 0.0)
+    membership.observe("c", Lease("c", "1", duration_s=2.0), 0.0)
+    assert membership.next_wakeup(0.5) == 1.0 + 1e-3
+    assert membership.members(1.0 + 1e-3) == {"a", "c"}
+    assert membership.next_wakeup(1.0 + 1e-3) == 2.0 + 1e-3
+    assert membership.next_wakeup(1.5) is None, "the own Lease was not seen for half its duration"
+
+
+def test_a_clock_that_steps_back_kills_nobody() -> None:
+    world = World("a", "b")
+    world.second("b")
+    world.now = -100.0
+    for _ in range(3):
+        assert world.second("b") == {"a", "b"}
+
+
+def test_links_are_those_of_who_tells_of_them_and_a_change_is_news() -> None:
+    membership = Membership("a")
+    eth0, eth1 = (MemberLink("eth0", b""),), (MemberLink("eth1", b""),)
+    news = [
+        membership.observe("b", Lease("b", "1", links=eth0), 0.0),
+        membership.observe("b", Lease("b", "2", links=eth0), 1.0),
+        membership.observe("b", Lease("b", "2", links=eth1), 1.0),
+        membership.observe("c", Lease("c", "1"), 1.0),
+    ]
+    assert news == [True, False, True, False]
+    assert membership.links == {"b": eth1}
+    assert membership.known == {"b", "c"}
+    assert membership.observe("b", None, 2.0)
+    assert not membership.observe("c", None, 2.0)
+    assert not membership.observe("z", None, 2.0)
+    assert membership.links == {}
+    assert membership.known == frozenset()
+
+
+def test_who_is_silent_on_a_link_is_known_until_it_is_heard_or_the_link_is_gone() -> None:
+    membership = Membership("a")
+    membership.seen("eth0", frozenset("b"))
+    membership.seen("eth1", frozenset("bc"))
+    membership.seen("eth2", frozenset())
+    assert membership.silent == {"eth0": {"b"}, "eth1": {"b", "c"}}
+    membership.seen("eth1", frozenset())
+    assert membership.silent == {"eth0": {"b"}}
+    membership.seen("eth1", frozenset("b"))
+    membership.keep_links(frozenset({"eth1"}))
+    assert membership.silent == {"eth1": {"b"}}
