@@ -154,6 +154,7 @@ class Speaker:
         self._yielded: dict[Address, float] = {}  # not ours until then
         self._contested: set[Address] = set()  # claimed by others while it was ours, as far as we knew
         self._defended: dict[Address, float] = {}
+        self._put_off: dict[Address, float] = {}  # claims that are not answered before then
         self._reactions: list[Effect] = []
         self._missed = False  # others have taken us for dead
         self._told: dict[tuple[str, Address], Reason] = {}
@@ -338,7 +339,7 @@ class Speaker:
         """When to call `advance` again, if nothing is observed before."""
         moments: list[float | None] = [*self._lent.values()]
         if self.state is State.SERVING:
-            moments += [*self._yielded.values(), self._conflicts.next_wakeup()]
+            moments += [*self._yielded.values(), *self._put_off.values(), self._conflicts.next_wakeup()]
         if self._membership is not None and self.state is State.SERVING:
             moments.append(self._placement.next_wakeup(now))
         if self._membership is not None:
@@ -458,6 +459,9 @@ class Speaker:
         over = [ip for ip, until in self._yielded.items() if now >= until]
         for ip in over:
             del self._yielded[ip]
+        for ip in [ip for ip, at in self._put_off.items() if now >= at]:
+            del self._put_off[ip]
+            self._contested.add(ip)
         effects = self._settle_loans(now)
         if self.api_silent_s(now) > LEASE_DURATION_S:  # others may know better
             for ip in self._contested:
@@ -489,7 +493,6 @@ class Speaker:
             for flap in self._placement.observe(wanted.announcements, now)
         ]
         self._unserved = self._unserved and self.node not in members
-        self._missed = False
         return effects + self._place(now)
 
     def _steps(self, wanted: Desired, held: announce.Holders, now: float) -> list[Effect]:
@@ -527,7 +530,10 @@ class Speaker:
         return self._membership.silent_s(now) if self._membership is not None else 0.0
 
     def _defend(self, wanted: Desired, now: float) -> list[Effect]:
-        """Claim again what other members claimed, once the API says that it is still ours."""
+        """Claim again what other members claimed, once the API says that it is still ours.
+
+        Not more often than once in a while, but the last claim that the segment hears is ours.
+        """
         contested = sorted(self._contested & wanted.owned.keys(), key=str)
         if self.api_silent_s(now) > RENEW_EVERY_S * 1.5 and contested:
             return []
@@ -535,7 +541,11 @@ class Speaker:
             contested = sorted(wanted.owned, key=str)
         effects: list[Effect] = []
         for ip in contested:
-            if self._missed or now >= self._defended.get(ip, float("-inf")) + DEFEND_EVERY_S:
+            again_at = self._defended.get(ip, float("-inf")) + DEFEND_EVERY_S
+            if now < again_at and not self._missed:
+                self._put_off[ip] = again_at
+            else:
+                self._put_off.pop(ip, None)
                 self._defended[ip] = now
                 duty = wanted.owned[ip]
                 users = wanted.announcements[ip].services
@@ -543,6 +553,7 @@ class Speaker:
                     Announce(ip, duty.interfaces, Occasion.TAKEOVER, users, True, duty.any_subnet, duty.above)
                 )
         self._contested.clear()
+        self._missed = False
         return effects
 
     def _tell_unannounced(self, wanted: Desired) -> list[Effect]:

@@ -3,7 +3,10 @@
 import pytest
 
 from lbspeaker.core.placement import Placement
+from lbspeaker.wire import orders
+from lbspeaker.wire.arp import Packet
 from tests.sim.story import settle
+from tests.sim.wire import REQUEST
 from tests.sim.world import Setting, World
 
 
@@ -53,3 +56,35 @@ def test_pins_are_not_thought_about_with_every_lease(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(Placement, "advance", lambda *args: thoughts.append(1) or advance(*args))
     world.run(30.0)
     assert len(thoughts) <= len(world.hosts)
+
+
+def test_the_owner_has_the_last_word_however_often_another_claims_its_ip() -> None:
+    world = cluster(nodes=3)
+    ip = next(iter(world.truth()))
+    owner = world.owner(str(ip))
+    other = next(name for name in world.hosts if name != owner)
+    claim = Packet(REQUEST, world.hosts[other].mac, ip.packed, ip.packed)
+    for _ in range(3):
+        world.wire.broadcast(other, claim)
+        world.run(2.0)
+    assert world.watch.misled()
+    world.run(12.0)
+    assert world.watch.misled() == []
+
+
+def test_who_was_taken_for_dead_tells_where_its_ips_are_though_somebody_claims_one_meanwhile() -> None:
+    world = cluster(nodes=3, services=12)
+    ip = next(iter(world.truth()))
+    owner, client = world.owner(str(ip)), world.wire.clients["c0"]
+    program = world.hosts[owner].program
+    assert program is not None
+    world.cut_api([owner])
+    while program.core.api_silent_s(world.hosts[owner].clock.now) < 1.6:
+        world.run(0.1)
+    client.cache.clear()
+    other = next(name for name in world.hosts if name != owner)
+    mac = world.hosts[other].mac.hex(":")
+    program.take_all([orders.Missed("eth0"), orders.Claimed(str(ip), "eth0", mac, other)])
+    world.mend_api()
+    world.run(8.0)
+    assert len(client.cache) == len([1 for found in world.truth().values() if found.owner == owner])
