@@ -79,10 +79,9 @@ def _print(found: format_.Status) -> None:
     console = Console(highlight=False)
     owned = sum(one.role == "owner" for one in found.ips)
     alive = sum(member.alive for member in found.members)
-    verdict = "well" if not found.problems else f"{len(found.problems)} problems"
-    line = (
-        f"{found.node}: {verdict}; {found.state} for {_ago(found.started)}, owns {owned} IPs, {alive} members"
-    )
+    verdict = _number(len(found.problems), "problem") if found.problems else "well"
+    has = f"owns {_number(owned, 'IP')}, {_number(alive, 'member')}"
+    line = f"{found.node}: {verdict}; {found.state} for {_ago(found.started)}, {has}"
     console.print(line, soft_wrap=True, markup=False)
     for problem in found.problems:
         console.print(f"  {problem}", soft_wrap=True, markup=False)

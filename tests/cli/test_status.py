@@ -1,0 +1,137 @@
+"""`lbspeaker status`: asks the speaker of this node, over its socket."""
+
+import asyncio
+import contextlib
+import json
+import socket
+import stat
+import threading
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from msgspec import structs
+
+from lbspeaker.cli.status import status as command
+from lbspeaker.errors import Unable, Unavailable
+from lbspeaker.shell import http
+from lbspeaker.wire import status
+from tests.wire.test_status import STATUS
+
+WELL = structs.replace(STATUS, problems=(), ips=STATUS.ips[:1])
+
+
+@dataclass
+class Speaker:
+    """Serves what a speaker would."""
+
+    directory: Path
+    says: status.Status = WELL
+
+
+@pytest.fixture
+def speaker(tmp_path: Path) -> Iterator[Speaker]:
+    found = Speaker(tmp_path / "run")
+    with serving({"/status": ("application/json", lambda: status.build(found.says))}, found.directory):
+        yield found
+
+
+@contextlib.contextmanager
+def serving(
+    pages: dict[str, http.Page], directory: Path, address: tuple[str, int] | None = None
+) -> Iterator[None]:
+    loop = asyncio.new_event_loop()
+    task = loop.create_task(http.serve(pages, directory / status.SOCKET, address))
+
+    def run() -> None:
+        with contextlib.suppress(asyncio.CancelledError):
+            loop.run_until_complete(task)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        until(lambda: (directory / status.SOCKET).exists() and answers(directory))
+        yield
+    finally:
+        loop.call_soon_threadsafe(task.cancel)
+        thread.join(10)
+        loop.close()
+
+
+def answers(directory: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(str(directory / status.SOCKET)) == 0
+
+
+def until(done: Callable[[], bool]) -> None:
+    for _ in range(500):
+        if done():
+            return
+        threading.Event().wait(0.01)
+    raise AssertionError("not within 5 s")
+
+
+def run(directory: Path, *options: str) -> Result:
+    return CliRunner(env={"COLUMNS": "160"}).invoke(command, ["--runtime-dir", str(directory), *options])
+
+
+def test_all_is_well(speaker: Speaker) -> None:
+    done = run(speaker.directory)
+    assert done.exit_code == 0
+    first, *rest = done.stdout.splitlines()
+    assert first.startswith("node-a: well; serving for ")
+    assert first.endswith(", owns 1 IP, 2 members")
+    rows = [row.split() for row in rest]
+    assert [row for row in rows if row[:3] == ["192.0.2.10", "default/web", "owner"]]
+    assert [row for row in rows if row[:3] == ["eth0", "arp", "standard"]]
+    assert ["node-c", "no", "-", "eth0"] in rows
+
+
+def test_problems_are_told_first_and_by_the_exit_code(speaker: Speaker) -> None:
+    speaker.says = STATUS
+    done = run(speaker.directory)
+    assert done.exit_code == 1
+    assert done.stdout.splitlines()[0].startswith("node-a: 1 problem; serving")
+    assert done.stdout.splitlines()[1] == "  192.0.2.11 is also used by somebody"
+
+
+def test_the_same_as_json(speaker: Speaker) -> None:
+    done = run(speaker.directory, "-o", "json")
+    assert done.exit_code == 0
+    assert json.loads(done.stdout) == json.loads(status.build(WELL))
+
+
+def test_nobody_to_ask(tmp_path: Path) -> None:
+    done = run(tmp_path)
+    assert isinstance(done.exception, Unavailable)
+    assert f"no speaker can be asked at {tmp_path}/speaker.sock: No such file or directory" in str(
+        done.exception
+    )
+
+
+def test_only_the_own_user_may_ask_and_a_socket_that_was_left_is_replaced(tmp_path: Path) -> None:
+    directory = tmp_path / "run"
+    directory.mkdir()
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(directory / status.SOCKET))
+    with serving({"/status": ("application/json", lambda: status.build(WELL))}, directory):
+        assert run(directory).exit_code == 0
+        assert stat.S_IMODE((directory / status.SOCKET).stat().st_mode) == 0o600
+    assert not (directory / status.SOCKET).exists()
+
+
+def test_an_address_serves_the_same_and_one_that_is_taken_is_told(tmp_path: Path) -> None:
+    pages: dict[str, http.Page] = {"/metrics": ("text/plain", lambda: status.metrics(WELL))}
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(Unable, match=r"the status cannot be served: .*in use"):
+            asyncio.run(http.serve(pages, tmp_path / "one", ("127.0.0.1", port)))
+    with serving(pages, tmp_path / "two", ("127.0.0.1", port)):
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+            assert answer.headers["content-type"].startswith("text/plain")
+            assert answer.read() == status.metrics(WELL)
+        with pytest.raises(urllib.error.HTTPError, match="404"):
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/secret", timeout=5)
