@@ -26,11 +26,12 @@ class Asker:
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
         self.socket.bind(("eth0", _ETH_P_ARP))
         self.socket.setblocking(False)
-        self._head = b"\xff" * 6 + host.mac + _REQUEST + host.mac + host.ipv4.packed + bytes(6)
+        self._head = b"\xff" * 6 + host.mac + _REQUEST + host.mac
+        self._ip = host.ipv4.packed
 
-    def request(self, ip: bytes) -> bytes:
-        """Return the broadcast request for `ip` (4 bytes); 42 bytes."""
-        return self._head + ip
+    def request(self, ip: bytes, sender: bytes = b"") -> bytes:
+        """Return the broadcast request for `ip` (4 bytes), as if `sender` asked; 42 bytes."""
+        return self._head + (sender or self._ip) + bytes(6) + ip
 
     def ask(self, ip: bytes) -> None:
         self.socket.send(self.request(ip))
@@ -48,10 +49,10 @@ class Asker:
                 pass
         return found
 
-    def resolve(self, ip: bytes, patience_s: float) -> bool:
+    def resolve(self, ip: bytes, patience_s: float, request: bytes = b"") -> bool:
         """Ask once; return whether there was an answer within `patience_s`."""
         self.answered(0.0)
-        self.ask(ip)
+        self.socket.send(request or self.request(ip))
         deadline = time.monotonic() + patience_s
         while ip not in self.answered(max(deadline - time.monotonic(), 0.0)):
             if time.monotonic() > deadline:

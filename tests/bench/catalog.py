@@ -2,7 +2,19 @@
 
 from collections.abc import Callable
 
-from tests.bench import allocation, answers, assign, failover, latency, memory, restart, resync, storm
+from tests.bench import (
+    allocation,
+    answers,
+    assign,
+    failover,
+    latency,
+    memory,
+    owners,
+    restart,
+    resync,
+    storm,
+    takeover,
+)
 from tests.bench.results import Result
 from tests.lab.apiserver_backends import real_binaries
 
@@ -15,7 +27,9 @@ ALL: dict[str, Callable[[], list[Result]]] = {
     "storm-1000": storm.storm_1000,
     "strict-50": storm.strict_50,
     "resync": resync.resync,
+    "takeover-1000": takeover.takeover,
     "failover": failover.failover,
+    "two-owners": owners.two_owners,
     "answers": answers.answers,
     "assign-10000": assign.in_memory,
 }

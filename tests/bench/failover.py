@@ -1,121 +1,132 @@
-"""The owner of a service IP is cut off, as by a power cut: how long does a client go without?
+"""The owner of a service IP goes: how long does a client go without?
+
+It is cut off, as by a power cut: with hellos, by which the others notice it; and without, when they wait for
+its Lease to end. Or it is told to end, and hands over first: then no connection may be lost.
 
 A client opens a connection every 10 ms; one that is not established at once does not count. The gap is the
 longest time between two good ones. The reference is the longest gap while nothing happens.
 """
 
 import contextlib
-import itertools
-import select
-import socket
-import threading
 import time
-from ipaddress import IPv4Address
+from collections.abc import Callable
+from typing import NamedTuple
 
+from lbspeaker.core.speaker import LEASE_DURATION_S
 from lbspeaker.errors import Unavailable
-from lbspeaker.lab import namespaces
 from lbspeaker.lab.lab import Lab
 from tests.bench import cluster
+from tests.bench.api import Api
 from tests.bench.manifests import FIRST, service
-from tests.bench.results import Reference, Result, result
+from tests.bench.prober import Prober
+from tests.bench.results import Goal, Reference, Result, result
 
-ROUNDS = 3
-_EVERY_S = 0.01
-_GOOD_S = 0.2
-_BEFORE_S, _AFTER_S = 2.0, 10.0
+_CUTS, _CUTS_BY_LEASE, _HANDOVERS = 12, 4, 6
+_MOST_S = 1.0
+_MOST_BY_LEASE_S = LEASE_DURATION_S + 1.0
+_CALM_S, _AFTER_S = 1.0, 0.5
+_SETTLED_S = 1.0
+_UNDER_WAY_S = 0.1  # what began so long before is done
+_PATIENCE_S = 30.0
+_END_S = 20.0
+
+
+class Round(NamedTuple):
+    """Of a client: the longest gap and the connections that were lost, before the owner goes, and then."""
+
+    calm: float
+    calm_lost: int
+    gap: float
+    lost: int
 
 
 def failover() -> list[Result]:
-    with cluster.lab() as lab:
-        client = cluster.client_of(lab)
-        began = cluster.create(client, [service("web")])
-        cluster.until(lambda: bool(cluster.unsolicited(lab, began)), 30, "the announcement")
-        cluster.until(lambda: _serves(lab), 30, "an answer of the Service")
-        calm, cut = [], []
-        for _ in range(ROUNDS):
-            owner = cluster.unsolicited(lab, began)[-1].port
-            quiet, gap = _round(lab, owner)
-            calm.append(quiet)
-            cut.append(gap)
-            lab.heal(owner)
-            cluster.until(lambda: _settled(lab), 30, "the return of the old owner")
-    return [result("failover", "s", cut, Reference("nothing cut", calm))]
+    with cluster.lab(hellos=False) as lab, Api(cluster.client_of(lab)) as api:
+        began = cluster.create(cluster.client_of(lab), [service("web")])
+        cluster.until(lambda: bool(cluster.announcements(lab, began)), _PATIENCE_S, "the announcement")
+        cluster.until(lambda: _serves(lab), _PATIENCE_S, "an answer of the Service")
+        by_lease = [_cut(lab, hellos=False) for _ in range(_CUTS_BY_LEASE)]
+        cluster.provide_hellos(lab, api)
+        cut = [_cut(lab, hellos=True) for _ in range(_CUTS)]
+        ended = [_hand_over(lab) for _ in range(_HANDOVERS)]
+    calm_lost = Reference("nothing happens", [one.calm_lost for one in ended], "max")
+    lost = [one.lost for one in ended]
+    return [
+        *_gaps("failover/cut", cut, _MOST_S),
+        *_gaps("failover/cut-without-hellos", by_lease, _MOST_BY_LEASE_S),
+        result("failover/handover-lost", "connections", lost, calm_lost, Goal("<=", 0), "max"),
+        *_gaps("failover/handover", ended, None),
+    ]
+
+
+def _gaps(name: str, rounds: list[Round], most: float | None) -> list[Result]:
+    gaps, calm = [one.gap for one in rounds], [one.calm for one in rounds]
+    goal = None if most is None else Goal("<=", most)
+    return [
+        result(name, "s", gaps, Reference("nothing happens", calm)),
+        result(f"{name}-worst", "s", gaps, Reference("nothing happens", calm, "max"), goal, "max"),
+    ]
+
+
+def _cut(lab: Lab, *, hellos: bool) -> Round:
+    owner = _owner(lab)
+    found = _round(lab, lambda: lab.cut(owner))
+    healed = time.time()
+    lab.heal(owner)
+    _settle(lab, owner, healed, hellos=hellos)
+    return found
+
+
+def _hand_over(lab: Lab) -> Round:
+    owner = _owner(lab)
+    found = _round(lab, lambda: lab.stop(f"speaker-{owner}", _END_S))
+    started = time.time()
+    lab.start(f"speaker-{owner}")
+    _settle(lab, owner, started, hellos=True)
+    return found
+
+
+def _round(lab: Lab, disturb: Callable[[], None]) -> Round:
+    """Let a client connect before, while and after something happens."""
+    prober = Prober(lab, FIRST)
+    try:
+        time.sleep(_CALM_S)
+        disturbed = time.monotonic()
+        disturb()
+        at_least = time.monotonic() + _AFTER_S
+        cluster.until(lambda: prober.good_since(at_least), _PATIENCE_S, "the next owner")
+    finally:
+        seen = prober.stop()
+    began, end = disturbed - _CALM_S, time.monotonic()
+    return Round(
+        seen.gap(began, disturbed),
+        seen.failed(began, disturbed - _UNDER_WAY_S),
+        seen.gap(disturbed - _UNDER_WAY_S, end),
+        seen.failed(disturbed - _UNDER_WAY_S, end),
+    )
+
+
+def _owner(lab: Lab) -> str:
+    """Who announced it last."""
+    return max(cluster.announcements(lab, 0.0), key=lambda frame: frame.time).port
+
+
+def _settle(lab: Lab, owner: str, since: float, *, hellos: bool) -> None:
+    """Return when the owner has its IP again, everybody knows everybody, and nothing goes on."""
+
+    def back() -> bool:
+        return any(frame.port == owner for frame in cluster.announcements(lab, since)) and _serves(lab)
+
+    cluster.until(back, _PATIENCE_S, "the return of the owner")
+    if hellos:
+        cluster.until(lambda: cluster.all_hear(lab), _PATIENCE_S, "the hellos of all")
+    else:
+        members = len(lab.nodes)
+        cluster.until(lambda: len(lab.members()) == members, _PATIENCE_S, "the Leases of all")
+    time.sleep(_SETTLED_S)
 
 
 def _serves(lab: Lab) -> bool:
     with contextlib.suppress(Unavailable):
         return bool(lab.curl(str(FIRST)))
     return False
-
-
-def _settled(lab: Lab) -> bool:
-    """Whether everybody is a member again, and nothing was announced for a while."""
-    seen = len(cluster.unsolicited(lab, 0.0))
-    time.sleep(4.0)
-    return (
-        len(lab.members()) == len(lab.nodes) and len(cluster.unsolicited(lab, 0.0)) == seen and _serves(lab)
-    )
-
-
-def _round(lab: Lab, owner: str) -> tuple[float, float]:
-    """Return the longest gap before the owner is cut off, and the longest one after."""
-    prober = Prober(lab, FIRST)
-    time.sleep(_BEFORE_S)
-    cut = time.monotonic()
-    lab.cut(owner)
-    cluster.until(lambda: prober.good_since(cut + 0.5), _AFTER_S, "the next owner")
-    time.sleep(0.5)
-    good = prober.stop()
-    return _longest([at for at in good if at < cut]), _longest([at for at in good if at > cut - 0.1])
-
-
-def _longest(times: list[float]) -> float:
-    return max((b - a for a, b in itertools.pairwise(times)), default=0.0)
-
-
-class Prober:
-    """Connects from the client to port 80 of `ip` every 10 ms, in a thread inside its namespace."""
-
-    def __init__(self, lab: Lab, ip: IPv4Address) -> None:
-        self._good: list[float] = []  # when those connections that were established at once began
-        self._target = (str(ip), 80)
-        self._stop = threading.Event()
-        namespace = lab.topology.namespace("client")
-        self._thread = threading.Thread(target=lambda: namespaces.inside(namespace, self._run), daemon=True)
-        self._thread.start()
-
-    def _run(self) -> None:
-        open_now: dict[int, tuple[float, socket.socket]] = {}
-        poller = select.epoll()
-        next_at = time.monotonic()
-        while not self._stop.is_set():
-            now = time.monotonic()
-            if now >= next_at:
-                next_at = max(next_at + _EVERY_S, now)
-                connection = socket.socket()
-                connection.setblocking(False)
-                with contextlib.suppress(OSError):
-                    connection.connect_ex(self._target)
-                    poller.register(connection, select.EPOLLOUT)
-                open_now[connection.fileno()] = (now, connection)
-            for fd, _ in poller.poll(max(next_at - time.monotonic(), 0)):
-                began, connection = open_now.pop(fd)
-                if not connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
-                    self._good.append(began)
-                connection.close()
-            for fd, (began, connection) in list(open_now.items()):
-                if time.monotonic() - began > _GOOD_S:
-                    del open_now[fd]
-                    connection.close()
-        for _, connection in open_now.values():
-            connection.close()
-        poller.close()
-
-    def good_since(self, moment: float) -> bool:
-        return any(at > moment for at in self._good[-5:])
-
-    def stop(self) -> list[float]:
-        """End, and return when each good connection began, in order."""
-        self._stop.set()
-        self._thread.join()
-        return sorted(self._good)

@@ -13,11 +13,35 @@ FIRST = IPv4Address("198.18.1.0")  # the lab's room for pools: on-link everywher
 POOL = "198.18.1.0-198.18.60.255"
 
 
-def configuration() -> dict[str, Manifest]:
-    """Return one pool and its advertisement on the segment, by the collection they belong to."""
+def configuration(prefers: str = "") -> dict[str, Manifest]:
+    """Return one pool and its advertisement on the segment, by the collection they belong to.
+
+    `prefers`: the node that owns everything while it lives.
+    """
+    spec: Manifest = {"interfaces": ["eth0"]}
+    if prefers:
+        preference = {"matchLabels": {"kubernetes.io/hostname": prefers}}
+        spec["preferredNodeSelectors"] = [{"weight": 1, "preference": preference}]
     return {
         "ipaddresspools": _ours("IPAddressPool", {"addresses": [POOL]}),
-        "l2advertisements": _ours("L2Advertisement", {"interfaces": ["eth0"]}),
+        "l2advertisements": _ours("L2Advertisement", spec),
+    }
+
+
+def link_policy(spec: Manifest) -> Manifest:
+    return _ours("LinkPolicy", spec)
+
+
+def endpoints(name: str, node: str) -> Manifest:
+    """Return the EndpointSlice of a Service: one pod, on `node`."""
+    metadata = {"name": name, "namespace": "default", "labels": {"kubernetes.io/service-name": name}}
+    return {
+        "apiVersion": "discovery.k8s.io/v1",
+        "kind": "EndpointSlice",
+        "metadata": metadata,
+        "addressType": "IPv4",
+        "endpoints": [{"addresses": ["10.244.1.10"], "nodeName": node, "conditions": {"ready": True}}],
+        "ports": [{"name": "http", "port": 8080}],
     }
 
 

@@ -20,7 +20,7 @@ def speaker_memory() -> list[Result]:
         began = cluster.create(client, services(COUNT))
         with Api(client) as api:
             cluster.until(lambda: len(cluster.assigned(api)) >= COUNT, 120, f"IPs of {COUNT} Services")
-        cluster.until(lambda: len(cluster.unsolicited(lab, began)) >= COUNT, 120, "their announcements")
+        cluster.until(lambda: cluster.announced(lab, began) >= COUNT, 120, "their announcements")
         time.sleep(_SETTLE_S)
         pids = [lab.processes[f"speaker-{node.name}"].pid for node in lab.nodes]
         found = [cluster.resident_mib(pid) for pid in pids]

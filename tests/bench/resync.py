@@ -17,7 +17,7 @@ _QUIET_S = 6.0  # longer than every repeat, and than a reflector's pause after i
 def resync() -> list[Result]:
     with servers.memory() as server, cluster.lab(client=server.client) as lab:
         began = cluster.create(server.client, services(COUNT))
-        cluster.until(lambda: len(cluster.unsolicited(lab, began)) >= COUNT, 30, "the first announcements")
+        cluster.until(lambda: cluster.announced(lab, began) >= COUNT, 30, "the first announcements")
         time.sleep(_QUIET_S)
         first = Reference("when all were new", [len(cluster.unsolicited(lab, began))])
         writes = Reference("when all were new", [sum(_writes(server).values())])

@@ -20,8 +20,10 @@ def asked(time: float, ip: str) -> Frame:
 
 def storm(*seen: Frame) -> Storm:
     """A storm that began at 100.0, told by its frames."""
-    kinds = ("gratuitous", "answer", "request")
-    return Storm(100.0, ("node-a", "node-b"), *([f for f in seen if f.kind == kind] for kind in kinds))
+    kinds = (("gratuitous", "probe"), ("answer",), ("request",))
+    ips = frozenset(f.target for f in seen if f.kind in ("gratuitous", "probe"))
+    told, answers, requests = ([f for f in seen if f.kind in some] for some in kinds)
+    return Storm(100.0, ("node-a", "node-b"), ips, told, answers, requests)
 
 
 class TestStorm:
@@ -35,6 +37,14 @@ class TestStorm:
             frame(100.1, "node-a", "gratuitous", "198.18.1.1"), frame(100.2, "node-a", "answer", "198.18.1.1")
         )
         assert (both.peak(all_kinds=False), both.peak(all_kinds=True)) == (1, 2)
+
+    def test_probes_count_as_unsolicited_and_announce_nothing(self) -> None:
+        seen = storm(
+            frame(100.1, "node-a", "probe", "0.0.0.0", "198.18.1.1"),
+            frame(100.4, "node-a", "gratuitous", "198.18.1.1"),
+        )
+        assert (seen.peak(all_kinds=False), seen.most_per_ip()) == (2, 2)
+        assert seen.told_s() == pytest.approx(0.4)
 
     def test_an_ip_told_twice_was_told_when_it_was_told_first(self) -> None:
         twice = storm(
