@@ -273,7 +273,9 @@ class Speaker:
             self._gone(ip, now + YIELDED_S / 2)
 
     def _gone(self, ip: Address, until: float | None) -> None:
-        """It is not answered here any more."""
+        """It is not answered any more on one link at least: so let it be answered on none."""
+        if ip in self.current.owned or ip in self._lent:
+            self._reactions.append(Release(ip))
         owned = {other: duty for other, duty in self.current.owned.items() if other != ip}
         self.current = replace(self.current, owned=owned)
         self._lent.pop(ip, None)
@@ -293,7 +295,6 @@ class Speaker:
             )
         elif reaction is Reaction.YIELD:
             self._tell_conflict(ip, mac, "it is given up for a minute (onConflict: Yield)")
-            self._reactions.append(Release(ip))
             self._gone(ip, None)
 
     def _tell_conflict(self, ip: Address, mac: str, then: str) -> None:
@@ -483,9 +484,7 @@ class Speaker:
         effects += self._steps(wanted, held, now)
         effects += self._end_loans([ip for ip in self._lent if wanted.owner(ip) is None])
         effects += self._defend(wanted, now)
-        owners = {ip: found.owner for ip, found in wanted.announcements.items()}
-        # Who has taken what we leave to him was heard, but not seen in the cluster.
-        self._owners.update(owners | dict.fromkeys(self._yielded.keys() & owners, _SOMEBODY))
+        self._remember_owners(wanted)
         self.current = wanted
         effects += self._tell_unannounced(wanted)
         effects += [
@@ -494,6 +493,13 @@ class Speaker:
         ]
         self._unserved = self._unserved and self.node not in members
         return effects + self._place(now)
+
+    def _remember_owners(self, wanted: Desired) -> None:
+        for ip, found in wanted.announcements.items():
+            if self._conflicts.held_back(ip):
+                self._owners.pop(ip, None)  # a stranger has it: when it is tried again, it is new
+            else:  # who has taken what we leave to him was heard, but not seen in the cluster
+                self._owners[ip] = _SOMEBODY if ip in self._yielded else found.owner
 
     def _steps(self, wanted: Desired, held: announce.Holders, now: float) -> list[Effect]:
         effects: list[Effect] = []

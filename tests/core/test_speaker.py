@@ -1,25 +1,36 @@
 """The composed speaker: what it does, and when."""
 
+import random
 from dataclasses import replace
+from ipaddress import ip_interface, ip_network
+
+import pytest
 
 from lbspeaker.core.announce import Release, SetPeer, SetRoutes
 from lbspeaker.core.guard import Occasion
 from lbspeaker.core.lifecycle import State
-from lbspeaker.core.speaker import GATE, Announce, Effect, Leave, Renew, Speaker
+from lbspeaker.core.speaker import GATE, Announce, Effect, Leave, Renew, Speaker, Tell, WritePins
 from lbspeaker.model import (
     BGPAdvertisement,
     Change,
     ConfigSet,
     EndpointSlice,
     Kind,
+    L2Advertisement,
     Lease,
+    Link,
+    LinkPolicy,
+    MemberLink,
+    Node,
+    Pin,
+    Pins,
     Secret,
     SecretRef,
     Service,
     Snapshot,
     Synced,
 )
-from tests.build import ROUTER, ip, service, snapshot
+from tests.build import ROUTER, ip, pool, service, snapshot
 
 WEB = service("web", held="192.0.2.10")  # of a, b, c: the owner is found by the ranking
 SERVICES = [service(f"s{n}", held=f"192.0.2.{n + 10}") for n in range(30)]
@@ -289,3 +300,455 @@ def test_without_an_api_every_known_node_counts() -> None:
     effects = speaker.advance(0.0)
     assert not any(isinstance(effect, Renew) for effect in effects)
     assert 0 < len(announced(effects)) < len(SERVICES)
+
+
+# --- loans ----------------------------------------------------------------------------------------------
+
+
+def released(effects: list[Effect]) -> set[str]:
+    return {str(effect.ip) for effect in effects if isinstance(effect, Release)}
+
+
+def told(effects: list[Effect]) -> list[str]:
+    return [f"{effect.reason} {effect.ip}" for effect in effects if isinstance(effect, Tell)]
+
+
+def lending() -> Speaker:
+    """A speaker that was alone with all the IPs, when `b` came, at 1.0."""
+    speaker, _ = started(snapshot(*SERVICES, nodes="a b", members="a"))
+    assert len(speaker.current.owned) == len(SERVICES)
+    renew(speaker, 1.0, "a", "b")
+    assert work(speaker, 1.0) == [], "the next owner has not claimed anything yet"
+    assert 5 < len(speaker.lent) < len(SERVICES) - 5
+    return speaker
+
+
+def test_what_goes_to_another_is_answered_until_that_one_claims_it() -> None:
+    speaker = lending()
+    one, two = sorted(speaker.lent)[:2]
+    speaker.claimed(one, 1.1, node="b")
+    assert work(speaker, 1.1) == [Release(one)]
+    speaker.claimed(two, 1.2, mac="02:00:00:00:00:99")
+    assert work(speaker, 1.2) == [], "a stranger is not the next owner"
+    assert one not in speaker.lent
+    assert two in speaker.lent
+
+
+def test_what_is_not_claimed_is_released_after_a_while_one_after_the_other() -> None:
+    speaker = lending()
+    number = len(speaker.lent)
+    times = []
+    for tenth in range(10, 260):
+        now = tenth / 10
+        renew(speaker, now, "a", "b")
+        times += [now] * len(released(work(speaker, now)))
+    assert len(times) == number
+    assert times[0] == pytest.approx(1.0 + 5.0 + 1 / 8, abs=0.1)
+    assert times[-1] == pytest.approx(1.0 + 5.0 + number / 8, abs=0.1)
+
+
+def test_however_much_is_lent_a_loan_has_an_end() -> None:
+    many = [service(f"s{n}", held=f"192.0.{n // 200 + 2}.{n % 200 + 1}") for n in range(600)]
+    world = snapshot(*many, nodes="a b", members="a", pools=(pool("all", "192.0.0.0-192.0.255.255"),))
+    speaker, _ = started(world)
+    renew(speaker, 1.0, "a", "b")
+    work(speaker, 1.0)
+    for second in range(1, 26):
+        renew(speaker, second + 0.9, "a", "b")
+        work(speaker, second + 0.9)
+    assert speaker.lent
+    renew(speaker, 26.0, "a", "b")
+    work(speaker, 26.0)
+    assert not speaker.lent
+
+
+def test_what_comes_back_while_it_is_lent_was_never_away() -> None:
+    speaker = lending()
+    lent = {str(one) for one in speaker.lent}
+    speaker.observe(Change(Kind.LEASE, "b", None), 2.0)
+    assert announced(work(speaker, 2.0)) == dict.fromkeys(lent, Occasion.REFRESH)
+    assert not speaker.lent
+
+
+def test_what_has_no_service_any_more_is_not_lent() -> None:
+    speaker = lending()
+    (gone,) = [s for s in SERVICES if s.held[0] == min(speaker.lent)]
+    speaker.observe(Change(Kind.SERVICE, gone.key, None), 2.0)
+    assert released(work(speaker, 2.0)) == {str(gone.held[0])}
+
+
+# --- what others say ------------------------------------------------------------------------------------
+
+IP = ip("192.0.2.10")
+STRANGER = "02:00:00:00:00:99"
+
+
+def keep(speaker: Speaker, since: float, until: float) -> list[tuple[float, Effect]]:
+    """Let time pass, ten times a second, while the API works; return what it did, and when."""
+    done: list[tuple[float, Effect]] = []
+    for tenth in range(round(since * 10), round(until * 10) + 1):
+        renew(speaker, tenth / 10, *(speaker.members or {"a"}))
+        done += [(tenth / 10, effect) for effect in work(speaker, tenth / 10)]
+    return done
+
+
+def test_what_a_stranger_has_is_not_announced_and_is_probed_again_after_a_minute() -> None:
+    speaker, _ = started(snapshot(WEB, nodes="a"))
+    speaker.in_use(IP, 1.0, mac=STRANGER)
+    effects = work(speaker, 1.0)
+    assert released(effects) == {"192.0.2.10"}, "also on links where nobody has it"
+    assert told(effects) == ["AddressConflict 192.0.2.10"]
+    (tell,) = [effect for effect in effects if isinstance(effect, Tell)]
+    assert (tell.mac, tell.services) == (STRANGER, ("default/web",))
+    assert speaker.held_back == {IP: STRANGER}
+    assert speaker.conflict(IP) == STRANGER
+    speaker.in_use(IP, 1.1, mac=STRANGER)
+    ((when, again),) = keep(speaker, 1.1, 70.0)
+    assert when == 61.0
+    assert isinstance(again, Announce)
+    assert again.occasion is Occasion.NEW, "which is probed; anything else would be answered at once"
+    assert not speaker.held_back
+
+
+def test_what_another_speaker_probes_is_left_to_it_for_a_moment() -> None:
+    speaker, _ = started(snapshot(WEB, nodes="a"))
+    speaker.in_use(IP, 1.0, node="b", mac=STRANGER)
+    assert work(speaker, 1.0) == [Release(IP)], "and nobody is told"
+    assert speaker.held_back == {IP: ""}
+    ((when, again),) = keep(speaker, 1.1, 10.0)
+    assert when == 4.0
+    assert announced([again]) == {"192.0.2.10": Occasion.TAKEOVER}
+
+
+def test_that_something_is_in_use_that_is_not_ours_is_no_news() -> None:
+    speaker, _ = started(snapshot(WEB, nodes="a"))
+    speaker.in_use(ip("192.0.2.11"), 1.0, mac=STRANGER)
+    assert work(speaker, 1.0) == []
+
+
+def conflicts(policy: str, *times: float) -> list[tuple[float, str]]:
+    """What is done when a stranger claims our IP at these times."""
+    world = snapshot(WEB, nodes="a")
+    policies = (LinkPolicy("1", interfaces=frozenset({"eth1"}), on_conflict=policy),)  # type: ignore[arg-type]
+    world = replace(world, config=replace(world.config, link_policies=policies))
+    speaker, _ = started(world)
+    done = []
+    for tenth in range(1, 1001):
+        now = tenth / 10
+        renew(speaker, now, "a")
+        if now in times:
+            speaker.claimed(IP, now, mac=STRANGER, link="eth1")
+        for effect in work(speaker, now):
+            kind = type(effect).__name__
+            if isinstance(effect, Announce):
+                kind = f"{effect.occasion.name} again" if effect.again else effect.occasion.name
+            done.append((now, kind))
+    return done
+
+
+def test_a_stranger_that_claims_our_ip_is_told_once_in_ten_seconds_that_it_is_ours() -> None:
+    done = conflicts("Defend", 1.0, 1.1, 5.0, 11.0, 12.0)
+    assert done == [(1.0, "Tell"), (1.0, "NEW again"), (11.0, "Tell"), (11.0, "NEW again")]
+
+
+def test_or_it_gets_the_ip_and_we_look_again_after_a_minute() -> None:
+    assert conflicts("Yield", 1.0, 2.0, 3.0) == [
+        (1.0, "Tell"),
+        (1.0, "NEW again"),
+        (2.0, "Tell"),
+        (2.0, "Release"),
+        (62.0, "NEW"),
+    ]
+
+
+def test_a_conflict_is_over_when_the_ip_is_not_ours_any_more() -> None:
+    speaker, _ = started(snapshot(WEB, nodes="a"))
+    speaker.claimed(IP, 1.0, mac=STRANGER)
+    assert told(work(speaker, 1.0)) == ["AddressConflict 192.0.2.10"]
+    change(speaker, None, 1.5)
+    assert speaker.conflict(IP) == ""
+
+
+def test_what_the_answerer_yielded_is_looked_at_again_after_three_seconds() -> None:
+    speaker, _ = started(snapshot(WEB, nodes="a"))
+    speaker.claimed(IP, 1.0, node="b", yielded=True)
+    assert work(speaker, 1.0) == [Release(IP)], "on its other links, too"
+    assert speaker.held_back == {IP: ""}
+    ((when, again),) = keep(speaker, 1.1, 10.0)
+    assert when == 4.0
+    assert announced([again]) == {"192.0.2.10": Occasion.TAKEOVER}, "somebody else had it meanwhile"
+
+
+def test_what_was_yielded_while_it_was_lent_is_lent_no_more() -> None:
+    speaker = lending()
+    one = min(speaker.lent)
+    speaker.claimed(one, 1.1, node="b", yielded=True)
+    assert work(speaker, 1.1) == [Release(one)]
+    assert one not in speaker.lent
+    assert one not in speaker.held_back, "it is not ours, as we know ourselves"
+
+
+def test_who_was_taken_for_dead_tells_of_everything_again_and_at_once() -> None:
+    speaker, _ = started(snapshot(*SERVICES[:3], nodes="a"))
+    speaker.claimed(SERVICES[0].held[0], 1.0, node="b")
+    renew(speaker, 1.0, "a")
+    assert len(work(speaker, 1.0)) == 1
+    speaker.missed()
+    renew(speaker, 2.0, "a")
+    effects = work(speaker, 2.0)
+    assert announced(effects) == {f"192.0.2.{n + 10}": Occasion.TAKEOVER for n in range(3)}
+    assert all(effect.again for effect in effects if isinstance(effect, Announce))
+    assert keep(speaker, 2.1, 4.0) == []
+
+
+def test_what_a_missed_node_has_to_tell_is_not_lost_while_the_api_is_silent() -> None:
+    speaker, _ = started(snapshot(*SERVICES[:3], nodes="a"))
+    speaker.claimed(SERVICES[0].held[0], 2.0, node="b")
+    speaker.missed()
+    told_of = set(announced(work(speaker, 2.0)))
+    renew(speaker, 2.5, "a")
+    told_of |= set(announced(work(speaker, 2.5)))
+    assert told_of == {f"192.0.2.{n + 10}" for n in range(3)}
+
+
+def test_what_an_answerer_gave_up_that_stood_still_is_taken_again_soon() -> None:
+    speaker, _ = started(snapshot(*SERVICES[:3], nodes="a"))
+    speaker.woke((ip("192.0.2.10"), ip("192.0.2.11")), 1.0)
+    assert released(work(speaker, 1.0)) == {"192.0.2.10", "192.0.2.11"}
+    done = keep(speaker, 1.1, 10.0)
+    assert {when for when, _ in done} == {2.5}
+    assert announced([effect for _, effect in done]) == {
+        "192.0.2.10": Occasion.TAKEOVER,
+        "192.0.2.11": Occasion.TAKEOVER,
+    }
+
+
+# --- links ----------------------------------------------------------------------------------------------
+
+NEAR, FAR = ip_network("192.0.2.0/24"), ip_network("198.51.100.0/24")
+
+
+def link(name: str, address: str) -> Link:
+    return Link(name, 1, b"\x02" + bytes(5), addresses=(ip_interface(address),))
+
+
+def with_links(*nodes: str) -> Speaker:
+    """A speaker that owns nothing but what its link allows; the links of others as their Leases tell."""
+    world = snapshot(*SERVICES, nodes=" ".join(nodes))
+    speaker, _ = started(world)
+    speaker.observe_links((link("eth0", "192.0.2.1/24"),))
+    for name in nodes[1:]:
+        lease = Lease(name, "links", links=(MemberLink("eth0", b"", (NEAR,)),))
+        speaker.observe(Change(Kind.LEASE, name, lease), 0.5)
+    work(speaker, 0.5)
+    return speaker
+
+
+def test_the_own_links_are_told_in_the_lease_and_at_once_when_they_change() -> None:
+    speaker, _ = started(snapshot(WEB, nodes="a"))
+    near = MemberLink("eth0", b"\x02" + bytes(5), (NEAR,))
+    speaker.observe_links((link("eth0", "192.0.2.1/24"),))
+    wakeup = speaker.next_wakeup(0.3)
+    assert wakeup is not None
+    assert wakeup <= 0.3
+    assert [e for e in speaker.advance(0.3) if isinstance(e, Renew)] == [Renew(False, (near,))]
+    speaker.observe_links((link("eth0", "192.0.2.1/24"),))
+    assert [e for e in speaker.advance(0.4) if isinstance(e, Renew)] == [], "nothing has changed"
+    assert [e for e in speaker.advance(1.3) if isinstance(e, Renew)] == [Renew(False, (near,))]
+    speaker.observe_links(())
+    assert [e for e in speaker.advance(1.4) if isinstance(e, Renew)] == [Renew(False, ())]
+
+
+def test_a_link_that_is_named_from_now_on_is_told_from_now_on() -> None:
+    world = snapshot(WEB, nodes="a")
+    speaker, _ = started(world)
+    speaker.observe_links((link("cni0", "10.0.0.1/24"),))
+    speaker.advance(0.2)
+    assert [e for e in speaker.advance(1.2) if isinstance(e, Renew)] == [Renew(False, ())]
+    named = replace(world.config, l2_advertisements=(L2Advertisement("l2", interfaces=frozenset({"cni0"})),))
+    speaker.observe(Change(Kind.CONFIG, "", ConfigSet(named)), 1.3)
+    speaker.advance(1.3)
+    (renewal,) = [e for e in speaker.advance(1.3) if isinstance(e, Renew)]
+    assert [told.name for told in renewal.links] == ["cni0"]
+
+
+def test_before_the_first_renewal_links_change_nothing_about_when_it_is() -> None:
+    speaker = Speaker("a")
+    speaker.observe_links((link("eth0", "192.0.2.1/24"),))
+    assert len([e for e in speaker.advance(0.0) if isinstance(e, Renew)]) == 1
+
+
+def test_what_a_member_has_no_link_for_any_more_is_taken_over_at_once() -> None:
+    speaker = with_links("a", "b")
+    mine = len(speaker.current.owned)
+    assert mine < len(SERVICES)
+    far = Lease("b", "links", links=(MemberLink("eth0", b"", (FAR,)),))
+    speaker.observe(Change(Kind.LEASE, "b", far), 0.6)
+    assert set(announced(work(speaker, 0.6)).values()) == {Occasion.TAKEOVER}
+    assert len(speaker.current.owned) == len(SERVICES)
+
+
+def test_who_is_silent_on_the_segment_loses_its_ips_there_and_has_them_back_when_it_is_heard() -> None:
+    speaker = with_links("a", "b", "c")
+    before = set(speaker.current.owned)
+    speaker.heard("eth0", frozenset("b"))
+    taken = announced(work(speaker, 0.6))
+    assert taken
+    assert set(taken.values()) == {Occasion.TAKEOVER}
+    speaker.heard("eth0", frozenset())
+    assert work(speaker, 0.7) == [], "they are lent"
+    assert set(speaker.current.owned) == before
+    assert len(speaker.lent) == len(taken)
+    speaker.heard("eth0", frozenset("b"))
+    work(speaker, 0.8)
+    speaker.observe_links((link("eth9", "192.0.2.1/24"),))
+    work(speaker, 0.9)
+    assert set(speaker.current.owned) == before, "what was heard on a link that is gone counts no more"
+
+
+def test_that_no_node_has_a_link_is_told_once_and_by_one_speaker() -> None:
+    effects = []
+    for name in "ab":
+        world = snapshot(WEB, nodes="a b", l2=(L2Advertisement("l2", interfaces=frozenset({"eth7"})),))
+        speaker, _ = started(world, name)
+        speaker.observe_links((link("eth0", "192.0.2.1/24"),))
+        other = Lease("ab"[name == "a"], "links", links=())
+        speaker.observe(Change(Kind.LEASE, other.node, other), 0.5)
+        effects.append(told(work(speaker, 0.5)))
+        assert told(change(speaker, replace(WEB, uid="other"), 0.6)) == [], "it was told"
+    assert effects == [["NoNodeLink 192.0.2.10"], []]
+    speaker, _ = started(world, "a")
+    speaker.observe_links((link("eth0", "192.0.2.1/24"),))
+    speaker.observe(Change(Kind.LEASE, "b", Lease("b", "links", links=())), 0.5)
+    assert told(work(speaker, 0.5)) == ["NoNodeLink 192.0.2.10"]
+    speaker.observe_links((link("eth7", "192.0.2.1/24"),))
+    assert told(work(speaker, 0.6)) == []
+    speaker.observe_links((link("eth0", "192.0.2.1/24"),))
+    assert told(work(speaker, 0.7)) == ["NoNodeLink 192.0.2.10"], "it is news again"
+
+
+# --- pins -----------------------------------------------------------------------------------------------
+
+STICKY = (L2Advertisement("l2", failback="Never"),)
+
+
+def pins(effects: list[Effect]) -> list[dict[str, str]]:
+    found = [effect.pins for effect in effects if isinstance(effect, WritePins)]
+    return [{str(address): f"{pin.node} {pin.term}" for address, pin in written.items()} for written in found]
+
+
+def test_pins_are_written_only_while_the_api_answers() -> None:
+    world = snapshot(*SERVICES, nodes="a b", members="a", l2=STICKY)
+    _, effects = started(world)
+    (written,) = pins(effects)
+    assert written, "what it has though another one is the first"
+    assert set(written.values()) == {"a 1"}
+    late, _ = started(snapshot(nodes="a b", members="a", l2=STICKY))
+    tell(late, world, 1.6)
+    assert pins(work(late, 1.6)) == [], "it was not seen for too long"
+    renew(late, 2.0, "a")
+    assert pins(work(late, 2.0)) == [written]
+    assert pins(work(late, 2.1)) == []
+
+
+def test_its_own_pins_of_before_it_was_started_are_known_and_what_it_reads_later_is_not_its_own() -> None:
+    speaker = Speaker("a")
+    away = {ip(f"192.0.2.{n}"): Pin("b", 3) for n in (200, 201)}
+    speaker.observe(Change(Kind.PINS, "a", Pins("a", away)), 0.0)
+    tell(speaker, snapshot(WEB, nodes="a"), 0.0)
+    for kind in GATE | {Kind.LEASE}:
+        speaker.observe(Synced(kind), 0.0)
+    renew(speaker, 0.0, "a")
+    assert pins(work(speaker, 0.0)) == [{}], "nobody announces these IPs"
+    speaker.observe(Change(Kind.PINS, "a", Pins("a", away)), 1.0)
+    assert pins(work(speaker, 1.0)) == []
+
+
+def test_of_two_pins_the_later_counts_and_none_of_an_author_that_is_no_node() -> None:
+    speaker, _ = started(snapshot(WEB, nodes="a b"))
+    for author, pin in (("a", Pin("a", 2)), ("b", Pin("b", 3)), ("z", Pin("z", 9))):
+        speaker.observe(Change(Kind.PINS, author, Pins(author, {IP: pin})), 0.0)
+    assert speaker.pins == {IP: Pin("b", 3)}
+    speaker.observe(Change(Kind.PINS, "a", Pins("a", {IP: Pin("a", 3)})), 0.0)
+    assert speaker.pins == {IP: Pin("a", 3)}, "of two that are equal, that of the first author: all agree"
+    speaker.observe(Change(Kind.NODE, "b", None), 0.0)
+    speaker.observe(Change(Kind.PINS, "a", None), 0.0)
+    assert speaker.pins == {}
+
+
+def test_a_pin_moves_an_ip() -> None:
+    speaker, _ = started(snapshot(WEB, nodes="a b"))
+    before = IP in speaker.current.owned
+    to = "b" if before else "a"
+    speaker.observe(Change(Kind.PINS, "b", Pins("b", {IP: Pin(to, 1)})), 1.0)
+    effects = work(speaker, 1.0)
+    assert (IP in speaker.current.owned) is not before
+    assert announced(effects) == ({} if before else {"192.0.2.10": Occasion.TAKEOVER})
+
+
+def test_an_ip_that_moves_too_often_is_told_of_and_pinned_where_it_is() -> None:
+    world = snapshot(*SERVICES[:8], nodes="a b")
+    speaker, _ = started(world)
+    news: list[str] = []
+    held: list[dict[str, str]] = []
+    for second in range(1, 12):
+        renew(speaker, second + 0.0, "a")
+        lives = Lease("b", str(second), draining=second // 2 % 2 == 0)
+        speaker.observe(Change(Kind.LEASE, "b", lives), second + 0.0)
+        effects = work(speaker, second + 0.0)
+        news += told(effects)
+        held += pins(effects)
+    assert news
+    assert {text.split()[0] for text in news} == {"Flapping"}
+    assert len(news) == len(set(news))
+    assert set(held[-1]) == {text.split()[1] for text in news}
+
+
+# --- time -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_it_never_asks_to_be_called_for_what_is_past(seed: int) -> None:
+    """Whatever happens, in whatever state: a loop that does as it says does not spin."""
+    roll = random.Random(seed)
+    ad = L2Advertisement("l2", failback="Never", on_cordon="Move")
+    world = snapshot(*SERVICES, nodes="a b c", l2=(ad,))
+    speaker, _ = started(world)
+    now = 0.0
+    for step in range(300):
+        now += roll.choice([0.0, 0.05, 0.5, 2.0])
+        one = roll.choice(SERVICES).held[0]
+        match roll.randrange(14):
+            case 0:
+                speaker.claimed(one, now, node="b", yielded=roll.random() < 0.5)
+            case 1:
+                speaker.claimed(one, now, mac=STRANGER)
+            case 2:
+                speaker.in_use(one, now, node=roll.choice(["", "b"]), mac=STRANGER)
+            case 3:
+                speaker.woke((one,), now)
+            case 4:
+                speaker.missed()
+            case 5:
+                speaker.heard("eth0", frozenset(roll.sample("bc", roll.randrange(3))))
+            case 6:
+                speaker.observe_links(roll.choice([(), (link("eth0", "192.0.2.1/24"),)]))
+            case 7:
+                speaker.observe(Change(Kind.NODE, "a", Node("a", cordoned=roll.random() < 0.5)), now)
+            case 8:
+                speaker.observe(Change(Kind.SERVICE, "default/s1", roll.choice([None, SERVICES[1]])), now)
+            case 9 if step > 200:
+                speaker.drain(now)
+            case _:
+                renew(speaker, now, *roll.choice(["a", "ab", "abc"]))
+        for effect in speaker.advance(now) + speaker.advance(now):
+            if isinstance(effect, WritePins) and roll.random() < 0.8:
+                speaker.observe(Change(Kind.PINS, "a", Pins("a", effect.pins)), now)
+                speaker.advance(now)
+        speaker.advance(now)
+        wakeup = speaker.next_wakeup(now)
+        assert wakeup is None or wakeup > now, f"step {step}"
+        if wakeup is None:
+            break
+    else:
+        assert speaker.state is not State.STOPPED
