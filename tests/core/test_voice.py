@@ -26,8 +26,8 @@ class Wire:
         self.left: list[tuple[float, bytes, Occasion]] = []
         self.answered: list[tuple[float, bytes]] = []
 
-    def own(self, ip: bytes, occasion: Occasion, *above: str, again: bool = False) -> bool:
-        return self.voice.own(ip, occasion, self.now, above=frozenset(above), again=again)
+    def own(self, ip: bytes, occasion: Occasion, *above: str, **fields: bool) -> bool:
+        return self.voice.own(ip, occasion, self.now, above=frozenset(above), **fields)
 
     def run(self, until: float) -> list[str]:
         """Let time pass; return the occasions of what left meanwhile."""
@@ -69,6 +69,7 @@ def test_with_dad_fast_it_is_answered_a_quarter_of_a_second_after_the_one_probe(
     ((answered, ip),) = wire.answered
     assert ip == ONE
     assert answered == pytest.approx(probed + 0.25)
+    assert not wire.voice.in_use(ONE), "what others say of it now is no answer to the probe"
     assert told == pytest.approx(answered, abs=0.002)
 
 
@@ -92,6 +93,18 @@ def test_the_wait_begins_when_the_probe_has_left_and_not_when_it_was_asked_for()
     assert wire.voice.next_wakeup() == 100.25
     assert wire.voice.advance(100.25) == [ONE]
     assert wire.voice.advance(100.25) == []
+
+
+def test_a_probe_that_has_to_wait_is_asked_for_once() -> None:
+    wire = Wire(dad="rfc")
+    wire.own(ONE, NEW)
+    wire.voice.left(ONE, PROBE, 0.0)
+    wire.guard.cancel(("eth0", ONE))
+    for now in (1.5, 2.0):
+        assert wire.voice.advance(now) == []
+        assert wire.voice.next_wakeup() == float("inf")
+    assert wire.guard.queue_length == 1
+    assert wire.guard.counts.coalesced == 0
 
 
 def test_what_else_leaves_is_no_probe() -> None:
@@ -261,12 +274,12 @@ def test_of_more_than_can_be_remembered_those_asked_for_last_are() -> None:
     wire = Wire()
     for number in range(MOST_HOT):
         wire.voice.asked(b"%4d" % number, 0.0)
-    wire.voice.asked(b"%4d" % 0, 0.0)
+    wire.voice.asked(b"%4d" % 1, 0.0)
     wire.voice.asked(b"9999", 0.0)
-    for number in (1, 2, 0):
+    for number in (0, 1, 2):
         wire.own(b"%4d" % number, TAKEOVER)
     wire.run(0.5)
-    assert [int(ip) for _, ip, _ in wire.left] == [2, 0, 1], "1 was the one asked for longest ago"
+    assert [int(ip) for _, ip, _ in wire.left] == [1, 2, 0], "0 was the one asked for longest ago"
 
 
 # --- now and then ---------------------------------------------------------------------------------------
