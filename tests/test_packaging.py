@@ -25,7 +25,9 @@ from lbspeaker.model import Reason
 ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
 PAPERS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-TARGETS = {"help", "demo", "test", "bench", "lint", "types", "fmt", "clean", "manifests", "venv", "fuzz", "sim"}
+TARGETS = set(
+    ["help", "demo", "test", "bench", "fuzz", "sim", "lint", "types", "fmt", "clean", "manifests", "venv"]
+)
 
 
 def run(*argv: str | Path) -> str:

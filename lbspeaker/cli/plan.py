@@ -11,8 +11,9 @@ from rich.console import Console
 from rich.table import Table
 
 from lbspeaker.core.allocator import allocate, ours
-from lbspeaker.core.announce import Picture, holders, picture
+from lbspeaker.core.announce import Picture, picture
 from lbspeaker.core.controller import class_mismatch
+from lbspeaker.core.nodes import holders
 from lbspeaker.core.services import with_allocation
 from lbspeaker.core.usage import usage
 from lbspeaker.errors import ConfigError

@@ -29,6 +29,7 @@ from lbspeaker.core.guard import Occasion
 from lbspeaker.core.lifecycle import Event, State
 from lbspeaker.core.links import member_links
 from lbspeaker.core.membership import Membership
+from lbspeaker.core.nodes import Holders, holders
 from lbspeaker.core.placement import Placement
 from lbspeaker.model import (
     Address,
@@ -472,7 +473,7 @@ class Speaker:
             return effects + self._place(now)
         self._members, self._changed, self._place_at = members, False, now
         self._tell_links()
-        held = announce.holders(self._services.values())
+        held = holders(self._services.values())
         wanted = announce.desired(self.snapshot(), held, self.node)
         for ip in self.current.owned.keys() - wanted.owned.keys():
             self._conflicts.forget(ip)
@@ -501,7 +502,7 @@ class Speaker:
             else:  # who has taken what we leave to him was heard, but not seen in the cluster
                 self._owners[ip] = _SOMEBODY if ip in self._yielded else found.owner
 
-    def _steps(self, wanted: Desired, held: announce.Holders, now: float) -> list[Effect]:
+    def _steps(self, wanted: Desired, held: Holders, now: float) -> list[Effect]:
         effects: list[Effect] = []
         lent = 0
         for step in announce.plan(self.current, wanted):
@@ -516,7 +517,7 @@ class Speaker:
                 effects.append(step)
         return effects
 
-    def _announce(self, ip: Address, duty: announce.Duty, held: announce.Holders) -> Announce:
+    def _announce(self, ip: Address, duty: announce.Duty, held: Holders) -> Announce:
         users = tuple(service.key for service in held[ip])
         return Announce(ip, duty.interfaces, self._occasion(ip), users, False, duty.any_subnet, duty.above)
 
@@ -601,7 +602,7 @@ class Speaker:
         if self._changed:  # the drain has begun; told again, it is the same
             effects += [SetRoutes(peer, {}) for peer in self.current.peers]
             self._changed = False
-            held = announce.holders(self._services.values())
+            held = holders(self._services.values())
             effects += self._end_loans([ip for ip in self._lent if ip not in held])
         alone = self._membership is None or self._membership.members(now) <= {self.node}
         if alone:

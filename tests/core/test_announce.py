@@ -15,13 +15,12 @@ from lbspeaker.core.announce import (
     SetPeer,
     SetRoutes,
     desired,
-    holders,
-    l2,
     picture,
     plan,
-    serving_nodes,
 )
 from lbspeaker.core.election import rank
+from lbspeaker.core.layer2 import l2
+from lbspeaker.core.nodes import holders, serving_nodes
 from lbspeaker.model import (
     BGPAdvertisement,
     Endpoint,

@@ -8,7 +8,8 @@ from dataclasses import replace
 
 import pytest
 
-from lbspeaker.core.announce import holders, l2
+from lbspeaker.core.layer2 import l2
+from lbspeaker.core.nodes import holders
 from lbspeaker.core.placement import AT_A_TIME, CALM_S, FLAP_S, MOST_PINS, Flapping, Placement
 from lbspeaker.model import Address, L2Advertisement, L2Announcement, Node, NodePreference, Pin
 from tests.build import LAN, ip, pool, selector, service, snapshot

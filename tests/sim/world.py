@@ -6,8 +6,9 @@ from ipaddress import IPv4Address, IPv4Interface, ip_address
 from random import Random
 from typing import TYPE_CHECKING
 
-from lbspeaker.core import announce
 from lbspeaker.core.allocator import allocate
+from lbspeaker.core.layer2 import l2
+from lbspeaker.core.nodes import holders
 from lbspeaker.core.speaker import LEASE_DURATION_S
 from lbspeaker.model import (
     Address,
@@ -409,7 +410,7 @@ class World:
         snapshot = Snapshot(
             self.config, self.services, endpoints, nodes, {}, frozenset(self.hosts), links, pins=self.pins
         )
-        return announce.l2(snapshot, announce.holders(self.services.values()))[0]
+        return l2(snapshot, holders(self.services.values()))[0]
 
     def owner(self, ip: str) -> str:
         return self.truth()[ip_address(ip)].owner
