@@ -5,6 +5,9 @@ NDP socket ───▶ claims ─────▶ yielded, or reported
 hello socket ─▶ `core.segment`
 meter ────────▶ `core.storm`                        never read: the kernel counts what it drops
 watch socket ─▶ `core.storm`, by MAC                its filter passes nothing until there is cause to look
+
+Readers say whether there is more to do than what they have done: most of what comes are questions that were
+answered at once.
 """
 
 import contextlib
@@ -27,6 +30,8 @@ from lbspeaker.wire import arp, bpf, hello, ndp, orders
 
 AT_ONCE = 64  # frames read from one socket before the others get their turn
 METER_EVERY_S = 0.25
+WATCHED = 512  # frames, each time: enough to see who storms
+FRAME_BYTES = 416  # of a buffer, for each; the kernel doubles both
 WITNESS = b"gateway"  # what the guard calls the question to the default gateway
 ARP, NDP = "arp", "ndp"
 _NO_IP = bytes(4)
@@ -70,7 +75,8 @@ class OpenLink:
         self._heard_since = (now, 0)  # unsolicited frames of members since then
         self.segment_per_s = 0.0
         self._by_protocol: dict[str, socket.socket] = {}
-        self.readers: dict[socket.socket, Callable[[float], None]] = {}
+        self._counted: list[socket.socket] = []
+        self.readers: dict[socket.socket, Callable[[float], bool]] = {}
         try:
             self._open()
         except BaseException:
@@ -89,15 +95,13 @@ class OpenLink:
         self._hello = packet.open_link(name, hello.ETHERTYPE, bpf.hello())
         packet.join(self._hello, self.port.index, hello.GROUP)
         self.readers[self._hello] = self._read_hello
-        self._watch = packet.open_link(name, packet.ETH_P_ARP, bpf.nothing())
-        self.readers[self._watch] = self._read_watch
-        self._meter = packet.open_link(name, packet.ETH_P_ARP, bpf.meter(), buffer=0)
+        for program, buffer in ((bpf.meter(), 0), (bpf.nothing(), WATCHED * FRAME_BYTES)):
+            self._counted.append(packet.open_link(name, packet.ETH_P_ARP, program, buffer))
+        self._meter, self._watch = self._counted
 
     def close(self) -> None:
-        for opened in self.readers:
+        for opened in (*self.readers, *self._counted):
             opened.close()
-        if hasattr(self, "_meter"):
-            self._meter.close()
         for protocol, voice in self.voices.items():
             for ip in [*voice.owned, *voice.probes]:
                 self.release(protocol, ip)
@@ -129,16 +133,16 @@ class OpenLink:
 
     # -- in --
 
-    def _read_arp(self, now: float) -> None:
+    def _read_arp(self, now: float) -> bool:
         receive, owned, mac = self._by_protocol[ARP].recv, self.voices[ARP].owned, self.mac
-        guard, name = self.guards[ARP], self.name
+        guard, name, more = self.guards[ARP], self.name, False
         for _ in range(AT_ONCE):
             try:
                 asked = arp.parse(receive(2048))
             except Malformed:
                 continue
             except OSError:  # nothing there; or down or gone: the kernel will tell the speaker, by netlink
-                return
+                break
             verdict = decide(*asked, owned, mac)
             if verdict is Verdict.ANSWER:
                 if self._mute:
@@ -146,8 +150,12 @@ class OpenLink:
                 answer = arp.reply(asked, mac)
                 if guard.answer((name, asked.target_ip), answer, now):
                     self._send(ARP, answer)
+                else:
+                    more = True
             elif verdict is not Verdict.BAD_SENDER:
                 self._arp_of_others(asked, verdict, now)
+                more = True
+        return more
 
     def _arp_of_others(self, said: arp.Packet, verdict: Verdict, now: float) -> None:
         if said.sender_mac in self.ours:
@@ -168,15 +176,15 @@ class OpenLink:
             elif ip != _NO_IP:
                 voice.asked(said.target_ip, now)
 
-    def _read_ndp(self, now: float) -> None:
-        voice = self.voices[NDP]
+    def _read_ndp(self, now: float) -> bool:
+        voice, more = self.voices[NDP], False
         for _ in range(AT_ONCE):
             try:
                 said = ndp.parse(self._by_protocol[NDP].recv(2048))
             except Malformed:
                 continue
             except OSError:
-                return
+                break
             asks = said.type == ndp.SOLICITATION
             verdict = decide_ndp(asks, said.mac, said.target_ip, voice.owned, self.mac)
             if verdict is Verdict.ANSWER:
@@ -185,8 +193,12 @@ class OpenLink:
                 answer = ndp.reply(said, self.mac)
                 if self.guards[NDP].answer((self.name, said.target_ip), answer, now):
                     self._send(NDP, answer)
+                else:
+                    more = True
             elif verdict is not Verdict.BAD_SENDER:
                 self._ndp_of_others(said, asks, verdict, now)
+                more = True
+        return more
 
     def _ndp_of_others(self, said: ndp.Message, asks: bool, verdict: Verdict, now: float) -> None:
         if said.mac in self.ours:
@@ -203,7 +215,7 @@ class OpenLink:
         elif asks and not probes:
             voice.asked(ip, now)
 
-    def _read_hello(self, now: float) -> None:
+    def _read_hello(self, now: float) -> bool:
         for _ in range(AT_ONCE):
             try:
                 frame = self._hello.recv(2048)
@@ -216,15 +228,16 @@ class OpenLink:
             self._direct.heard(said.node, frame[6:12], now, alone=frame[:6] != hello.GROUP)
         if self.segment.take_missed():
             self._report(orders.Missed(self.name))
+        return True
 
     def _read_watch(self, now: float) -> None:
-        for _ in range(AT_ONCE * 4):
+        """See who sends what was counted; not frame by frame, so that a storm does not keep us busy."""
+        for _ in range(WATCHED if self.storm.armed else 0):
             try:
-                frame = self._watch.recv(64)
+                mac = self._watch.recv(64)[6:12]
             except OSError:
                 return
-            mac = frame[6:12]
-            if not self.storm.armed or mac in self.ours:
+            if mac in self.ours:
                 continue
             node = self._node_of(mac)
             if frames := self.storm.seen(mac, now, member=bool(node)):
@@ -284,6 +297,7 @@ class OpenLink:
         self.storm.metered(counted, now)
         if self.storm.armed is not was_armed:
             packet.attach(self._watch, bpf.meter() if self.storm.armed else bpf.nothing())
+        self._read_watch(now)
         if self.storm.stormy(now):
             for guard in self.guards.values():
                 guard.slow_down(now + 2 * METER_EVERY_S)

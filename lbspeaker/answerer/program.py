@@ -62,14 +62,17 @@ class Answerer:
                     return
 
     def _turn(self, events: list[tuple[int, int]], now: float) -> bool:
+        more = now >= self._wake_at
         for fd, _ in events:
             if fd == self._control.fileno():
                 if not self._read_orders(now):
                     return False
+                more = True
             elif fd in self._by_fd:
                 link, opened = self._by_fd[fd]
-                link.readers[opened](now)
-        self._advance(now)
+                more |= link.readers[opened](now)
+        if more:
+            self._advance(now)
         if now >= self._report_at:
             self._report_at = now + REPORT_EVERY_S
             self._report_stats()
