@@ -359,6 +359,17 @@ def test_pins_that_change_nothing_are_taken_back_all_and_those_that_move_an_ip_a
     assert len(left) == 10 - AT_A_TIME
 
 
+def test_no_more_are_taken_back_than_the_first_node_has_room_for() -> None:
+    lent = {address: replace(found, candidates=("b", "a", "c")) for address, found in many(("a", 10)).items()}
+    owners = {**many(("a", 10), ("b", 10)), **dict(list(lent.items())[5:])}  # a: 5, b: 15; 6.7 on average
+    placement, now = calm("b", owners)
+    mine = dict.fromkeys(list(lent)[5:], Pin("b", 1))
+    placement.learned(mine)
+    left = placement.advance(owners, mine, ABC, now)
+    assert left is not None
+    assert len(left) == 4, "one has room"
+
+
 def test_a_pin_stays_while_the_first_node_has_no_room_or_is_cordoned_and_would_give_it_away_again() -> None:
     full = {**one("b"), **many(("a", 2), ("b", 1), ("c", 2))}
     roomy = {**one("b"), **many(("a", 1), ("b", 2), ("c", 3))}
@@ -538,6 +549,7 @@ def test_any_move_and_any_ip_that_comes_or_goes_ends_the_calm() -> None:
 
 def test_it_never_asks_to_be_woken_in_the_past() -> None:
     placement = Placement("a")
+    assert placement.next_wakeup(0.0) is None
     flap(placement, [0.0, 1.0, 2.0, 3.0])
     assert placement.next_wakeup(3.0) == 3.0 + CALM_S
     assert placement.next_wakeup(13.0) == 3.0 + FLAP_S

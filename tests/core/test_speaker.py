@@ -192,6 +192,18 @@ def test_a_drain_leaves_the_election_and_answers_until_the_next_owner_is_heard()
     assert speaker.state is State.STOPPED
 
 
+def test_a_drain_is_told_at_once_and_what_has_no_service_any_more_is_not_handed_over() -> None:
+    speaker, _ = started(snapshot(*SERVICES))
+    one = min(speaker.current.owned)
+    speaker.advance(1.0)
+    speaker.drain(1.3)
+    assert Renew(draining=True) in speaker.advance(1.3)
+    (gone,) = [s for s in SERVICES if s.held[0] == one]
+    speaker.observe(Change(Kind.SERVICE, gone.key, None), 1.4)
+    assert work(speaker, 1.4) == [Release(one)]
+    assert one not in speaker.lent
+
+
 def test_a_drain_does_not_wait_for_ever_nor_for_nobody() -> None:
     speaker, _ = started(snapshot(*SERVICES))
     enough = 1.0 + 5.0 + len(speaker.current.owned) / 8  # more to hand over takes longer
@@ -213,6 +225,7 @@ def test_a_speaker_that_never_served_leaves_at_once() -> None:
     speaker = Speaker("a")
     speaker.drain(0.0)
     assert speaker.advance(0.0) == [Leave()]
+    assert speaker.advance(0.0) == []
     assert speaker.next_wakeup(0.0) is None
 
 
@@ -229,6 +242,12 @@ def test_a_claim_by_another_is_answered_by_one_of_ours_but_not_more_than_one_in_
         speaker.claimed(ip("192.0.2.10"), tenth / 10, node="b")
         times += [tenth / 10 for effect in work(speaker, tenth / 10) if isinstance(effect, Announce)]
     assert times == [0.1, 10.1, 20.1]
+
+
+def test_a_claim_that_is_not_repeated_is_answered_once() -> None:
+    speaker, _ = started(snapshot(WEB, nodes="a"))
+    speaker.claimed(IP, 0.1, node="b")
+    assert [when for when, _ in keep(speaker, 0.1, 40.0)] == [0.1]
 
 
 def test_who_was_cut_off_does_not_insist_before_the_api_says_that_it_still_owns_it() -> None:
@@ -603,7 +622,10 @@ def test_who_is_silent_on_the_segment_loses_its_ips_there_and_has_them_back_when
     work(speaker, 0.8)
     speaker.observe_links((link("eth9", "192.0.2.1/24"),))
     work(speaker, 0.9)
-    assert set(speaker.current.owned) == before, "what was heard on a link that is gone counts no more"
+    assert set(speaker.current.owned) == before
+    speaker.observe_links((link("eth0", "192.0.2.1/24"),))
+    work(speaker, 1.0)
+    assert set(speaker.current.owned) == before, "what was heard before the link was gone counts no more"
 
 
 def test_that_no_node_has_a_link_is_told_once_and_by_one_speaker() -> None:
@@ -752,3 +774,32 @@ def test_it_never_asks_to_be_called_for_what_is_past(seed: int) -> None:
             break
     else:
         assert speaker.state is not State.STOPPED
+
+
+# --- what others ask it ---------------------------------------------------------------------------------
+
+
+def test_it_tells_what_it_knows_of_members_of_its_node_and_of_secrets() -> None:
+    speaker = with_links("a", "b")
+    assert speaker.members == {"a", "b"}
+    assert speaker.member_macs == {"b": ("",)}
+    assert speaker.labels == {}
+    speaker.observe(Change(Kind.NODE, "a", Node("a", labels={"rack": "1"})), 1.0)
+    assert speaker.labels == {"rack": "1"}
+    assert speaker.knows_itself
+    secret = Secret("lbspeaker-system/hello", "sesame")
+    speaker.observe(Change(Kind.SECRET, secret.key, secret), 1.0)
+    assert speaker.password("lbspeaker-system/hello") == "sesame"
+    assert speaker.password("lbspeaker-system/other") is None
+    stranger = Speaker("z", leases=False)
+    assert (stranger.member_macs, stranger.labels, stranger.knows_itself) == ({}, {}, False)
+
+
+def test_of_what_is_gone_nothing_stays_in_the_snapshot() -> None:
+    speaker, _ = started(snapshot(WEB, nodes="a"))
+    assert set(speaker.snapshot().endpoints) == {"default/web"}
+    speaker.observe(Change(Kind.ENDPOINT_SLICE, "default/web-1", None), 1.0)
+    change(speaker, None, 1.0)
+    assert speaker.snapshot().endpoints == {}
+    assert speaker.snapshot().services == {}
+    assert speaker.service("default/web") is None
