@@ -164,7 +164,7 @@ class Program:
             self._layer2.members(),
             self._layer2.ips(),
             self._layer2.guards(),
-            {str(ip): pin.node for ip, pin in self._core.pins.items()},
+            {str(ip): pin.node for ip, pin in self._core.world.pins.items()},
             (*self._layer2.problems(now), *(f"{what}: {why}" for what, why in self._unusable.items())),
         )
 
@@ -202,7 +202,7 @@ class Program:
             self._log.info("members", joined=joined, lost=lost, members=there)
 
     def _log_unusable_peers(self) -> None:
-        found = self._core.without_password()
+        found = self._core.world.without_password()
         for peer, why in found.items():
             self.unusable("peer", peer, why, "create it, of type kubernetes.io/basic-auth")
         for what in [w for w in self._unusable if w.startswith("peer ")]:
@@ -251,7 +251,7 @@ class Program:
         if isinstance(item, Change) and item.kind in (Kind.CONFIG, Kind.NODE):
             self._layer2.set_ports()
         elif isinstance(item, Change) and item.kind is Kind.SECRET:
-            password = self._core.password(f"{self._options.namespace}/{kube.HELLO_SECRET}")
+            password = self._core.world.password(f"{self._options.namespace}/{kube.HELLO_SECRET}")
             if password is not None:
                 self._layer2.set_password(password)
 

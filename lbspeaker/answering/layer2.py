@@ -134,7 +134,7 @@ class Layer2:
 
     def set_ports(self) -> None:
         """Tell the answerer which links there are, and how to treat each."""
-        named = self._core.named_links
+        named = self._core.world.named_links
         eligible = core_links.eligible(self._links)
         wanted = [
             link
@@ -144,7 +144,7 @@ class Layer2:
         self._answering.set_ports(tuple(self._port(link) for link in wanted))
 
     def _port(self, link: Link) -> orders.Port:
-        policy = self._core.config.link_policy(self._core.labels, link.name)
+        policy = self._core.world.config.link_policy(self._core.world.labels, link.name)
         if not policy.name:  # none is written for it
             policy = replace(policy, profile=self._profile)
         policy = replace(policy, node_selectors=(), interfaces=frozenset())  # it has been selected

@@ -19,10 +19,9 @@ What others claim:
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal, TypeVar
+from typing import Literal
 
 from lbspeaker.core import announce, lifecycle
-from lbspeaker.core.allocator import ours
 from lbspeaker.core.announce import Claim, Desired, Release, SetPeer, SetRoutes
 from lbspeaker.core.conflict import Conflicts, Reaction
 from lbspeaker.core.guard import Occasion
@@ -31,23 +30,17 @@ from lbspeaker.core.links import member_links
 from lbspeaker.core.membership import Membership
 from lbspeaker.core.nodes import Holders, holders
 from lbspeaker.core.placement import Placement
+from lbspeaker.core.world import World
 from lbspeaker.model import (
     Address,
     Change,
-    Config,
-    ConfigSet,
-    Endpoint,
-    EndpointSlice,
     Kind,
     Lease,
     Link,
     MemberLink,
-    Node,
-    Peer,
     Pin,
     Pins,
     Reason,
-    Secret,
     Service,
     Snapshot,
     Synced,
@@ -130,19 +123,11 @@ class Speaker:
         self.state = State.STARTING
         self.current = Desired()
         self._membership = Membership(node, LEASE_DURATION_S) if leases else None
-        self._class = load_balancer_class
         self._unserved = True  # nothing was decided yet
+        self.world = World(node, load_balancer_class)
         self._synced: set[Kind] = set()
-        self._config = Config()
-        self._services: dict[str, Service] = {}
-        self._slices: dict[str, dict[str, EndpointSlice]] = {}  # by service, by key
-        self._service_of: dict[str, str] = {}  # by key of the slice
-        self._endpoints: dict[str, tuple[Endpoint, ...]] = {}
-        self._nodes: dict[str, Node] = {}
-        self._secrets: dict[str, Secret] = {}
         self._links: tuple[Link, ...] = ()
         self._told_links: tuple[MemberLink, ...] = ()
-        self._pins: dict[str, Pins] = {}  # by author
         self._placement = Placement(node)
         self._place_at = float("-inf")  # then pins may have to change, though nothing else does
         self._conflicts = Conflicts()
@@ -168,46 +153,15 @@ class Speaker:
             self._synced.add(change.kind)
             self._changed = True
             return
-        kind, key, value = change.kind, change.key, change.value
-        if kind is Kind.LEASE:
+        if change.kind is Kind.LEASE:
             if self._membership is not None:
-                lease = value if isinstance(value, Lease) else None
-                self._changed |= self._membership.observe(key, lease, now)
+                lease = change.value if isinstance(change.value, Lease) else None
+                self._changed |= self._membership.observe(change.key, lease, now)
             return
-        if kind is Kind.PINS:
-            _enter(self._pins, key, value if isinstance(value, Pins) else None)
-            if key == self.node and self.state is State.STARTING and isinstance(value, Pins):
-                self._placement.learned(value.pins)
-        elif kind is Kind.CONFIG and isinstance(value, ConfigSet):
-            self._config = value.config
-        elif kind is Kind.ENDPOINT_SLICE:
-            if not self._observe_slice(key, value if isinstance(value, EndpointSlice) else None):
-                return
-        elif kind is Kind.SERVICE:
-            mine = isinstance(value, Service) and ours(value, self._class)
-            _enter(self._services, key, value if isinstance(value, Service) and mine else None)
-        elif kind is Kind.NODE:
-            _enter(self._nodes, key, value if isinstance(value, Node) else None)
-        elif kind is Kind.SECRET:
-            _enter(self._secrets, key, value if isinstance(value, Secret) else None)
-        self._changed = True
-
-    def _observe_slice(self, key: str, value: EndpointSlice | None) -> bool:
-        """Whether it is about a service of ours."""
-        services = set()
-        if (before := self._service_of.pop(key, None)) is not None:
-            services.add(before)
-            del self._slices[before][key]
-        if value is not None:
-            services.add(value.service)
-            self._service_of[key] = value.service
-            self._slices.setdefault(value.service, {})[key] = value
-        for service in services:
-            slices = self._slices[service]
-            self._endpoints[service] = tuple(e for _, s in sorted(slices.items()) for e in s.endpoints)
-            if not slices:
-                del self._slices[service], self._endpoints[service]
-        return any(service in self._services for service in services)
+        self._changed |= self.world.observe(change)
+        mine = change.kind is Kind.PINS and change.key == self.node
+        if mine and self.state is State.STARTING and isinstance(change.value, Pins):
+            self._placement.learned(change.value.pins)
 
     def observe_links(self, links: tuple[Link, ...]) -> None:
         """These are the links of this node."""
@@ -217,17 +171,12 @@ class Speaker:
             self._membership.keep_links(frozenset(link.name for link in links))
 
     def _tell_links(self) -> None:
-        told = member_links(self._links, self.named_links)
+        told = member_links(self._links, self.world.named_links)
         if told != self._told_links:
             self._told_links = told
             self._changed = True
             if self._renew_at > float("-inf"):
                 self._renew_at = 0.0  # others wait for it
-
-    @property
-    def named_links(self) -> frozenset[str]:
-        """The links that advertisements name."""
-        return frozenset().union(*(ad.interfaces for ad in self._config.l2_advertisements))
 
     def heard(self, link: str, dead: frozenset[str]) -> None:
         """On the segment of this link these nodes must be taken for dead."""
@@ -285,7 +234,7 @@ class Speaker:
         self._changed = True
 
     def _in_conflict(self, ip: Address, mac: str, link: str, now: float) -> None:
-        policy = self._config.link_policy(self.labels, link).on_conflict
+        policy = self.world.config.link_policy(self.world.labels, link).on_conflict
         reaction = self._conflicts.claimed(ip, mac, policy, now)
         if reaction is Reaction.DEFEND:
             self._tell_conflict(ip, mac, "it is defended, at most once in 10 s")
@@ -352,37 +301,25 @@ class Speaker:
     @property
     def knows_itself(self) -> bool:
         """Whether the cluster has a Node of this name."""
-        return self.node in self._nodes
+        return self.node in self.world.nodes
 
     @property
     def members(self) -> frozenset[str]:
         return self._members
 
     def service(self, key: str) -> Service | None:
-        return self._services.get(key)
+        return self.world.services.get(key)
 
     def snapshot(self) -> Snapshot:
         """The world as it was last told; a peer whose Secret is missing is left out."""
-        peers = tuple(p for peer in self._config.peers if (p := self._with_password(peer)) is not None)
-        config = replace(self._config, peers=peers)
-        snapshot = Snapshot(config, self._services, self._endpoints, self._nodes, {}, self._members)
+        snapshot = self.world.snapshot(self._members)
         if self._membership is None:
             return snapshot
         links = dict(self._membership.links)
         if self._links:
             links[self.node] = self._told_links
         silent = self._membership.silent
-        return replace(snapshot, links=links, silent=silent, pins=self.pins, here=self.node)
-
-    @property
-    def pins(self) -> dict[Address, Pin]:
-        """The pins of all authors that the cluster knows as nodes; of two, the later one."""
-        found: dict[Address, Pin] = {}
-        for author in sorted(self._pins.keys() & self._nodes.keys()):
-            for ip, pin in self._pins[author].pins.items():
-                if ip not in found or pin.term > found[ip].term:
-                    found[ip] = pin
-        return found
+        return replace(snapshot, links=links, silent=silent, pins=self.world.pins, here=self.node)
 
     @property
     def member_macs(self) -> dict[str, tuple[str, ...]]:
@@ -392,15 +329,6 @@ class Speaker:
         links = self._membership.links
         others = self._membership.known - {self.node}
         return {node: tuple(link.mac.hex() for link in links.get(node, ())) for node in sorted(others)}
-
-    @property
-    def config(self) -> Config:
-        return self._config
-
-    @property
-    def labels(self) -> Mapping[str, str]:
-        """Those of the own node."""
-        return self._nodes[self.node].labels if self.node in self._nodes else {}
 
     @property
     def held_back(self) -> dict[Address, str]:
@@ -417,27 +345,6 @@ class Speaker:
     def conflict(self, ip: Address) -> str:
         """The MAC of the stranger that uses `ip`, too; "": nobody does."""
         return self._conflicts.mac_of(ip) or ""
-
-    def password(self, secret: str) -> str | None:
-        """The password in a Secret, "namespace/name"."""
-        found = self._secrets.get(secret)
-        return found.password if found else None
-
-    def without_password(self) -> dict[str, str]:
-        """The peers that cannot be used because their password is not known, and why."""
-        return {
-            peer.name: f"Secret {peer.password_secret} is missing, or has no key `password`"
-            for peer in self._config.peers
-            if self._with_password(peer) is None
-        }
-
-    def _with_password(self, peer: Peer) -> Peer | None:
-        if peer.password_secret is None or peer.password is not None:
-            return peer
-        secret = self._secrets.get(str(peer.password_secret))
-        if secret is None or not secret.password:
-            return None
-        return replace(peer, password=secret.password)
 
     # -- inside --
 
@@ -456,7 +363,7 @@ class Speaker:
 
     def _serve(self, now: float) -> list[Effect]:
         """From what is announced to what ought to be; nothing, if nothing has changed."""
-        members = frozenset(self._nodes) if self._membership is None else self._membership.members(now)
+        members = frozenset(self.world.nodes) if self._membership is None else self._membership.members(now)
         again = self._conflicts.advance(now)
         over = [ip for ip, until in self._yielded.items() if now >= until]
         for ip in over:
@@ -473,7 +380,7 @@ class Speaker:
             return effects + self._place(now)
         self._members, self._changed, self._place_at = members, False, now
         self._tell_links()
-        held = holders(self._services.values())
+        held = holders(self.world.services.values())
         wanted = announce.desired(self.snapshot(), held, self.node)
         for ip in self.current.owned.keys() - wanted.owned.keys():
             self._conflicts.forget(ip)
@@ -581,7 +488,7 @@ class Speaker:
         if self._membership is None or now < self._place_at or self.api_silent_s(now) > RENEW_EVERY_S * 1.5:
             return []
         self._place_at = self._placement.next_wakeup(now) or float("inf")
-        pins = self._placement.advance(self.current.announcements, self.pins, self._nodes, now)
+        pins = self._placement.advance(self.current.announcements, self.world.pins, self.world.nodes, now)
         return [] if pins is None else [WritePins(pins)]
 
     def _occasion(self, ip: Address) -> Occasion:
@@ -602,7 +509,7 @@ class Speaker:
         if self._changed:  # the drain has begun; told again, it is the same
             effects += [SetRoutes(peer, {}) for peer in self.current.peers]
             self._changed = False
-            held = holders(self._services.values())
+            held = holders(self.world.services.values())
             effects += self._end_loans([ip for ip in self._lent if ip not in held])
         alone = self._membership is None or self._membership.members(now) <= {self.node}
         if alone:
@@ -621,13 +528,3 @@ def _flapping(ip: Address, moves: int) -> str:
         f"{ip} moved {moves} times within 3 minutes, so it stays at this node for 3 minutes; "
         "look at the speakers' Leases and logs (members)"
     )
-
-
-Value = TypeVar("Value")
-
-
-def _enter(table: dict[str, Value], key: str, value: Value | None) -> None:
-    if value is None:
-        table.pop(key, None)
-    else:
-        table[key] = value

@@ -690,12 +690,14 @@ def test_of_two_pins_the_later_counts_and_none_of_an_author_that_is_no_node() ->
     speaker, _ = started(snapshot(WEB, nodes="a b"))
     for author, pin in (("a", Pin("a", 2)), ("b", Pin("b", 3)), ("z", Pin("z", 9))):
         speaker.observe(Change(Kind.PINS, author, Pins(author, {IP: pin})), 0.0)
-    assert speaker.pins == {IP: Pin("b", 3)}
+    assert speaker.world.pins == {IP: Pin("b", 3)}
     speaker.observe(Change(Kind.PINS, "a", Pins("a", {IP: Pin("a", 3)})), 0.0)
-    assert speaker.pins == {IP: Pin("a", 3)}, "of two that are equal, that of the first author: all agree"
+    assert speaker.world.pins == {IP: Pin("a", 3)}, (
+        "of two equal ones, the first author's: all agree"
+    )
     speaker.observe(Change(Kind.NODE, "b", None), 0.0)
     speaker.observe(Change(Kind.PINS, "a", None), 0.0)
-    assert speaker.pins == {}
+    assert speaker.world.pins == {}
 
 
 def test_a_pin_moves_an_ip() -> None:
@@ -783,16 +785,16 @@ def test_it_tells_what_it_knows_of_members_of_its_node_and_of_secrets() -> None:
     speaker = with_links("a", "b")
     assert speaker.members == {"a", "b"}
     assert speaker.member_macs == {"b": ("",)}
-    assert speaker.labels == {}
+    assert speaker.world.labels == {}
     speaker.observe(Change(Kind.NODE, "a", Node("a", labels={"rack": "1"})), 1.0)
-    assert speaker.labels == {"rack": "1"}
+    assert speaker.world.labels == {"rack": "1"}
     assert speaker.knows_itself
     secret = Secret("lbspeaker-system/hello", "sesame")
     speaker.observe(Change(Kind.SECRET, secret.key, secret), 1.0)
-    assert speaker.password("lbspeaker-system/hello") == "sesame"
-    assert speaker.password("lbspeaker-system/other") is None
+    assert speaker.world.password("lbspeaker-system/hello") == "sesame"
+    assert speaker.world.password("lbspeaker-system/other") is None
     stranger = Speaker("z", leases=False)
-    assert (stranger.member_macs, stranger.labels, stranger.knows_itself) == ({}, {}, False)
+    assert (stranger.member_macs, stranger.world.labels, stranger.knows_itself) == ({}, {}, False)
 
 
 def test_of_what_is_gone_nothing_stays_in_the_snapshot() -> None:

@@ -1,0 +1,131 @@
+"""What a speaker was told of the cluster: Services, endpoints, Nodes, Secrets, configuration, pins."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TypeVar
+
+from lbspeaker.core.allocator import ours
+from lbspeaker.model import (
+    Address,
+    Change,
+    Config,
+    ConfigSet,
+    Endpoint,
+    EndpointSlice,
+    Kind,
+    Node,
+    Peer,
+    Pin,
+    Pins,
+    Secret,
+    Service,
+    Snapshot,
+)
+
+
+class World:
+    """The cluster as the speaker on `node` was last told."""
+
+    def __init__(self, node: str, load_balancer_class: str | None) -> None:
+        self.config = Config()
+        self.services: dict[str, Service] = {}
+        self.nodes: dict[str, Node] = {}
+        self._node = node
+        self._class = load_balancer_class
+        self._slices: dict[str, dict[str, EndpointSlice]] = {}  # by service, by key
+        self._service_of: dict[str, str] = {}  # by key of the slice
+        self._endpoints: dict[str, tuple[Endpoint, ...]] = {}
+        self._secrets: dict[str, Secret] = {}
+        self._pins: dict[str, Pins] = {}  # by author
+
+    def observe(self, change: Change) -> bool:
+        """Take note of what is now; return whether it can matter."""
+        kind, key, value = change.kind, change.key, change.value
+        if kind is Kind.ENDPOINT_SLICE:
+            return self._observe_slice(key, value if isinstance(value, EndpointSlice) else None)
+        if kind is Kind.CONFIG and isinstance(value, ConfigSet):
+            self.config = value.config
+        elif kind is Kind.SERVICE:
+            mine = isinstance(value, Service) and ours(value, self._class)
+            _enter(self.services, key, value if isinstance(value, Service) and mine else None)
+        elif kind is Kind.NODE:
+            _enter(self.nodes, key, value if isinstance(value, Node) else None)
+        elif kind is Kind.SECRET:
+            _enter(self._secrets, key, value if isinstance(value, Secret) else None)
+        elif kind is Kind.PINS:
+            _enter(self._pins, key, value if isinstance(value, Pins) else None)
+        return True
+
+    def _observe_slice(self, key: str, value: EndpointSlice | None) -> bool:
+        """Whether it is about a service of ours."""
+        services = set()
+        if (before := self._service_of.pop(key, None)) is not None:
+            services.add(before)
+            del self._slices[before][key]
+        if value is not None:
+            services.add(value.service)
+            self._service_of[key] = value.service
+            self._slices.setdefault(value.service, {})[key] = value
+        for service in services:
+            slices = self._slices[service]
+            self._endpoints[service] = tuple(e for _, s in sorted(slices.items()) for e in s.endpoints)
+            if not slices:
+                del self._slices[service], self._endpoints[service]
+        return any(service in self.services for service in services)
+
+    def snapshot(self, members: frozenset[str]) -> Snapshot:
+        """All of it, with these members; a peer whose Secret is missing is left out."""
+        peers = tuple(p for peer in self.config.peers if (p := self._with_password(peer)) is not None)
+        config = replace(self.config, peers=peers)
+        return Snapshot(config, self.services, self._endpoints, self.nodes, {}, members)
+
+    @property
+    def pins(self) -> dict[Address, Pin]:
+        """The pins of all authors that the cluster knows as nodes; of two, the later one."""
+        found: dict[Address, Pin] = {}
+        for author in sorted(self._pins.keys() & self.nodes.keys()):
+            for ip, pin in self._pins[author].pins.items():
+                if ip not in found or pin.term > found[ip].term:
+                    found[ip] = pin
+        return found
+
+    @property
+    def labels(self) -> Mapping[str, str]:
+        """Those of the own node."""
+        return self.nodes[self._node].labels if self._node in self.nodes else {}
+
+    @property
+    def named_links(self) -> frozenset[str]:
+        """The links that advertisements name."""
+        return frozenset().union(*(ad.interfaces for ad in self.config.l2_advertisements))
+
+    def password(self, secret: str) -> str | None:
+        """The password in a Secret, "namespace/name"."""
+        found = self._secrets.get(secret)
+        return found.password if found else None
+
+    def without_password(self) -> dict[str, str]:
+        """The peers that cannot be used because their password is not known, and why."""
+        return {
+            peer.name: f"Secret {peer.password_secret} is missing, or has no key `password`"
+            for peer in self.config.peers
+            if self._with_password(peer) is None
+        }
+
+    def _with_password(self, peer: Peer) -> Peer | None:
+        if peer.password_secret is None or peer.password is not None:
+            return peer
+        secret = self._secrets.get(str(peer.password_secret))
+        if secret is None or not secret.password:
+            return None
+        return replace(peer, password=secret.password)
+
+
+Value = TypeVar("Value")
+
+
+def _enter(table: dict[str, Value], key: str, value: Value | None) -> None:
+    if value is None:
+        table.pop(key, None)
+    else:
+        table[key] = value
