@@ -23,7 +23,7 @@ from lbspeaker.core.guard import Guard, Occasion, Sending
 from lbspeaker.core.segment import Segment, View
 from lbspeaker.core.storm import StormDetector
 from lbspeaker.core.voice import Voice
-from lbspeaker.errors import Malformed
+from lbspeaker.errors import Malformed, Unavailable
 from lbspeaker.shell import packet
 from lbspeaker.shell.groups import Groups
 from lbspeaker.wire import arp, bpf, hello, ndp, orders
@@ -93,8 +93,11 @@ class OpenLink:
             self._by_protocol[protocol] = opened
             self.readers[opened] = read
         self._hello = packet.open_link(name, hello.ETHERTYPE, bpf.hello())
-        packet.join(self._hello, self.port.index, hello.GROUP)
         self.readers[self._hello] = self._read_hello
+        try:
+            packet.join(self._hello, self.port.index, hello.GROUP)
+        except OSError as error:
+            raise Unavailable(f"link {name} cannot be used: {error.strerror}") from None
         for program, buffer in ((bpf.meter(), 0), (bpf.nothing(), WATCHED * FRAME_BYTES)):
             self._counted.append(packet.open_link(name, packet.ETH_P_ARP, program, buffer))
         self._meter, self._watch = self._counted

@@ -278,6 +278,10 @@ def test_a_link_that_goes_and_comes_back(segment: Segment, answerer: Running) ->
     answerer.tell(orders.Ports((orders.Port("eth7", 99, NODE_MAC.replace(":", "")),)))
     failed = answerer.wait(orders.Failed)
     assert failed.what == "link eth7 cannot be used: No such device"
+    answerer.tell(orders.Ports((orders.Port("eth0", 99, NODE_MAC.replace(":", "")),)))
+    answerer.wait(orders.Failed, port="eth0")  # it has become another one meanwhile
+    answerer.use(index(segment.node))
+    wait_for(lambda: bool(segment.asks(who_has())))
 
 
 @pytest.mark.parametrize(("ip", "question"), [(WEB, who_has()), (WEB6, who_has6())], ids=["arp", "ndp"])
