@@ -421,6 +421,21 @@ WHY_NOT = {
         snapshot(WEB, l2=NO_L2, bgp=(replace(BGP, peers=frozenset({"other"})),)),
         ["bgp - NoPeer"],
     ),
+    "one of two advertisements has a peer": (
+        snapshot(WEB, l2=NO_L2, bgp=(BGP, BGPAdvertisement("2", peers=frozenset({"other"})))),
+        [],
+    ),
+    "no endpoint: not said of nodes that have no peer": (
+        snapshot(
+            WEB,
+            on="",
+            l2=NO_L2,
+            bgp=(BGP,),
+            peers=(replace(ROUTER, node_selectors=(selector(rack="1"),)),),
+            node_fields={"b": {"labels": {"rack": "1"}}},
+        ),
+        ["bgp b NoEndpoint"],
+    ),
     "two advertisements that contradict each other": (
         snapshot(WEB, l2=NO_L2, nodes="a", bgp=(BGP, BGPAdvertisement("2", local_pref=200))),
         ["bgp a ConflictingAdvertisements"],
@@ -480,6 +495,8 @@ def test_only_the_peers_of_the_node_and_of_the_advertisement() -> None:
     routes = seen(world).bgp
     assert set(routes["a"]) == {"router", "rack"}
     assert set(routes["b"]) == {"router"}
+    assert set(want(world, "a").peers) == {"router", "rack"}
+    assert set(want(world, "b").peers) == set(want(world, "unknown").peers) == {"router"}
 
 
 # --- one node -------------------------------------------------------------------------------------------
