@@ -8,15 +8,17 @@ longest time between two good ones. The reference is the longest gap while nothi
 """
 
 import contextlib
+import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from ipaddress import IPv4Address
 from typing import NamedTuple
 
 from lbspeaker.core.speaker import LEASE_DURATION_S
 from lbspeaker.errors import Unavailable
 from lbspeaker.lab.lab import Lab
 from tests.bench import cluster
-from tests.bench.api import Api
+from tests.bench.api import SERVICES, Api
 from tests.bench.manifests import FIRST, service
 from tests.bench.prober import Prober
 from tests.bench.results import Goal, Reference, Result, result
@@ -42,13 +44,11 @@ class Round(NamedTuple):
 
 def failover() -> list[Result]:
     with cluster.lab(hellos=False) as lab, Api(cluster.client_of(lab)) as api:
-        began = cluster.create(cluster.client_of(lab), [service("web")])
-        cluster.until(lambda: bool(cluster.announcements(lab, began)), _PATIENCE_S, "the announcement")
-        cluster.until(lambda: _serves(lab), _PATIENCE_S, "an answer of the Service")
-        by_lease = [_cut(lab, hellos=False) for _ in range(_CUTS_BY_LEASE)]
+        ips = (FIRST + number for number in itertools.count())
+        by_lease = [_cut(lab, api, next(ips), hellos=False) for _ in range(_CUTS_BY_LEASE)]
         cluster.provide_hellos(lab, api)
-        cut = [_cut(lab, hellos=True) for _ in range(_CUTS)]
-        ended = [_hand_over(lab) for _ in range(_HANDOVERS)]
+        cut = [_cut(lab, api, next(ips), hellos=True) for _ in range(_CUTS)]
+        ended = [_hand_over(lab, api, next(ips)) for _ in range(_HANDOVERS)]
     calm_lost = Reference("nothing happens", [one.calm_lost for one in ended], "max")
     lost = [one.lost for one in ended]
     return [
@@ -68,27 +68,41 @@ def _gaps(name: str, rounds: list[Round], most: float | None) -> list[Result]:
     ]
 
 
-def _cut(lab: Lab, *, hellos: bool) -> Round:
-    owner = _owner(lab)
-    found = _round(lab, lambda: lab.cut(owner))
-    healed = time.time()
-    lab.heal(owner)
-    _settle(lab, owner, healed, hellos=hellos)
+def _cut(lab: Lab, api: Api, ip: IPv4Address, *, hellos: bool) -> Round:
+    with _served(lab, api, ip) as owner:
+        found = _round(lab, ip, lambda: lab.cut(owner))
+        lab.heal(owner)
+    _settle(lab, owner, hellos=hellos)
     return found
 
 
-def _hand_over(lab: Lab) -> Round:
-    owner = _owner(lab)
-    found = _round(lab, lambda: lab.stop(f"speaker-{owner}", _END_S))
-    started = time.time()
-    lab.start(f"speaker-{owner}")
-    _settle(lab, owner, started, hellos=True)
+def _hand_over(lab: Lab, api: Api, ip: IPv4Address) -> Round:
+    with _served(lab, api, ip) as owner:
+        found = _round(lab, ip, lambda: lab.stop(f"speaker-{owner}", _END_S))
+        lab.start(f"speaker-{owner}")
+    _settle(lab, owner, hellos=True)
     return found
 
 
-def _round(lab: Lab, disturb: Callable[[], None]) -> Round:
+@contextlib.contextmanager
+def _served(lab: Lab, api: Api, ip: IPv4Address) -> Iterator[str]:
+    """A Service with this IP, and its owner; a new one each time, as an IP that moves often is held."""
+    name = f"web{int(ip) - int(FIRST)}"
+    api.request("POST", SERVICES, service(name, loadBalancerIP=str(ip)))
+
+    def owners() -> list[str]:
+        return [frame.port for frame in cluster.announcements(lab, 0.0) if frame.target == str(ip)]
+
+    try:
+        cluster.until(lambda: bool(owners()) and _serves(lab, ip), _PATIENCE_S, f"an answer of {ip}")
+        yield owners()[-1]
+    finally:
+        api.request("DELETE", f"{SERVICES}/{name}")
+
+
+def _round(lab: Lab, ip: IPv4Address, disturb: Callable[[], None]) -> Round:
     """Let a client connect before, while and after something happens."""
-    prober = Prober(lab, FIRST)
+    prober = Prober(lab, ip)
     try:
         time.sleep(_CALM_S)
         disturbed = time.monotonic()
@@ -106,27 +120,15 @@ def _round(lab: Lab, disturb: Callable[[], None]) -> Round:
     )
 
 
-def _owner(lab: Lab) -> str:
-    """Who announced it last."""
-    return max(cluster.announcements(lab, 0.0), key=lambda frame: frame.time).port
-
-
-def _settle(lab: Lab, owner: str, since: float, *, hellos: bool) -> None:
-    """Return when the owner has its IP again, everybody knows everybody, and nothing goes on."""
-
-    def back() -> bool:
-        return any(frame.port == owner for frame in cluster.announcements(lab, since)) and _serves(lab)
-
-    cluster.until(back, _PATIENCE_S, "the return of the owner")
+def _settle(lab: Lab, node: str, *, hellos: bool) -> None:
+    """Return when the node is back for all, and nothing goes on."""
     if hellos:
-        cluster.until(lambda: cluster.all_hear(lab), _PATIENCE_S, "the hellos of all")
-    else:
-        members = len(lab.nodes)
-        cluster.until(lambda: len(lab.members()) == members, _PATIENCE_S, "the Leases of all")
+        cluster.until(lambda: cluster.all_hear(lab), _PATIENCE_S, f"the hellos of {node}")
+    cluster.until(lambda: len(lab.members()) == len(lab.nodes), _PATIENCE_S, f"the Lease of {node}")
     time.sleep(_SETTLED_S)
 
 
-def _serves(lab: Lab) -> bool:
+def _serves(lab: Lab, ip: IPv4Address) -> bool:
     with contextlib.suppress(Unavailable):
-        return bool(lab.curl(str(FIRST)))
+        return bool(lab.curl(str(ip)))
     return False
