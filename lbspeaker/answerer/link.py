@@ -278,10 +278,10 @@ class OpenLink:
                 self._say(hello.build(said, self.mac, self.sends_with), now)
             if self.segment.asks_witness(now):
                 self.guards[ARP].submit((self.name, WITNESS), Occasion.PROBE, now)
-            view = self.segment.view()
-            if view != self._view:
-                self._view = view
-                self._report(orders.Seen(self.name, tuple(sorted(view.alive)), tuple(sorted(view.dead))))
+        view = self.segment.view() if self._says_hello else View(frozenset(), frozenset())
+        if view != self._view:
+            self._view = view
+            self._report(orders.Seen(self.name, tuple(sorted(view.alive)), tuple(sorted(view.dead))))
         return [ip for voice in self.voices.values() for ip in voice.advance(now)]
 
     def next_wakeup(self) -> float:

@@ -178,6 +178,7 @@ class Answerer:
         ours = frozenset(link.mac for link in self._links.values())
         for link in self._links.values():
             link.ours = ours
+            link.segment.twins = [other.segment for other in self._links.values() if other is not link]
 
     def _open(self, port: orders.Port, occasion: Occasion, now: float) -> None:
         """Use a link; `occasion`: of what is to be answered there already."""

@@ -16,13 +16,18 @@ believed dead leaves the roll, so that nodes may die one after the other. Two al
 there the default gateway is the third. If it answers us while the other is silent, we are on the side of the
 living.
 
+Of two links of one node on one segment only one speaks, or they would be two members of one name: the one
+that hears more members, or else has the lower `boot`. The other begins, as if it had just started, when it
+does not hear that one any more.
+
 The engine reads no clock and sends nothing: `heard` and `witnessed` put in, `due` says what to say.
 """
 
 import enum
+import hashlib
 import math
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -31,6 +36,7 @@ from lbspeaker.model import Heard, Hello
 EVERY_S = 0.125
 SILENT_AFTER_S = 0.5
 RETURN_S = 0.4  # who was dead is heard for so long before it counts
+TWIN_S = SILENT_AFTER_S / 2  # another link of this node is believed to speak for so long
 SUSPECT_EVERY_S = 0.02  # news are told at once, but not more often than this
 WITNESS_EVERY_S = 0.1
 FORMER = 256  # starts that are over and are remembered, so that none of them comes back
@@ -84,7 +90,11 @@ class Segment:
         self.boot = boot
         self.witness = witness  # whether there is a default gateway to ask
         self.missed = False  # others took us for dead, and hear us again: see `take_missed`
+        self.twins: Sequence[Segment] = ()  # those of the other links of this node
         self._members: dict[str, _Member] = {}
+        self._twin_heard: dict[bytes, int] = {}  # its last sequence
+        self._twin_at = -math.inf  # when another link was heard that speaks for this one
+        self._quiet = False  # while it does
         self._former: deque[bytes] = deque(maxlen=FORMER)
         self._macs: dict[bytes, str] = {}
         self._newcomers: dict[str, bytes] = {}  # other starts of known nodes, which do not hear us yet
@@ -98,9 +108,11 @@ class Segment:
 
     def heard(self, said: Hello, mac: bytes, now: float) -> None:
         """Somebody with the right key said this, from `mac`."""
-        if said.node == self.node or (len(self._members) >= MOST_MEMBERS and said.node not in self._members):
+        if said.node == self.node:
+            self._heard_twin(said, now)
             return
-        if said.boot in self._former:
+        full = len(self._members) >= MOST_MEMBERS and said.node not in self._members
+        if full or said.boot in self._former:
             return
         member = self._members.get(said.node)
         mutual = any(boot == self.boot for boot, _ in said.heard)
@@ -145,6 +157,11 @@ class Segment:
         self._judge(now)
         if now < self._due_at:
             return None
+        if now < self._twin_at + TWIN_S:
+            self._quiet, self._due_at = True, self._twin_at + TWIN_S
+            return None
+        if self._quiet:  # for others the earlier one has ended when the twin began
+            self._quiet, self.boot = False, hashlib.sha256(self.boot).digest()[:8]
         self._due_at, self._told_at = now + EVERY_S, now
         self._sequence += 1
         known = [(member.boot, _SAYS[member.state]) for member in self._members.values()]
@@ -191,6 +208,16 @@ class Segment:
         return missed
 
     # -- inside --
+
+    def _heard_twin(self, said: Hello, now: float) -> None:
+        twin = next((twin for twin in self.twins if twin.boot == said.boot), None)
+        if twin is None or said.sequence <= self._twin_heard.get(said.boot, -1):
+            return
+        self._twin_heard = {said.boot: said.sequence}
+        theirs = sum(state is Heard.HEARD for _, state in said.heard)
+        ours = sum(member.state is State.ALIVE for member in self._members.values())
+        if theirs > ours or (theirs == ours and said.boot < self.boot):
+            self._twin_at = now
 
     def _meet(self, said: Hello, now: float) -> None:
         if said.node not in self._newcomers:

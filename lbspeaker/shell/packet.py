@@ -10,7 +10,7 @@ ETH_P_ARP, ETH_P_IPV6 = 0x0806, 0x86DD
 _SO_ATTACH_FILTER = 26
 _SOL_PACKET, _PACKET_IGNORE_OUTGOING = 263, 23
 _PACKET_ADD_MEMBERSHIP, _PACKET_STATISTICS, _PACKET_MR_MULTICAST = 1, 6, 0
-_RECEIVE_BUFFER = 1 << 20  # 2,500 ARP frames; more would only make answers stale
+_RECEIVE_BUFFER = 1 << 20  # 2,500 ARP frames, as far as rmem_max allows; more would only make answers stale
 
 
 def open_link(name: str, ethertype: int, program: bytes, buffer: int = _RECEIVE_BUFFER) -> socket.socket:

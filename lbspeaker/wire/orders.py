@@ -182,7 +182,7 @@ class Stats(msgspec.Struct, frozen=True, tag="stats"):
     coalesced: int = 0
     expired: int = 0
     repetitive: int = 0
-    segment_per_s: float = 0.0  # unsolicited frames of all members that were heard, and our own
+    segment_per_s: float = 0.0  # unsolicited frames of other members that were heard
     storms: int = 0
     dry_run: bool = False
 

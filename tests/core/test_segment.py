@@ -605,3 +605,39 @@ def test_whatever_happened_all_have_met_again_soon_after_it_is_over(
         assert wire.alive(name) == " ".join(other for other in "abcd" if other != name)
         assert wire.buried(name) == ""
     assert math.isfinite(wire.segments["a"].next_wakeup())
+
+
+def test_of_two_links_on_one_segment_one_speaks_and_the_other_begins_anew_when_it_is_silent() -> None:
+    low, high = Segment("a", b"1" * 8, 0.0), Segment("a", b"2" * 8, 0.0)
+    low.twins, high.twins = [high], [low]
+    said, now = [], 0.0
+    while now < 1.0:
+        if hello := low.due(now):
+            said.append(hello)
+            high.heard(hello, mac("a"), now)
+        assert high.due(now) is None or now == 0.0
+        now += 0.01
+    assert len(said) == 8
+    high.heard(said[-1], mac("a"), now + 10)  # a recording does not silence it
+    later = high.due(now + 10)
+    assert later is not None
+    assert later.boot not in (low.boot, b"2" * 8), "for others the earlier start is over"
+
+
+def test_the_link_that_hears_more_members_speaks() -> None:
+    cut_off, other = Segment("a", b"1" * 8, 0.0), Segment("a", b"2" * 8, 0.0)
+    cut_off.twins, other.twins = [other], [cut_off]
+    other.heard(Hello("b", boot("b"), 1, ((other.boot, HEARD),)), mac("b"), 0.0)
+    hello = cut_off.due(0.0)
+    assert hello is not None
+    other.heard(hello, mac("a"), 0.1)
+    answer = other.due(0.2)
+    assert answer is not None, "it does not give way to who hears nobody"
+    cut_off.heard(answer, mac("a"), 0.2)
+    assert cut_off.due(0.3) is None
+
+
+def test_a_strangers_start_under_our_own_name_silences_nobody() -> None:
+    ours = Segment("a", b"2" * 8, 0.0)
+    ours.heard(Hello("a", b"1" * 8, 1, ()), mac("a"), 0.0)
+    assert ours.due(0.1) is not None

@@ -150,6 +150,25 @@ def test_who_is_cut_off_is_buried_and_buries_nobody(segment: Wire, members: Memb
         each.wait(orders.Seen, alive=tuple(n for n in names(3) if n != each.name), dead=())
 
 
+def test_a_node_with_two_links_on_one_segment_lives_while_one_of_them_works(
+    segment: Wire, members: Members
+) -> None:
+    second = "02:00:00:00:01:01"
+    segment.second_link("n1", second)
+    one = members.start("n1")
+    node = segment.nodes["n1"]
+    one.tell(orders.Ports((one.port(index(node)), one.port(index(node, "eth1"), "eth1", second))))
+    others = [members.start("n2"), members.start("n3")]
+    for each in others:
+        each.wait(orders.Seen, alive=("n1", "n3" if each.name == "n2" else "n2"), dead=())
+    for port, state in (("p1", "down"), ("p1", "up"), ("q1", "down"), ("q1", "up")):
+        namespaces.configure(segment.switch, [f"link set {port} {state}"])
+        time.sleep(2.5)
+        for each in others:
+            seen = each.said(orders.Seen)
+            assert not seen or (seen[-1].dead == () and "n1" in seen[-1].alive), (port, state)
+
+
 def test_silence_around_it_does_not_keep_an_answerer_busy(segment: Wire, members: Members) -> None:
     *_, last = members.start_all(4, gateway=True)
     segment.cut("n4")
