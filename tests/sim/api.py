@@ -17,7 +17,7 @@ STREAMS = (
 )
 DELAY_S = (0.005, 0.2)
 TIMEOUT_S = 1.2  # of a write
-GRID_S = 0.5  # in a quiet world changes of Leases come together
+GRID_S = 1.0  # in a quiet world changes of Leases come together
 
 
 class Observer(Protocol):
@@ -37,6 +37,7 @@ class Stream:
         self._epoch = 0
         self._last = 0.0
         self._synced = False
+        self._batch: list[Change] = []
         self.open_since: float | None = None  # when the list was delivered
 
     def begin(self) -> None:
@@ -60,11 +61,21 @@ class Stream:
         if change.kind not in self._kinds:
             return
         api = self._api
-        when = max(self._last, api.heap.now + api.delay())
         if api.still and change.kind is Kind.LEASE:
-            when = (when // GRID_S + 1) * GRID_S
-        self._last = when
+            self._tell_later(change)
+            return
+        when = self._last = max(self._last, api.heap.now + api.delay())
         api.heap.at(when, self._deliver, self._epoch, [change], False)
+
+    def _tell_later(self, change: Change) -> None:
+        self._batch.append(change)
+        if len(self._batch) == 1:
+            when = self._last = (max(self._last, self._api.heap.now) // GRID_S + 1) * GRID_S
+            self._api.heap.at(when, self._deliver_batch, self._epoch)
+
+    def _deliver_batch(self, epoch: int) -> None:
+        batch, self._batch = self._batch, []
+        self._deliver(epoch, batch, False)
 
     def _deliver(self, epoch: int, changes: list[Change], whole: bool) -> None:
         if epoch != self._epoch:
@@ -104,6 +115,7 @@ class Api:
         self.trouble = trouble  # share of the writes that go wrong
         self.still = False
         self.objects: dict[Kind, dict[str, object]] = {kind: {} for kind in Kind}
+        self.pins_version = 0
         self._open: dict[Stream, None] = {}
         self._streams: dict[str, list[Stream]] = {}  # by node
         self._cut: set[str] = set()
@@ -163,6 +175,7 @@ class Api:
                 return
         else:
             self.objects[kind][key] = value
+        self.pins_version += kind is Kind.PINS
         change = Change(kind, key, value)
         for stream in list(self._open):
             stream.tell(change)

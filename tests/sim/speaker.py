@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 PIPE_S = 0.0003  # from one process of a node to the other
 ANSWERER_STARTS_S = (0.4, 1.2)
 ANSWERER_AGAIN_S = 0.1
+STILL_ALIVE_EVERY_S = 2.0  # in a quiet world: seldom, and still often enough
 FROZEN = orders.Frames("", "", "", "")
 
 
@@ -53,6 +54,7 @@ class Program:
         self._keys = orders.Keys(())
         self._members: dict[str, tuple[str, ...]] = {}
         self._leases_changed = True
+        self._links_of: dict[str, object] = {}
         self._renewal: core.Renew | None = None
         self._renewing = False
         self._pins: core.WritePins | None = None
@@ -120,7 +122,8 @@ class Program:
         if self.alive:
             if not self.stopped:
                 self._send(orders.Alive(self.draining))
-            self._heap.after(ALIVE_EVERY_S / self.host.rate, self._beat)
+            every_s = STILL_ALIVE_EVERY_S if self.world.still else ALIVE_EVERY_S
+            self._heap.after(every_s / self.host.rate, self._beat)
 
     def _send(self, order: orders.Order) -> bool:
         if self.answerer is None:
@@ -130,7 +133,8 @@ class Program:
 
     def _announce(self, order: orders.Announce) -> None:
         sent = self._send(order)
-        occasion = Occasion.REFRESH.name if sent else order.occasion
+        again = Occasion.TAKEOVER if self._members else Occasion.REFRESH
+        occasion = again.name if sent else order.occasion
         self._orders[order.ip] = orders.Announce(order.ip, order.ports, occasion, above=order.above)
 
     def _heard_from(self, report: orders.Report) -> None:
@@ -182,7 +186,9 @@ class Program:
         if not isinstance(item, Change):
             return
         if item.kind is Kind.LEASE:
-            self._leases_changed = True
+            links = item.value.links if isinstance(item.value, Lease) else None
+            self._leases_changed |= self._links_of.get(item.key, ()) != links
+            self._links_of[item.key] = links
         elif item.kind in (Kind.CONFIG, Kind.NODE):
             self._set_ports()
         elif item.kind is Kind.SECRET and not self._keys.keys:
@@ -210,7 +216,7 @@ class Program:
             self._send(orders.Ports(ports))
 
     def _port(self, link: Link) -> orders.Port:
-        policy = self.core.config.link_policy(self.core.labels, link.name)
+        policy = self.core.world.config.link_policy(self.core.world.labels, link.name)
         policy = replace(policy, node_selectors=(), interfaces=frozenset())
         own = next((str(a.ip) for a in link.addresses if link.gateway and link.gateway in a.network), "")
         return orders.Port(LINK, link.index, link.mac.hex(), policy, own, str(link.gateway) if own else "")
@@ -258,12 +264,12 @@ class Program:
         match report:
             case orders.Ready():
                 self.core.can_answer = True
+                self.core.heard(LINK, frozenset())
             case orders.Claimed():
                 ip, who = ip_address(report.ip), report.node or report.mac
                 tell(self.node, f"{'yields' if report.yielded else 'hears a claim of'} {ip} to {who}")
                 if report.yielded:
-                    self._orders.pop(report.ip, None)
-                    self._announced.pop(ip, None)
+                    self._gone(report.ip)
                 self.core.claimed(
                     ip, now, node=report.node, mac=report.mac, link=report.port, yielded=report.yielded
                 )
@@ -271,7 +277,7 @@ class Program:
                 mac = report.mac.replace(":", "")
                 node = next((n for n, macs in self.core.member_macs.items() if mac in macs), "")
                 tell(self.node, f"finds {report.ip} in use by {node or report.mac}")
-                self._orders.pop(report.ip, None)
+                self._gone(report.ip)
                 self.core.in_use(ip_address(report.ip), now, node=node, mac=report.mac)
             case orders.Seen():
                 tell(self.node, f"hears {_list(report.alive)}, takes for dead {_list(report.dead)}")
@@ -282,8 +288,12 @@ class Program:
             case orders.Woke():
                 tell(self.node, f"stood still for {report.stood_s:.1f} s, gave up {len(report.ips)}")
                 for text in report.ips:
-                    self._orders.pop(text, None)
+                    self._gone(text)
                 self.core.woke(tuple(ip_address(text) for text in report.ips), now)
+
+    def _gone(self, ip: str) -> None:
+        self._orders.pop(ip, None)
+        self._announced.pop(ip_address(ip), None)
 
     # -- the API --
 

@@ -12,7 +12,7 @@ from tests.sim.weather import Weather, setting
 from tests.sim.world import World
 
 START_S = 12.0
-WEATHER_S = (40.0, 90.0)
+WEATHER_S = (20.0, 80.0)
 STEADY_S = 16.0  # without a move for so long, it is over
 QUIET_S = 300.0
 LIVELY = 12  # in one seed of so many hellos go on in the quiet, too
@@ -49,8 +49,9 @@ def tell(seed: int, nodes: int | None = None, hear: Callable[[str], None] | None
 
 def _play(world: World, random: Random, outcome: Outcome, *, lively: bool) -> None:
     world.run(START_S)
-    Weather(world, random, world.heap.now + random.uniform(*WEATHER_S))
-    world.run(WEATHER_S[1])
+    weather_s = random.uniform(*WEATHER_S)
+    Weather(world, random, world.heap.now + weather_s)
+    world.run(weather_s)
     world.calm()
     outcome.settled_s = settle(world)
     if not world.watch.failures:

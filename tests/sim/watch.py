@@ -69,7 +69,7 @@ class Watch:
         """Nobody answers for long for what no Service holds."""
         world, now = self.world, self.world.heap.now
         held = {ip for service in world.services.values() for ip in service.held}
-        known = ({name: tuple(host.answering) for name, host in world.hosts.items()}, world.pins)
+        known = ([tuple(host.answering) for host in world.hosts.values()], world.api.pins_version)
         if known != self._known:
             self._known, self.moved_at = known, now
         for name, host in world.hosts.items():

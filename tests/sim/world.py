@@ -246,10 +246,10 @@ class World:
             self._hear(f"{self.heap.now:9.3f} {who:8} {what}")
 
     def run(self, seconds: float) -> None:
-        """Time passes; the watch looks four times a second."""
+        """Time passes; the watch looks four times a second, if anything is going on."""
         end = self.heap.now + seconds
         while self.heap.now < end:
-            self.heap.run_until(min(self.heap.now + 0.25, end))
+            self.heap.run_until(min(self.heap.now + (1.0 if self.still else 0.25), end))
             self.watch.look()
 
     # -- the API's objects --
