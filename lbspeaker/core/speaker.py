@@ -17,12 +17,13 @@ What others claim:
     a stranger                        `core.conflict`
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from lbspeaker.core import announce, lifecycle
 from lbspeaker.core.announce import Claim, Desired, Release, SetPeer, SetRoutes
+from lbspeaker.core.claims import YIELDED_S, Claims
 from lbspeaker.core.conflict import Conflicts, Reaction
 from lbspeaker.core.guard import Occasion
 from lbspeaker.core.lifecycle import Event, State
@@ -49,10 +50,7 @@ from lbspeaker.model import (
 GATE = frozenset({Kind.SERVICE, Kind.ENDPOINT_SLICE, Kind.NODE, Kind.CONFIG})
 LEASE_DURATION_S = 3.0
 RENEW_EVERY_S = 1.0
-DEFEND_EVERY_S = 10.0  # RFC 5227 §2.4: DEFEND_INTERVAL
-HANDOVER_S, HANDOVER_PER_S, MOST_HANDOVER_S = 5.0, 8.0, 25.0  # how long IPs are lent to the next owners
 _SOMEBODY = ""  # no node has this name
-YIELDED_S = 3.0  # until then who claimed an IP has shown elsewhere, too, that it lives
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,12 +133,7 @@ class Speaker:
         self._members: frozenset[str] = frozenset()
         self._changed = True
         self._renew_at = float("-inf")
-        self._lent: dict[Address, float] = {}  # answered until another claims it, or until then
-        self._returned: list[Address] = []  # lent, and claimed since
-        self._yielded: dict[Address, float] = {}  # not ours until then
-        self._contested: set[Address] = set()  # claimed by others while it was ours, as far as we knew
-        self._defended: dict[Address, float] = {}
-        self._put_off: dict[Address, float] = {}  # claims that are not answered before then
+        self._claims = Claims()
         self._reactions: list[Effect] = []
         self._missed = False  # others have taken us for dead
         self._told: dict[tuple[str, Address], Reason] = {}
@@ -197,12 +190,12 @@ class Speaker:
         """
         if yielded:
             self._gone(ip, now + YIELDED_S)
-        elif ip in self._lent:
+        elif ip in self._claims.lent:
             if node:
-                self._returned.append(ip)
+                self._claims.returned(ip)
         elif ip in self.current.owned and self.state is State.SERVING:
             if node:
-                self._contested.add(ip)
+                self._claims.contested.add(ip)
             else:
                 self._in_conflict(ip, mac, link, now)
 
@@ -224,13 +217,13 @@ class Speaker:
 
     def _gone(self, ip: Address, until: float | None) -> None:
         """It is not answered any more on one link at least: so let it be answered on none."""
-        if ip in self.current.owned or ip in self._lent:
+        if ip in self.current.owned or ip in self._claims.lent:
             self._reactions.append(Release(ip))
         owned = {other: duty for other, duty in self.current.owned.items() if other != ip}
         self.current = replace(self.current, owned=owned)
-        self._lent.pop(ip, None)
+        self._claims.end([ip])
         if until is not None:
-            self._yielded[ip] = until
+            self._claims.yielded[ip] = until
         self._changed = True
 
     def _in_conflict(self, ip: Address, mac: str, link: str, now: float) -> None:
@@ -259,9 +252,7 @@ class Speaker:
     def drain(self, now: float) -> None:
         """Begin to leave; `advance` says the rest."""
         if self.state is State.SERVING:
-            needed = HANDOVER_S + len(self.current.owned) / HANDOVER_PER_S
-            ends = now + min(needed, MOST_HANDOVER_S)
-            self._lent.update(dict.fromkeys(self.current.owned, ends))
+            self._claims.lend(self.current.owned.keys(), now)
             self.current = replace(self.current, owned={})
             self._renew_at = now
         self.state = lifecycle.step(self.state, Event.DRAIN)
@@ -288,10 +279,11 @@ class Speaker:
 
     def next_wakeup(self, now: float) -> float | None:
         """When to call `advance` again, if nothing is observed before."""
-        moments: list[float | None] = [*self._lent.values()]
-        if self.state is State.SERVING:
-            moments += [*self._yielded.values(), *self._put_off.values(), self._conflicts.next_wakeup()]
-        if self._membership is not None and self.state is State.SERVING:
+        serving = self.state is State.SERVING
+        moments: list[float | None] = [*self._claims.wakeups(serving=serving)]
+        if serving:
+            moments.append(self._conflicts.next_wakeup())
+        if self._membership is not None and serving:
             moments.append(self._placement.next_wakeup(now))
         if self._membership is not None:
             moments += [self._membership.next_wakeup(now), self._renew_at]
@@ -335,12 +327,12 @@ class Speaker:
         """What would be ours, and is left to others for the moment; the MAC of who has it, or ""."""
         ours = {ip for ip, found in self.current.announcements.items() if found.owner == self.node}
         conflicts = {ip: self._conflicts.mac_of(ip) or "" for ip in ours if self._conflicts.held_back(ip)}
-        return dict.fromkeys(self._yielded.keys() & ours, "") | conflicts
+        return dict.fromkeys(self._claims.yielded.keys() & ours, "") | conflicts
 
     @property
     def lent(self) -> frozenset[Address]:
         """What is answered here until its next owner is heard."""
-        return frozenset(self._lent)
+        return frozenset(self._claims.lent)
 
     def conflict(self, ip: Address) -> str:
         """The MAC of the stranger that uses `ip`, too; "": nobody does."""
@@ -365,17 +357,11 @@ class Speaker:
         """From what is announced to what ought to be; nothing, if nothing has changed."""
         members = frozenset(self.world.nodes) if self._membership is None else self._membership.members(now)
         again = self._conflicts.advance(now)
-        over = [ip for ip, until in self._yielded.items() if now >= until]
-        for ip in over:
-            del self._yielded[ip]
-        for ip in [ip for ip, at in self._put_off.items() if now >= at]:
-            del self._put_off[ip]
-            self._contested.add(ip)
-        effects = self._settle_loans(now)
+        over = self._claims.expire(now)
+        effects: list[Effect] = [Release(ip) for ip in self._claims.settled(now)]
         if self.api_silent_s(now) > LEASE_DURATION_S:  # others may know better
-            for ip in self._contested:
-                self._yielded[ip] = now + YIELDED_S
-        idle = not (self._changed or self._contested or self._missed or again or over)
+            self._claims.leave_contested(now)
+        idle = not (self._changed or self._claims.contested or self._missed or again or over)
         if members == self._members and idle:
             return effects + self._place(now)
         self._members, self._changed, self._place_at = members, False, now
@@ -384,13 +370,13 @@ class Speaker:
         wanted = announce.desired(self.snapshot(), held, self.node)
         for ip in self.current.owned.keys() - wanted.owned.keys():
             self._conflicts.forget(ip)
-        for ip in [ip for ip in self._yielded if wanted.owner(ip) != self.node]:
-            del self._yielded[ip]  # we have come to see it, too
-        withheld = {ip for ip in wanted.owned if ip in self._yielded or self._conflicts.held_back(ip)}
+        ours = wanted.owned.keys()
+        self._claims.see(lambda ip: ip in ours)
+        withheld = {ip for ip in ours if ip in self._claims.yielded or self._conflicts.held_back(ip)}
         owned = {ip: duty for ip, duty in wanted.owned.items() if ip not in withheld}
         wanted = replace(wanted, owned=owned)
         effects += self._steps(wanted, held, now)
-        effects += self._end_loans([ip for ip in self._lent if wanted.owner(ip) is None])
+        effects += self._without_owner(lambda ip: wanted.owner(ip) is not None)
         effects += self._defend(wanted, now)
         self._remember_owners(wanted)
         self.current = wanted
@@ -407,68 +393,48 @@ class Speaker:
             if self._conflicts.held_back(ip):
                 self._owners.pop(ip, None)  # a stranger has it: when it is tried again, it is new
             else:  # who has taken what we leave to him was heard, but not seen in the cluster
-                self._owners[ip] = _SOMEBODY if ip in self._yielded else found.owner
+                self._owners[ip] = _SOMEBODY if ip in self._claims.yielded else found.owner
 
     def _steps(self, wanted: Desired, held: Holders, now: float) -> list[Effect]:
         effects: list[Effect] = []
-        lent = 0
+        lent: list[Address] = []
         for step in announce.plan(self.current, wanted):
             if isinstance(step, Claim):
                 effects.append(self._announce(step.ip, step.duty, held))
-                self._lent.pop(step.ip, None)
+                self._claims.end([step.ip])
             elif isinstance(step, Release) and wanted.owner(step.ip) not in (None, self.node):
-                lent += 1
-                ends = now + min(HANDOVER_S + lent / HANDOVER_PER_S, MOST_HANDOVER_S)
-                self._lent.setdefault(step.ip, ends)
+                lent.append(step.ip)
             else:
                 effects.append(step)
+        for before, ip in enumerate(lent):  # their next owners tell of one after the other
+            self._claims.lend([ip], now, before)
         return effects
 
     def _announce(self, ip: Address, duty: announce.Duty, held: Holders) -> Announce:
         users = tuple(service.key for service in held[ip])
         return Announce(ip, duty.interfaces, self._occasion(ip), users, False, duty.any_subnet, duty.above)
 
-    def _settle_loans(self, now: float) -> list[Effect]:
-        """Release what its next owner has claimed, or has not claimed for too long."""
-        over = [ip for ip, until in self._lent.items() if ip in self._returned or now >= until]
-        self._returned = []
-        return self._end_loans(over)
-
-    def _end_loans(self, ips: list[Address]) -> list[Effect]:
-        for ip in ips:
-            del self._lent[ip]
-        return [Release(ip) for ip in ips]
+    def _without_owner(self, has_owner: Callable[[Address], bool]) -> list[Effect]:
+        """Release what is lent to nobody any more."""
+        over = self._claims.end(ip for ip in self._claims.lent if not has_owner(ip))
+        return [Release(ip) for ip in over]
 
     def api_silent_s(self, now: float) -> float:
         """For how long the API has not shown that it works."""
         return self._membership.silent_s(now) if self._membership is not None else 0.0
 
     def _defend(self, wanted: Desired, now: float) -> list[Effect]:
-        """Claim again what other members claimed, once the API says that it is still ours.
-
-        Not more often than once in a while, but the last claim that the segment hears is ours.
-        """
-        contested = sorted(self._contested & wanted.owned.keys(), key=str)
-        if self.api_silent_s(now) > RENEW_EVERY_S * 1.5 and contested:
+        """Claim again what other members claimed, once the API says that it is still ours."""
+        contested = self._claims.contested & wanted.owned.keys()
+        if contested and self.api_silent_s(now) > RENEW_EVERY_S * 1.5:
             return []
-        if self._missed:
-            contested = sorted(wanted.owned, key=str)
-        effects: list[Effect] = []
-        for ip in contested:
-            again_at = self._defended.get(ip, float("-inf")) + DEFEND_EVERY_S
-            if now < again_at and not self._missed:
-                self._put_off[ip] = again_at
-            else:
-                self._put_off.pop(ip, None)
-                self._defended[ip] = now
-                duty = wanted.owned[ip]
-                users = wanted.announcements[ip].services
-                effects.append(
-                    Announce(ip, duty.interfaces, Occasion.TAKEOVER, users, True, duty.any_subnet, duty.above)
-                )
-        self._contested.clear()
-        self._missed = False
-        return effects
+        at_once, self._missed = self._missed, False
+        ips = sorted(wanted.owned if at_once else contested, key=str)
+        return [self._again(ip, wanted) for ip in self._claims.defended(ips, now, at_once=at_once)]
+
+    def _again(self, ip: Address, wanted: Desired) -> Announce:
+        duty, users = wanted.owned[ip], wanted.announcements[ip].services
+        return Announce(ip, duty.interfaces, Occasion.TAKEOVER, users, True, duty.any_subnet, duty.above)
 
     def _tell_unannounced(self, wanted: Desired) -> list[Effect]:
         """Tell of what no node can announce for want of a link: one node does so for all."""
@@ -493,7 +459,7 @@ class Speaker:
 
     def _occasion(self, ip: Address) -> Occasion:
         """Why the segment has to hear of `ip`: what do neighbours believe that is wrong?"""
-        if ip in self._lent:
+        if ip in self._claims.lent:
             return Occasion.REFRESH
         if self._unserved:  # others notice sooner than a process starts again
             alone = self._members <= {self.node}
@@ -510,12 +476,11 @@ class Speaker:
             effects += [SetRoutes(peer, {}) for peer in self.current.peers]
             self._changed = False
             held = holders(self.world.services.values())
-            effects += self._end_loans([ip for ip in self._lent if ip not in held])
+            effects += self._without_owner(lambda ip: ip in held)
         alone = self._membership is None or self._membership.members(now) <= {self.node}
-        if alone:
-            self._lent = dict.fromkeys(self._lent, now)
-        effects += self._settle_loans(now)
-        if not self._lent:
+        over = self._claims.end(list(self._claims.lent)) if alone else self._claims.settled(now)
+        effects += [Release(ip) for ip in over]
+        if not self._claims.lent:
             effects += [SetPeer(peer, None) for peer in self.current.peers]
             effects.append(Leave())
             self.current = Desired()

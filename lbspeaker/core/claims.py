@@ -1,0 +1,90 @@
+"""IPs about which others have a say: lent, yielded, contested.
+
+lent       it goes to another living node: answered here until that one is heard to claim it, or too long
+yielded    a member that comes before us was heard to claim it: not ours for a moment, in which whatever it
+           knows reaches us, too; over as soon as we see it
+contested  a member claims what we take for ours: to be claimed again, when the API says that it is ours,
+           at most once in a while; and the last claim that the segment hears is ours
+"""
+
+from collections.abc import Callable, Collection, Iterable
+
+from lbspeaker.model import Address
+
+DEFEND_EVERY_S = 10.0  # RFC 5227 §2.4: DEFEND_INTERVAL
+HANDOVER_S, HANDOVER_PER_S, MOST_HANDOVER_S = 5.0, 8.0, 25.0  # how long IPs are lent to the next owners
+YIELDED_S = 3.0  # until then who claimed an IP has shown elsewhere, too, that it lives
+
+
+class Claims:
+    """Those of one node."""
+
+    def __init__(self) -> None:
+        self.lent: dict[Address, float] = {}  # until when, at most
+        self.yielded: dict[Address, float] = {}  # until when
+        self.contested: set[Address] = set()
+        self._returned: set[Address] = set()  # lent, and claimed since
+        self._defended: dict[Address, float] = {}
+        self._put_off: dict[Address, float] = {}  # contested again, and not defended before then
+
+    # -- lent --
+
+    def lend(self, ips: Collection[Address], now: float, before: int = 0) -> None:
+        """To their next owners, which have so many others to tell of before."""
+        ends = now + min(HANDOVER_S + (before + len(ips)) / HANDOVER_PER_S, MOST_HANDOVER_S)
+        for ip in ips:
+            self.lent.setdefault(ip, ends)
+
+    def returned(self, ip: Address) -> None:
+        """The next owner of what is lent was heard."""
+        self._returned.add(ip)
+
+    def settled(self, now: float) -> list[Address]:
+        """Return what is not lent any more: its next owner has claimed it, or has not for too long."""
+        over = [ip for ip, until in self.lent.items() if ip in self._returned or now >= until]
+        self._returned.clear()
+        return self.end(over)
+
+    def end(self, ips: Iterable[Address]) -> list[Address]:
+        """These are lent no more."""
+        return [ip for ip in list(ips) if self.lent.pop(ip, None) is not None]
+
+    # -- yielded, contested --
+
+    def expire(self, now: float) -> bool:
+        """Whether something has to be looked at again, as time has passed."""
+        over = [ip for ip, until in self.yielded.items() if now >= until]
+        for ip in over:
+            del self.yielded[ip]
+        for ip in [ip for ip, at in self._put_off.items() if now >= at]:
+            del self._put_off[ip]
+            self.contested.add(ip)
+        return bool(over)
+
+    def leave_contested(self, now: float) -> None:
+        """Who claims what is ours may know better."""
+        self.yielded.update(dict.fromkeys(self.contested, now + YIELDED_S))
+
+    def see(self, is_ours: Callable[[Address], bool]) -> None:
+        """What was yielded and is not ours by now is no question any more."""
+        self.yielded = {ip: until for ip, until in self.yielded.items() if is_ours(ip)}
+
+    def defended(self, ips: Iterable[Address], now: float, *, at_once: bool) -> list[Address]:
+        """Return those of `ips` that are to be claimed again now; of the others, it is put off."""
+        found = []
+        for ip in ips:
+            again_at = self._defended.get(ip, float("-inf")) + DEFEND_EVERY_S
+            if now < again_at and not at_once:
+                self._put_off[ip] = again_at
+            else:
+                self._put_off.pop(ip, None)
+                self._defended[ip] = now
+                found.append(ip)
+        self.contested.clear()
+        return found
+
+    def wakeups(self, *, serving: bool) -> list[float]:
+        """When to look again; who drains only waits for what is lent."""
+        if not serving:
+            return [*self.lent.values()]
+        return [*self.lent.values(), *self.yielded.values(), *self._put_off.values()]
