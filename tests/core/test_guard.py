@@ -206,8 +206,10 @@ def test_probes_go_after_takeovers_and_before_what_is_new() -> None:
 
 def test_of_a_takeover_what_clients_ask_for_goes_first() -> None:
     guard = Guard(STANDARD, 0.0)
-    for number in range(20):
-        guard.submit(ip(number), Occasion.TAKEOVER, 0.0, hot=number >= 18)
+    for number in range(18):
+        guard.submit(ip(number), Occasion.TAKEOVER, 0.0)
+    for number in (18, 19):
+        guard.submit(ip(number), Occasion.TAKEOVER, 0.0, hot=True)
     guard.submit(ip(50), Occasion.NEW, 0.0, hot=True)
     keys = [s.key for _, s in run(guard, 60)]
     assert keys[:20] == [ip(18), ip(19), *map(ip, range(18))]
@@ -262,6 +264,7 @@ def test_an_answer_that_cannot_leave_leaves_as_soon_as_it_may_and_then_others_to
     at_once = [guard.answer(ip(n), b"%d" % n, 0.0) for n in range(4)]
     assert at_once == [True, True, False, False]
     assert guard.queue_length == 2
+    assert guard.next_wakeup() == pytest.approx(0.1)
     assert [at for at, _ in run(guard, 1)] == pytest.approx([0.1, 0.2])
     assert not guard.answer(ip(9), b"9", 0.2)
     assert guard.queue_length == 1
@@ -269,6 +272,31 @@ def test_an_answer_that_cannot_leave_leaves_as_soon_as_it_may_and_then_others_to
     assert guard.queue_length == 0
     assert not guard.answer(ip(9), b"9", 0.21), "who is released and owned again may be asked again"
     assert guard.queue_length == 1
+
+
+def test_whose_answer_had_to_wait_is_answered_the_next_time_too() -> None:
+    guard = Guard(Profile("any", 8, 3, answer_rate=10, answer_burst=1), 0.0)
+    for start in (0.0, 5.0):
+        assert guard.answer(ip(1), b"to the first", start)
+        assert not guard.answer(ip(2), b"to the second", start)
+        assert [s.frame for _, s in run(guard, start + 1, start)] == [b"to the second"]
+    assert guard.counts.held_back["answer"] == 2
+
+
+def test_the_end_of_one_ip_changes_nothing_for_those_who_wait_for_another() -> None:
+    guard = Guard(Profile("any", 8, 3, answer_rate=10, answer_burst=1), 0.0)
+    for _ in range(2):
+        for number in range(4):
+            guard.answer(ip(number), b"%d" % number, 0.0)
+        guard.cancel(ip(1))
+    assert [s.frame for _, s in run(guard, 9)] == [b"2", b"3", b"0"]
+
+
+def test_who_asks_again_keeps_his_place() -> None:
+    guard = Guard(STANDARD, 0.0)
+    for number in (1, 2, 1):
+        guard.submit(ip(number), Occasion.NEW, 0.0)
+    assert [s.key for _, s in run(guard, 9)] == [ip(1), ip(2)]
 
 
 def test_what_is_too_much_to_wait_is_forgotten() -> None:
