@@ -4,6 +4,7 @@ import itertools
 import json
 import os
 import socket
+import subprocess
 import threading
 import time
 import urllib.error
@@ -136,6 +137,14 @@ class World:
         pins = [pins[ip] for pins in map(json.loads, filter(None, written)) if ip in pins]
         first = rank(ip_address(ip), {node.name: 0 for node in self.lab.nodes})[0]
         return str(max(pins, key=lambda pin: pin[1])[0]) if pins else first
+
+    def answerer(self, node: str) -> int:
+        """The process of its answerer."""
+        speaker = str(self.lab.processes[f"speaker-{node}"].pid)
+        (pid,) = subprocess.run(
+            ["pgrep", "-P", speaker, "-f", "lbspeaker.answerer"], capture_output=True, text=True, check=True
+        ).stdout.split()
+        return int(pid)
 
     def log(self, node: str) -> str:
         return self.lab.log(f"speaker-{node}")

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import subprocess
 import sys
 import time
 
@@ -211,11 +210,7 @@ def test_a_node_that_is_cut_off_is_replaced(world: World) -> None:
 def test_a_killed_answerer_is_back_at_once(world: World) -> None:
     ip = world.ip("web")
     owner = world.settle(ip)
-    speaker = world.lab.processes[f"speaker-{owner}"].pid
-    (answerer,) = subprocess.run(
-        ["pgrep", "-P", str(speaker), "-f", "lbspeaker.answerer"], capture_output=True, text=True, check=True
-    ).stdout.split()
-    os.kill(int(answerer), signal.SIGKILL)
+    os.kill(world.answerer(owner), signal.SIGKILL)
     world.lab.exec("client", ["ip", "neigh", "flush", "dev", "eth0"])
     world.reachable(ip)
     assert world.settle(ip) == owner, "others may have taken over for a moment"
