@@ -3,7 +3,8 @@
 The ranking needs no memory, and everybody computes the same. What does need memory is written down as a pin,
 "this IP is at that node", by the one speaker that it is about, the present owner:
 
-* `failback: Never`: it has taken over an IP whose first node was away, and keeps it when that one returns;
+* `failback: Never`: it has taken an IP over from another node, and keeps it when a better placed one returns
+  (who is only the first to start has taken nothing over);
 * spread: it carries more than 1.25 of the average, and gives some away to who has less than the average;
 * a node is cordoned (`onCordon: Move`), and gives away what it has;
 * an IP has moved four times in three minutes, and has to stay where it is for as long.
@@ -46,6 +47,7 @@ class Placement:
         self._mine: dict[Address, Pin] = {}
         self._held: dict[Address, float] = {}  # flapping IPs, until when
         self._moves: dict[Address, deque[float]] = {}
+        self._taken: set[Address] = set()  # from another owner
         self._moved_at = -math.inf
         self._before: dict[Address, str] = {}
 
@@ -66,6 +68,7 @@ class Placement:
             if before is None or before == owner:
                 continue
             self._moved_at = now
+            (self._taken.add if owner == self._node else self._taken.discard)(ip)
             moves = self._moves.setdefault(ip, deque(maxlen=FLAPS))
             moves.append(now)
             flaps = len(moves) == FLAPS and now - moves[0] <= FLAP_S
@@ -74,6 +77,7 @@ class Placement:
                 news.append(Flapping(ip, FLAPS))
         for ip in self._moves.keys() - after.keys():
             del self._moves[ip]
+        self._taken &= after.keys()
         if after.keys() != self._before.keys():
             self._moved_at = now
         self._before = after
@@ -124,7 +128,7 @@ class Placement:
             if pin is not None and pin.node in found.candidates:
                 continue  # it is pinned here, or is about to go
             away = found.ranking[0] != self._node
-            if (found.sticky and away) or ip in self._held:
+            if (found.sticky and away and ip in self._taken) or ip in self._held:
                 self._pin(ip, self._node, pins)
 
     def _relax(self, owners: Owners, pins: Mapping[Address, Pin], nodes: Mapping[str, Node]) -> bool:

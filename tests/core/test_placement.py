@@ -41,9 +41,16 @@ def many(*owners: tuple[str, int], nodes: str = "a b c", **fields: object) -> di
     return found
 
 
-def calm(node: str, owners: dict[Address, L2Announcement]) -> tuple[Placement, float]:
-    """The placement of `node`, when nothing has moved for long enough; and that moment."""
+def calm(
+    node: str, owners: dict[Address, L2Announcement], before: dict[Address, L2Announcement] | None = None
+) -> tuple[Placement, float]:
+    """The placement of `node`, when nothing has moved for long enough; and that moment.
+
+    `before`: who owned what before that.
+    """
     placement = Placement(node)
+    if before is not None:
+        placement.observe({**owners, **before}, 0.0)
     placement.observe(owners, 0.0)
     return placement, CALM_S
 
@@ -292,16 +299,14 @@ def test_a_pin_of_its_own_counts_more_than_the_one_before() -> None:
 
 def test_who_took_over_keeps_it_when_the_first_node_returns_if_that_is_wanted() -> None:
     away = one("b", without="a", sticky=True)
-    placement = Placement("b")
-    placement.observe(away, 0.0)
+    placement, _ = calm("b", away, before=one("a", sticky=True))
     assert placement.advance(away, {}, ABC, 0.0) == {WEB: Pin("b", 1)}, (
         "at once: the first may return at once"
     )
     here = one("b", sticky=True)
     assert placement.advance(here, {WEB: Pin("b", 1)}, ABC, 100.0) is None
     gone = one("c", without="b", sticky=True)
-    other = Placement("c")
-    other.observe(gone, 0.0)
+    other, _ = calm("c", gone, before=here)
     assert other.advance(gone, {WEB: Pin("b", 1)}, ABC, 0.0) == {WEB: Pin("c", 2)}
     assert placement.advance(one("c", sticky=True), {WEB: Pin("c", 2)}, ABC, 200.0) == {}, (
         "it is no longer ours"
@@ -312,6 +317,7 @@ NOT_KEPT = {
     "who is the first anyway": one("a", sticky=True),
     "where the first may have it again": one("b", without="a"),
     "what is at another node": one("c", without="a b", sticky=True),
+    "who is only the first to start": one("b", without="a", sticky=True),
 }
 
 
@@ -329,7 +335,7 @@ def test_what_is_to_stay_is_not_spread() -> None:
 
 
 def test_when_it_need_not_stay_any_more_the_pin_is_taken_back() -> None:
-    placement, now = calm("b", one("b", without="a", sticky=True))
+    placement, now = calm("b", one("b", without="a", sticky=True), before=one("a"))
     placement.advance(one("b", without="a", sticky=True), {}, ABC, now)
     edited = one("b")
     assert placement.advance(edited, {WEB: Pin("b", 1)}, ABC, now) is None, "the first has no room for one"
@@ -482,7 +488,7 @@ def test_a_pin_that_is_not_seen_yet_is_followed_by_a_later_one() -> None:
 
 def test_what_is_to_stay_where_it_went_leaves_a_cordoned_node_all_the_same() -> None:
     owners = one("a", "b a c", without="b", sticky=True, moves_on_cordon=True)
-    placement, now = calm("a", owners)
+    placement, now = calm("a", owners, before=one("b", "b a c"))
     nodes = {**ABC, "a": Node("a", cordoned=True)}
     assert placement.advance(owners, {}, nodes, now) == {WEB: Pin("c", 2)}
     assert placement.advance(owners, {}, nodes, now + 1) is None
@@ -587,8 +593,7 @@ def test_one_lease_holds_so_many_pins_and_no_more() -> None:
         **{address: replace(away[WEB], ip=address, candidates=("b",), sticky=True) for address in full},
         **away,
     }
-    placement = Placement("a")
-    placement.observe(owners, 0.0)
+    placement, _ = calm("a", owners, before=one("b", "b a c"))
     placement.learned(full)
     assert placement.advance(owners, full, ABC, 0.0) is None
     room = dict(list(full.items())[1:])
