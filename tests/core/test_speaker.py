@@ -660,14 +660,15 @@ def pins(effects: list[Effect]) -> list[dict[str, str]]:
 
 
 def test_pins_are_written_only_while_the_api_answers() -> None:
-    world = snapshot(*SERVICES, nodes="a b", members="a", l2=STICKY)
-    _, effects = started(world)
-    (written,) = pins(effects)
-    assert written, "what it has though another one is the first"
+    world = snapshot(*SERVICES, nodes="a b", l2=STICKY)
+    speaker, _ = started(world)
+    speaker.observe(Change(Kind.LEASE, "b", None), 0.5)
+    (written,) = pins(work(speaker, 0.5))
+    assert written, "what it has taken over"
     assert set(written.values()) == {"a 1"}
-    late, _ = started(snapshot(nodes="a b", members="a", l2=STICKY))
-    tell(late, world, 1.6)
-    assert pins(work(late, 1.6)) == [], "it was not seen for too long"
+    late, _ = started(world)
+    late.observe(Change(Kind.LEASE, "b", None), 1.6)
+    assert pins(work(late, 1.6)) == [], "the API was not seen for too long"
     renew(late, 2.0, "a")
     assert pins(work(late, 2.0)) == [written]
     assert pins(work(late, 2.1)) == []
@@ -692,9 +693,7 @@ def test_of_two_pins_the_later_counts_and_none_of_an_author_that_is_no_node() ->
         speaker.observe(Change(Kind.PINS, author, Pins(author, {IP: pin})), 0.0)
     assert speaker.world.pins == {IP: Pin("b", 3)}
     speaker.observe(Change(Kind.PINS, "a", Pins("a", {IP: Pin("a", 3)})), 0.0)
-    assert speaker.world.pins == {IP: Pin("a", 3)}, (
-        "of two equal ones, the first author's: all agree"
-    )
+    assert speaker.world.pins == {IP: Pin("a", 3)}, "of two equal ones, the first author's: all agree"
     speaker.observe(Change(Kind.NODE, "b", None), 0.0)
     speaker.observe(Change(Kind.PINS, "a", None), 0.0)
     assert speaker.world.pins == {}
