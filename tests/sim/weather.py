@@ -147,7 +147,7 @@ class Weather:
     # -- the segment --
 
     def _split(self) -> None:
-        clients = [name for name in self.world.wire.clients if self.random.random() < 0.5]
+        clients = [name for name in self.world.wire.clients if name != "c0" and self.random.random() < 0.5]
         self.world.split((), [*self._some(), *clients])
         self._later(0.2, 20.0, self.world.heal)
 
