@@ -24,7 +24,7 @@ from lbspeaker.shell import packet
 from lbspeaker.wire import bpf
 from tests.bench import cluster
 from tests.bench.asker import Asker
-from tests.bench.cable import CLIENT, NODE, Speaker, cable, cpu_s, speaker
+from tests.bench.cable import CLIENT, NODE, Speaker, cable, scheduled_s, speaker
 from tests.bench.manifests import FIRST
 from tests.bench.results import Goal, Reference, Result, result
 
@@ -57,6 +57,8 @@ class Offer(NamedTuple):
     per_s: float  # requests
     lost: float  # answers, per cent
     cpu: float  # of the answerer, per cent of one core
+    cost: float  # the same for each answer, µs
+    waited: float  # how long the answerer had work and no core, per cent: the machine has other things to do
 
 
 def answers() -> list[Result]:
@@ -118,9 +120,9 @@ def _while_reading(asker: Asker, ips: Sequence[IPv4Address], running: Speaker) -
     """The same while the speaker has work; and how much of a core that was."""
     with running.reading_again():
         time.sleep(1.5)
-        began, worked = time.monotonic(), cpu_s(running.process.pid)
+        began, worked = time.monotonic(), scheduled_s(running.process.pid)[0]
         rows = _latency(f"answers/latency-{len(ips)}-busy", asker, ips)
-        share = 100 * (cpu_s(running.process.pid) - worked) / (time.monotonic() - began)
+        share = 100 * (scheduled_s(running.process.pid)[0] - worked) / (time.monotonic() - began)
     return [
         *rows,
         result("answers/speaker-busy", "% of a core", [share], Reference("all of it", [100.0])),
@@ -192,12 +194,21 @@ def _offered(
         os.sched_setaffinity(answerer, cores[-1:])
         for _ in range(ROUNDS):
             for offers, requests in ((kernel, _of_kernel(asker)), (ours, _requests(asker, ips))):
-                worked = cpu_s(answerer)
+                worked, waited, began = *scheduled_s(answerer), time.monotonic()
                 sent, per_s = _send(asker, requests)
                 time.sleep(_LATE_S)
+                took = time.monotonic() - began
+                worked, waited = (b - a for a, b in zip((worked, waited), scheduled_s(answerer), strict=True))
                 answered = packet.taken(counter)[0]
-                cpu = 100 * (cpu_s(answerer) - worked) / _OFFERED_S
-                offers.append(Offer(per_s, 100 * (1 - answered / sent), cpu))
+                offers.append(
+                    Offer(
+                        per_s,
+                        100 * (1 - answered / sent),
+                        100 * worked * per_s / sent,
+                        1e6 * worked / max(answered, 1),
+                        100 * waited / took,
+                    )
+                )
     finally:
         os.sched_setaffinity(0, cores)
         os.sched_setaffinity(answerer, cores)
@@ -218,6 +229,14 @@ def _offered(
             Goal("<=", 0),
         ),
         result(f"{name}-cpu", "% of a core", [one.cpu for one in ours], Reference("all of it", [100.0])),
+        result(
+            f"{name}-cost",
+            "µs of CPU",
+            [one.cost for one in ours],
+            Reference("what a core has for each", [1e6 / _OFFERED_PER_S]),
+            Goal("<", 1, "ratio"),
+        ),
+        result(f"{name}-waited", "% of the time", [one.waited for one in ours], Reference("always", [100.0])),
     ]
 
 

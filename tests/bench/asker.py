@@ -1,5 +1,6 @@
 """A host that asks the segment who has an IP, frame by frame, at a rate of its own."""
 
+import itertools
 import select
 import socket
 import threading
@@ -15,6 +16,7 @@ from lbspeaker.lab.topology import Host
 _ETH_P_ARP = 0x0806
 _REQUEST, _REPLY = b"\x08\x06\x00\x01\x08\x00\x06\x04\x00\x01", b"\x00\x02"  # RFC 826
 _SOL_PACKET, _PACKET_IGNORE_OUTGOING = 263, 23
+_CLIENTS = [((IPv4Address("192.0.2.16") + n).packed, bytes((2, 1, 0, 0, 0, n))) for n in range(150)]
 
 
 class Asker:
@@ -26,15 +28,17 @@ class Asker:
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
         self.socket.bind(("eth0", _ETH_P_ARP))
         self.socket.setblocking(False)
-        self._head = b"\xff" * 6 + host.mac + _REQUEST + host.mac
-        self._ip = host.ipv4.packed
+        self._mac, self._ip = host.mac, host.ipv4.packed
+        self._clients = itertools.cycle(_CLIENTS)
 
-    def request(self, ip: bytes, sender: bytes = b"") -> bytes:
-        """Return the broadcast request for `ip` (4 bytes), as if `sender` asked; 42 bytes."""
-        return self._head + (sender or self._ip) + bytes(6) + ip
+    def request(self, ip: bytes, sender: bytes = b"", mac: bytes = b"") -> bytes:
+        """Return the broadcast request for `ip` (4 bytes), as if `sender` at `mac` asked; 42 bytes."""
+        mac = mac or self._mac
+        return b"\xff" * 6 + mac + _REQUEST + mac + (sender or self._ip) + bytes(6) + ip
 
     def ask(self, ip: bytes) -> None:
-        self.socket.send(self.request(ip))
+        """Ask as one client of many: one alone that asks for a lot is a storm, and slows speakers down."""
+        self.socket.send(self.request(ip, *next(self._clients)))
 
     def answered(self, patience_s: float) -> set[bytes]:
         """Return who was told to have a MAC since the last call; wait up to `patience_s` for one."""

@@ -139,7 +139,10 @@ def _service(ip: IPv4Address) -> Manifest:
     return service(_name(ip), clusterIP=str(cluster_ip), loadBalancerIP=str(ip))
 
 
-def cpu_s(pid: int) -> float:
-    """Return the seconds that a process has worked (proc(5), utime and stime)."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+def scheduled_s(pid: int) -> tuple[float, float]:
+    """Return how long a process (its first thread) has had a core, and how long it has waited for one.
+
+    From proc(5), schedstat, in nanoseconds; what `stat` says is in hundredths of a second.
+    """
+    worked, waited = Path(f"/proc/{pid}/schedstat").read_text().split()[:2]
+    return int(worked) / 1e9, int(waited) / 1e9

@@ -13,8 +13,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from ipaddress import IPv4Address
-from itertools import cycle
 from statistics import median
 from typing import NamedTuple, Self
 
@@ -33,7 +31,6 @@ _MOST_MS = 100
 _EVERY_S = 0.001  # between two questions
 _BEFORE_S, _AFTER_S, _PAUSE_S = 0.1, 0.3, 0.3
 _PATIENCE_S = 10.0
-_ASKERS = [(IPv4Address("192.0.2.16") + number).packed for number in range(180)]  # nobody asks too often
 _SO_TIMESTAMPNS = 35
 _REPLY = b"\x00\x02"
 _FRAMES = orders.Frames(
@@ -132,12 +129,11 @@ class Round(NamedTuple):
 
 
 class Client:
-    """Asks for the IP all the time, each time in another name, and writes down who says what."""
+    """Asks for the IP all the time, and writes down who says what."""
 
     def __init__(self, lab: Topology) -> None:
         self._asker = Asker(lab.namespace(CLIENT), lab.client)
         self._asker.socket.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
-        self._requests = cycle([self._asker.request(FIRST.packed, sender) for sender in _ASKERS])
 
     def listen(self) -> list[Heard]:
         heard = []
@@ -154,7 +150,7 @@ class Client:
         end = time.time() + seconds
         while (now := time.time()) < end:
             asked.append(now)
-            self._asker.socket.send(next(self._requests))
+            self._asker.ask(FIRST.packed)
             time.sleep(_EVERY_S)
             heard += self.listen()
         return asked, heard

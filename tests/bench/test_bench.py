@@ -5,8 +5,10 @@ import pytest
 from lbspeaker.errors import Unable
 from lbspeaker.lab.frames import Frame, Kind, Op
 from tests.bench.__main__ import chosen
+from tests.bench.prober import Seen
 from tests.bench.results import Goal, Reference, result, table
 from tests.bench.storm import Storm
+from tests.bench.takeover import Budget, Move
 
 
 def frame(time: float, port: str, kind: Kind, sender: str, target: str = "") -> Frame:
@@ -84,6 +86,29 @@ class TestStorm:
             frame(101.1, "node-a", "answer", "198.18.1.1", "192.0.2.2"),
         )
         assert seen.overtaken() == 2
+
+
+class TestMove:
+    def test_repeats_tell_nothing_new_and_all_frames_count(self) -> None:
+        told = [(100.5, "198.18.1.1"), (100.6, "198.18.1.2"), (101.6, "198.18.1.1"), (103.8, "198.18.1.1")]
+        seen = [frame(at, "node-b", "gratuitous", ip) for at, ip in told]
+        question = frame(100.4, "node-b", "request", "192.0.2.202", "192.0.2.1")
+        move = Move(100.0, frozenset({"198.18.1.1", "198.18.1.2", "198.18.1.3"}), [*seen, question])
+        assert (move.first_s(), move.told_s()) == (pytest.approx(0.5), pytest.approx(0.6))
+        assert (move.untold(), move.most_per_ip(), move.peak()) == (1, 3, 3)
+
+    def test_the_last_ip_has_as_long_as_the_budget_demands(self) -> None:
+        assert Budget("fast", 1000, 100, 50, peak=150).told_s == pytest.approx(9.5 * 1.1 + 1.0)
+
+
+class TestProber:
+    def test_the_gap_is_between_two_good_ones_of_the_time(self) -> None:
+        seen = Seen(good=[1.0, 1.01, 1.5, 3.0], lost=[1.2])
+        assert seen.gap(1.0, 2.0) == pytest.approx(0.49)
+        assert (seen.failed(1.0, 2.0), seen.failed(2.0, 3.0)) == (1, 0)
+
+    def test_without_a_good_one_everything_is_the_gap(self) -> None:
+        assert Seen(good=[], lost=[]).gap(1.0, 3.0) == 2.0
 
 
 class TestResults:
