@@ -170,7 +170,7 @@ class Answerer:
             case orders.Members():
                 self._macs = {bytes.fromhex(mac): node for node, macs in order.macs.items() for mac in macs}
                 if self.link is not None:
-                    self.link.segment.keep(order.macs)
+                    self.link.segment.keep(order.alive)
             case orders.Keys():
                 self._keys = bool(order.keys)
             case orders.Ports():

@@ -61,10 +61,6 @@ class Weather:
             (self._hang_answerer, 1),
             (self._reboot, 2),
             (self._drain, 4),
-            (self._unplug, 2),
-            (self._split, 3),
-            (self._isolate, 3),
-            (self._deafen, 3),
             (self._cut_api, 3),
             (self._api_outage, 2),
             (self._create, 4),
@@ -76,6 +72,8 @@ class Weather:
             (self._exclude, 1),
             (self._not_ready, 2),
         ]
+        if random.random() < 0.75:
+            kinds += [(self._unplug, 2), (self._split, 3), (self._isolate, 3), (self._deafen, 3)]
         # Not everything in every story.
         self._kinds = [(act, weight * random.choice((0, 1, 1, 3))) for act, weight in kinds]
         if not any(weight for _, weight in self._kinds):
@@ -147,7 +145,7 @@ class Weather:
     # -- the segment --
 
     def _split(self) -> None:
-        clients = [name for name in self.world.wire.clients if name != "c0" and self.random.random() < 0.5]
+        clients = [name for name in self.world.wire.clients if self.random.random() < 0.5]
         self.world.split((), [*self._some(), *clients])
         self._later(0.2, 20.0, self.world.heal)
 

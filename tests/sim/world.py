@@ -192,7 +192,7 @@ class Host:
             if plugged:
                 self.world.wire.unplugged.discard(self.name)
             else:
-                self.world.wire.unplugged.add(self.name)
+                self.world.wire.unplug(self.name)
 
     def power_off(self) -> None:
         self.world.tell(self.name, "loses power")
