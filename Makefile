@@ -8,7 +8,7 @@ STAMP := $(VENV)/made
 # tests/conftest.py says which tests may run at the same time.
 PYTEST_ARGS ?= -n 2 --dist loadgroup -r s
 
-.PHONY: help demo test bench fuzz lint types fmt manifests venv clean
+.PHONY: help demo test bench sim fuzz lint types fmt manifests venv clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,6 +27,9 @@ bench: $(STAMP) ## measure every number that is promised, into build/bench.json 
 
 fuzz: $(STAMP) ## a million inputs for each parser of what strangers send (ARGS="--seed 2 hello")
 	@$(BIN)/python -m tests.fuzz $(ARGS)
+
+sim: $(STAMP) ## simulate clusters in bad weather (SEEDS=10000), and say which seeds fail
+	@$(BIN)/python -m tests.sim --seeds $(or $(SEEDS),1000)
 
 lint: $(STAMP) ## check the style of the code
 	@$(BIN)/ruff check .

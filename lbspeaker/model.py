@@ -538,11 +538,15 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class MemberLink:
-    """A link of a member, as it tells the others: with the networks that it reaches directly."""
+    """A link of a member, as it tells the others: with the networks that it reaches directly.
+
+    `dry_run`: nothing is sent there; it counts only where no other does.
+    """
 
     name: str
     mac: bytes
     networks: tuple[Network, ...] = ()
+    dry_run: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -105,18 +105,19 @@ class Publishing:
     # -- the password of hellos --
 
     async def _provide_hello_secret(self) -> None:
-        """Create the Secret, with a password that nobody ever saw; one that is there (409) stays as it is."""
+        """Have the Secret there, with a password that nobody ever saw; one that is there (409) stays.
+
+        Who deletes it gets another one.
+        """
         path = f"/api/v1/namespaces/{self._namespace}/secrets"
         said = ""
         while True:
             password = secrets.token_bytes(HELLO_PASSWORD_BYTES)
             try:
                 await self._api.request("POST", path, body=kube.hello_secret(self._namespace, password))
-                return
+                said = ""
             except ApiError as error:
-                if error.status == 409:
-                    return
-                if error.what != said:
+                if error.status != 409 and error.what != said:
                     said = error.what
                     hint = f"let the controller create the Secret {kube.HELLO_SECRET}, or create it yourself"
                     self._log.warning("hello-secret-uncreated", why=said, hint=hint, retry_s=HELLO_RETRY_S)

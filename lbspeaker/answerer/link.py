@@ -14,7 +14,7 @@ import contextlib
 import os
 import random
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from ipaddress import ip_address
 
 from lbspeaker.answerer.direct import Direct
@@ -46,7 +46,7 @@ class OpenLink:
         self,
         port: orders.Port,
         setup: orders.Setup,
-        ranges: Sequence[tuple[int, int]],
+        pools: orders.Filter,
         guards: Mapping[str, Guard],  # by protocol
         report: Report,
         now: float,
@@ -61,11 +61,12 @@ class OpenLink:
         self.keys: tuple[bytes, ...] = ()
         self.sends_with = b""
         self.macs: dict[bytes, str] = {}  # of members, as the API has them
+        self.near: list[bytes] = []  # of those, who should be heard here
         self.ours: frozenset[bytes] = frozenset()  # MACs of all links of this node: two may be on one segment
         self.doubtful = False  # every member outranks us now
         self._mute = False
         self._frames = setup.frames
-        self._ranges = tuple(ranges)
+        self._filter = pools
         self._report = report
         self._groups = Groups(port.index)
         self._joined: set[bytes] = set()
@@ -87,7 +88,7 @@ class OpenLink:
         name = self.name
         for protocol, ethertype, program, read in (
             (ARP, packet.ETH_P_ARP, self._arp_filter(), self._read_arp),
-            (NDP, packet.ETH_P_IPV6, bpf.ndp(), self._read_ndp),
+            (NDP, packet.ETH_P_IPV6, bpf.ndp(self._filter.ranges6), self._read_ndp),
         ):
             opened = packet.open_link(name, ethertype, program)
             self._by_protocol[protocol] = opened
@@ -112,21 +113,28 @@ class OpenLink:
 
     # -- orders --
 
-    def set_ranges(self, ranges: Sequence[tuple[int, int]]) -> None:
-        self._ranges = tuple(ranges)
+    def set_filter(self, pools: orders.Filter) -> None:
+        self._filter = pools
         packet.attach(self._by_protocol[ARP], self._arp_filter())
+        packet.attach(self._by_protocol[NDP], bpf.ndp(pools.ranges6))
 
     def _arp_filter(self) -> bytes:
         gateway = [int(ip_address(self.port.gateway))] * 2 if self.port.gateway else []
-        return bpf.arp([*self._ranges, *([(gateway[0], gateway[1])] if gateway else [])])
+        return bpf.arp([*self._filter.ranges, *([(gateway[0], gateway[1])] if gateway else [])])
 
-    def adopt(self, port: orders.Port) -> None:
-        """The same link, to be treated otherwise."""
+    def adopt(self, port: orders.Port, guards: Mapping[str, Guard], now: float) -> None:
+        """The same link, to be treated otherwise; what waits in a guard that it leaves waits in the next."""
         self.port = port
+        for protocol, guard in guards.items():
+            if guard is not self.guards[protocol]:
+                self.voices[protocol].guard = guard
+                for key, occasion in self.guards[protocol].take(self.name):
+                    guard.submit(key, occasion, now)
+        self.guards = guards
         self.segment.witness = bool(port.gateway and port.address)
         for voice in self.voices.values():
             voice.policy = port.policy
-        self.set_ranges(self._ranges)
+        self.set_filter(self._filter)
 
     def release(self, protocol: str, ip: bytes) -> None:
         self.voices[protocol].release(ip)
@@ -311,7 +319,10 @@ class OpenLink:
             self._heard_since = (now, 0)
 
     def _say(self, frame: bytes, now: float) -> None:
-        for to in (hello.GROUP, *self._direct.due(self.macs, self._view.alive, now)):
+        for to in (
+            hello.GROUP,
+            *self._direct.due({mac: self.macs[mac] for mac in self.near}, self._view.alive, now),
+        ):
             _write(self._hello, to + frame[6:])
 
     # -- out --

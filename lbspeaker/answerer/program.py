@@ -28,7 +28,7 @@ class Answerer:
         self._control = control
         self._lines = orders.Lines()
         self._setup: orders.Setup | None = None
-        self._ranges: tuple[tuple[int, int], ...] = ()
+        self._filter = orders.Filter(())
         self._links: dict[str, OpenLink] = {}
         self._by_fd: dict[int, tuple[OpenLink, socket.socket]] = {}
         self._owned: dict[str, orders.Announce] = {}
@@ -37,6 +37,7 @@ class Answerer:
         self._sends_with = b""
         self._newest_at = 0.0  # when the newest key is used
         self._macs: dict[bytes, str] = {}
+        self._near: dict[str, list[bytes]] = {}  # by link: the MACs of members that should be heard there
         self._alive_at = 0.0  # when the speaker was last heard
         self._leaving = False
         self._epoll = select.epoll()
@@ -136,9 +137,9 @@ class Answerer:
             case orders.Ports():
                 self._set_ports(order.ports, now)
             case orders.Filter():
-                self._ranges = order.ranges
+                self._filter = order
                 for link in self._links.values():
-                    link.set_ranges(order.ranges)
+                    link.set_filter(order)
             case orders.Keys():
                 self._keys = tuple(bytes.fromhex(key) for key in order.keys)
                 self._newest_at = now + (KEY_SETTLES_S if self._sends_with in self._keys[1:] else 0.0)
@@ -157,9 +158,13 @@ class Answerer:
 
     def _set_members(self, order: orders.Members) -> None:
         self._macs = {bytes.fromhex(mac): node for node, macs in order.macs.items() for mac in macs}
+        self._near = {
+            name: [mac for mac in map(bytes.fromhex, macs) if mac in self._macs]
+            for name, macs in order.near.items()
+        }
         for link in self._links.values():
-            link.macs = self._macs
-            link.segment.keep(order.macs)
+            link.macs, link.near = self._macs, self._near.get(link.name, [])
+            link.segment.keep(order.alive)
 
     def _set_ports(self, ports: tuple[orders.Port, ...], now: float) -> None:
         wanted = {port.name: port for port in ports}
@@ -169,9 +174,7 @@ class Answerer:
             if port is None or _same(port) != _same(link.port):
                 self._close(link)
             elif port != link.port:
-                link.adopt(port)
-                for guard in link.guards.values():
-                    guard.adopt(profile_of(port.policy), now)
+                link.adopt(port, {protocol: self._guard(port, protocol, now) for protocol in (ARP, NDP)}, now)
         for port in ports:
             if port.name not in self._links:
                 self._open(port, Occasion.NEW if port.name in rehearsed else Occasion.TAKEOVER, now)
@@ -186,11 +189,12 @@ class Answerer:
             raise Malformed("links before the setup")
         guards = {protocol: self._guard(port, protocol, now) for protocol in (ARP, NDP)}
         try:
-            link = OpenLink(port, self._setup, self._ranges, guards, self._report, now)
+            link = OpenLink(port, self._setup, self._filter, guards, self._report, now)
         except LbspeakerError as error:
             self._report(orders.Failed(port.name, error.what, error.hint))
             return
         link.keys, link.sends_with, link.macs = self._keys, self._sends_with, self._macs
+        link.near = self._near.get(link.name, [])
         self._links[port.name] = link
         for opened in link.readers:
             self._by_fd[opened.fileno()] = (link, opened)
@@ -205,6 +209,8 @@ class Answerer:
         profile = profile_of(port.policy)
         if key not in self._guards:
             self._guards[key] = Guard(profile, now, random.random)
+            if port.name in self._links:  # an edit is no way around a budget
+                self._guards[key].empty(now)
         self._guards[key].adopt(profile, now)
         return self._guards[key]
 
@@ -284,4 +290,4 @@ def _of(ip: str) -> tuple[str, bytes]:
 
 def _same(port: orders.Port) -> tuple[object, ...]:
     """What makes it another link if it changes."""
-    return port.index, port.mac, port.policy.group, port.policy.dry_run
+    return port.index, port.mac, port.policy.dry_run

@@ -45,10 +45,9 @@ class Answering:
             self._keys = orders.Keys(keys)
             self._send(self._keys)
 
-    def set_members(self, macs: dict[str, tuple[str, ...]]) -> None:
-        """The other nodes with a speaker, and the MACs of their links."""
-        if macs != self._members.macs:
-            self._members = orders.Members(macs)
+    def set_members(self, members: orders.Members) -> None:
+        if members != self._members:
+            self._members = members
             self._send(self._members)
 
     def leave(self) -> None:
@@ -58,9 +57,13 @@ class Answering:
 
     def set_ranges(self, ranges: Iterable[Range]) -> None:
         """Only addresses in these ranges will ever be announced."""
-        numbers = tuple((int(r.first), int(r.last)) for r in ranges if r.family == 4)
-        if numbers != self._filter.ranges:
-            self._filter = orders.Filter(numbers)
+        four: list[tuple[int, int]] = []
+        six: list[tuple[int, int]] = []
+        for r in ranges:
+            (four if r.family == 4 else six).append((int(r.first), int(r.last)))
+        wanted = orders.Filter(tuple(four), tuple(six))
+        if wanted != self._filter:
+            self._filter = wanted
             self._send(self._filter)
 
     def announce(self, order: orders.Announce) -> None:

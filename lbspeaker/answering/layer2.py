@@ -153,7 +153,9 @@ class Layer2:
         return orders.Port(link.name, link.index, link.mac.hex(), policy, own, gateway)
 
     def set_members(self) -> None:
-        self._answering.set_members(self._core.member_macs)
+        macs = self._core.member_macs
+        alive = tuple(sorted(self._core.members & macs.keys()))
+        self._answering.set_members(orders.Members(macs, self._core.near_macs, alive))
 
     def set_password(self, password: str) -> None:
         """The password of hellos; the one before counts, too, until everybody has the new one."""
@@ -321,6 +323,8 @@ class Layer2:
         role = "held-back" if ip in held_back else "lent" if ip in self._core.lent else "owner"
         if role == "owner" and answered is None:
             role = "probing" if effect is not None and effect.occasion is Occasion.NEW else "owner"
+        if role != "held-back" and effect is not None and self._rehearses(effect):
+            role = "dry-run"
         found = self._core.current.announcements.get(ip)
         mac = held_back.get(ip) or self._core.conflict(ip)
         services = found.services if found else effect.services if effect else ()
@@ -330,16 +334,24 @@ class Layer2:
         reason = answered.effect.occasion.name.lower()
         return structs.replace(row, links=answered.ports, since=answered.since, reason=reason)
 
+    def _rehearses(self, effect: core.Announce) -> bool:
+        """Whether it is announced on links with `dryRun` only."""
+        policy = self._core.world.config.link_policy
+        ports = self._ports_for(effect)
+        return bool(ports) and all(policy(self._core.world.labels, port).dry_run for port in ports)
+
     def guards(self) -> tuple[status.Guard, ...]:
-        profiles = {link.name: self._port(link).policy.profile for link in self._links}
+        policies = [(link.name, self._port(link).policy) for link in self._links]
+        profiles = {f"group {p.group}" if p.group else name: p.profile for name, p in policies}
         return tuple(
             status.Guard(
                 link,
                 protocol,
-                profiles.get(link, "-"),
+                profiles[link],
                 **{name: getattr(found, name) for name in status.Guard.__struct_fields__[3:]},
             )
             for (link, protocol), found in sorted(self._stats.items())
+            if link in profiles
         )
 
     def problems(self, now: float) -> list[str]:
@@ -367,6 +379,14 @@ class Layer2:
             "fast by a LinkPolicy, if the network can take more"
             for link, protocol in sorted(self._slow)
         ]
+        others = self._core.members - {self._node}
+        if others and not self._keys:
+            found.append(
+                "there is no password for hellos, so a dead node is noticed after 3 s and not half a second: "
+                "is there a Secret lbspeaker-hello of type kubernetes.io/basic-auth, with a key password?"
+            )
+        elif others and self._seen and not any(seen.alive for seen in self._seen.values()):
+            found.append("no other speaker is heard on any link, though some live: look at links and switch")
         silent = {node for seen in self._seen.values() for node in seen.dead} & self._core.members
         found += [
             f"{node} has a Lease, but is not heard: look at its link, and at the switch" for node in silent

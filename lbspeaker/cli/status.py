@@ -3,6 +3,7 @@
 import http.client
 import json
 import socket
+import sys
 import time
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from lbspeaker.errors import Unavailable
 from lbspeaker.wire import status as format_
 
 _PATIENCE_S = 5.0
+_WIDE = 200
 
 
 @click.command()
@@ -76,7 +78,8 @@ def _ask(path: Path) -> bytes:
 
 
 def _print(found: format_.Status) -> None:
-    console = Console(highlight=False)
+    # In a pipe, and so by `kubectl exec`, there is no width to keep to.
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else _WIDE)
     owned = sum(one.role == "owner" for one in found.ips)
     alive = sum(member.alive for member in found.members)
     verdict = _number(len(found.problems), "problem") if found.problems else "well"

@@ -196,10 +196,14 @@ class Guard:
         """From now on another profile; its buckets are empty at first, so that a change is no way around."""
         if profile != self.profile:
             self._fill(profile, now)
-            self._budget.owe(now, profile.burst)
-            self._segment.owe(now, profile.segment_burst)
-            if not profile.together:
-                self._answer_budget.owe(now, profile.answer_burst)
+            self.empty(now)
+
+    def empty(self, now: float) -> None:
+        """Begin without any tokens: what it guards was guarded by another one until now."""
+        self._budget.owe(now, self.profile.burst)
+        self._segment.owe(now, self.profile.segment_burst)
+        if not self.profile.together:
+            self._answer_budget.owe(now, self.profile.answer_burst)
 
     def _fill(self, profile: Profile, now: float) -> None:
         self.profile = profile
@@ -261,6 +265,13 @@ class Guard:
             self._asked.add((key, frame))
         return False
 
+    def take(self, link: str) -> list[tuple[Key, Occasion]]:
+        """Give up what waits about this link; return it, so that another guard may have it."""
+        taken = [(key, waiting.occasion) for key, waiting in self._waiting.items() if key[0] == link]
+        for key, _ in taken:
+            self.cancel(key)
+        return taken
+
     def heard(self, frames: int, now: float) -> None:
         """Other members of the segment sent so many unsolicited frames."""
         self._segment.heard(frames, now)
@@ -315,10 +326,11 @@ class Guard:
 
     def _may_send(self, occasion: Occasion, now: float) -> bool:
         """Whether both buckets, that of the link and that of the segment, let one go."""
-        self._cost = 2 if now < self._stormy_until else 1
+        urgent = occasion is Occasion.TAKEOVER
+        self._cost = 2 if now < self._stormy_until and not urgent else 1
         if not self._budget.holds(now, self._cost):
             return False
-        if not self._segment.may_send(now, urgent=occasion is Occasion.TAKEOVER):
+        if not self._segment.may_send(now, urgent=urgent):
             self._segment_at = self._segment.ready_at()
             return False
         return self._budget.take(now, self._cost)

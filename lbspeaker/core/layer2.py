@@ -37,8 +37,12 @@ class _Reach:
     def __init__(self, snapshot: Snapshot) -> None:
         by_network: dict[Network, set[str]] = {}
         by_name: dict[str, set[str]] = {}
+        self._rehearsing: set[str] = set()
         for node, links in snapshot.links.items():
-            for link in links:
+            loud = [link for link in links if not link.dry_run]
+            if not loud:
+                self._rehearsing.add(node)
+            for link in loud or links:
                 by_name.setdefault(link.name, set()).add(node)
                 for network in link.networks:
                     by_network.setdefault(network, set()).add(node)
@@ -55,6 +59,10 @@ class _Reach:
             return self._untold.union(*(self._by_name.get(name, ()) for name in interfaces))
         near = set().union(*(nodes for network, nodes in self._by_network.items() if ip in network))
         return self._untold | (self._all if any_subnet or not near else near)
+
+    def without_rehearsals(self, nodes: set[str]) -> set[str]:
+        """Those that say what they decide; if all only rehearse (`dryRun`), all."""
+        return nodes - self._rehearsing or nodes
 
     def silent(self, ip: Address, interfaces: Iterable[str], any_subnet: bool) -> frozenset[str]:
         """The members that are not heard on any of the own links for `ip`."""
@@ -122,6 +130,7 @@ def _l2_of(
         names, anywhere = _interfaces(ads), any(ad.any_subnet for ad in ads)
         near = reach.nodes(ip, names, anywhere)
         candidates = (near & live & selected.keys()) - reach.silent(ip, names, anywhere)
+        candidates = reach.without_rehearsals(candidates)
         if not candidates:
             refusals[service.key] = reach.refusal(ip, names)
             continue

@@ -9,7 +9,8 @@ still after `PATIENCE` of a Lease's duration, and nobody dies; when it comes bac
 duration to be seen again. Silence of the API alone withdraws nothing.
 
 Faster are the hellos (`core.segment`): who is silent there, and the majority says so, is dead for the IPs of
-that segment, whatever its Lease says. They need no API.
+that segment, whatever its Lease says. They need no API. But who is heard to claim an IP there lives, and only
+says no hellos (it has no password, or a switch drops them): its Lease alone counts then.
 """
 
 from collections.abc import Mapping
@@ -30,6 +31,7 @@ class Membership:
         self._base = 0.0  # API time at the last echo
         self._echo: float | None = None  # when the own Lease was last seen to change
         self._silent: dict[str, frozenset[str]] = {}
+        self._mute: dict[str, set[str]] = {}  # by link: who was heard by ARP, though not by hellos
 
     @property
     def ready(self) -> bool:
@@ -71,15 +73,25 @@ class Membership:
     def seen(self, link: str, dead: frozenset[str]) -> None:
         """These nodes must be taken for dead on the segment of this link of ours."""
         self._silent[link] = dead
+        self._mute[link] = self._mute.get(link, set()) & dead
+
+    def lives(self, link: str, node: str) -> bool:
+        """A node was heard to claim an IP there: its Lease counts again. Return whether that is news."""
+        news = node in self._silent.get(link, ()) and node not in self._mute[link]
+        if news:
+            self._mute[link].add(node)
+        return news
 
     def keep_links(self, links: frozenset[str]) -> None:
         """What was seen on other links counts no more."""
         self._silent = {link: dead for link, dead in self._silent.items() if link in links}
+        self._mute = {link: nodes for link, nodes in self._mute.items() if link in links}
 
     @property
     def silent(self) -> Mapping[str, frozenset[str]]:
         """By link of ours: the nodes that are dead there."""
-        return {link: dead for link, dead in self._silent.items() if dead}
+        by_link = {link: dead - self._mute[link] for link, dead in self._silent.items()}
+        return {link: dead for link, dead in by_link.items() if dead}
 
     @property
     def links(self) -> dict[str, tuple[MemberLink, ...]]:

@@ -56,6 +56,7 @@ _SAYS = {
     State.SILENT: Heard.SILENT,
     State.DEAD: Heard.DEAD,
 }
+_UNHEARD = (State.SILENT, State.DEAD)
 _GONE = (Heard.SILENT, Heard.DEAD)
 
 
@@ -95,6 +96,7 @@ class Segment:
         self._twin_heard: dict[bytes, int] = {}  # its last sequence
         self._twin_at = -math.inf  # when another link was heard that speaks for this one
         self._quiet = False  # while it does
+        self._left: dict[bytes, int] = {}  # what those who were forgotten said last
         self._former: deque[bytes] = deque(maxlen=FORMER)
         self._macs: dict[bytes, str] = {}
         self._newcomers: dict[str, bytes] = {}  # other starts of known nodes, which do not hear us yet
@@ -117,7 +119,8 @@ class Segment:
         member = self._members.get(said.node)
         mutual = any(boot == self.boot for boot, _ in said.heard)
         if member is None:
-            member = self._members[said.node] = _Member(said.boot)
+            sequence = self._left.pop(said.boot, -1)
+            member = self._members[said.node] = _Member(said.boot, sequence=sequence)
             self._hurry(now)  # it waits to be heard
         elif said.boot != member.boot:
             if not mutual and member.state is not State.UNMET:
@@ -142,12 +145,17 @@ class Segment:
         self._witnessed_at = now
 
     def keep(self, nodes: Iterable[str]) -> None:
-        """Forget the dead that are not among `nodes`: those that the API knows."""
-        known = set(nodes)
-        gone = [n for n, member in self._members.items() if member.state is State.DEAD and n not in known]
+        """Forget those that are not heard, and are not among `nodes`, who live as the API says.
+
+        So they have no place in the roll any more. What they said once they cannot say again.
+        """
+        alive = set(nodes)
+        gone = [n for n, m in self._members.items() if m.state in _UNHEARD and n not in alive]
         for node in gone:
             member = self._members.pop(node)
-            self._former.append(member.boot)
+            self._left[member.boot] = member.sequence
+            while len(self._left) > FORMER:
+                del self._left[next(iter(self._left))]
             self._macs.pop(member.mac, None)
 
     # -- out --

@@ -164,7 +164,10 @@ class Speaker:
             self._membership.keep_links(frozenset(link.name for link in links))
 
     def _tell_links(self) -> None:
-        told = member_links(self._links, self.world.named_links)
+        told = tuple(
+            replace(link, dry_run=self.world.config.link_policy(self.world.labels, link.name).dry_run)
+            for link in member_links(self._links, self.world.named_links)
+        )
         if told != self._told_links:
             self._told_links = told
             self._changed = True
@@ -188,6 +191,8 @@ class Speaker:
 
         `yielded`: the answerer has stopped to answer for it already.
         """
+        if node and self._membership is not None:
+            self._changed |= self._membership.lives(link, node)
         if yielded:
             self._gone(ip, now + YIELDED_S)
         elif ip in self._claims.lent:
@@ -323,6 +328,22 @@ class Speaker:
         return {node: tuple(link.mac.hex() for link in links.get(node, ())) for node in sorted(others)}
 
     @property
+    def near_macs(self) -> dict[str, tuple[str, ...]]:
+        """By link of ours: the MACs (hexadecimal) of live members with a link in one of its networks."""
+        if self._membership is None:
+            return {}
+        others = [
+            (link.mac.hex(), set(link.networks))
+            for node, links in sorted(self._membership.links.items())
+            if node in self._members and node != self.node
+            for link in links
+        ]
+        return {
+            own.name: tuple(mac for mac, networks in others if not networks.isdisjoint(own.networks))
+            for own in self._told_links
+        }
+
+    @property
     def held_back(self) -> dict[Address, str]:
         """What would be ours, and is left to others for the moment; the MAC of who has it, or ""."""
         ours = {ip for ip, found in self.current.announcements.items() if found.owner == self.node}
@@ -378,7 +399,7 @@ class Speaker:
         effects += self._steps(wanted, held, now)
         effects += self._without_owner(lambda ip: wanted.owner(ip) is not None)
         effects += self._defend(wanted, now)
-        self._remember_owners(wanted)
+        self._remember_owners(wanted, held)
         self.current = wanted
         effects += self._tell_unannounced(wanted)
         effects += [
@@ -388,7 +409,9 @@ class Speaker:
         self._unserved = self._unserved and self.node not in members
         return effects + self._place(now)
 
-    def _remember_owners(self, wanted: Desired) -> None:
+    def _remember_owners(self, wanted: Desired, held: Holders) -> None:
+        for ip in self._owners.keys() - held.keys():
+            del self._owners[ip]  # whoever has it meanwhile: when it is given again, it is new
         for ip, found in wanted.announcements.items():
             if self._conflicts.held_back(ip):
                 self._owners.pop(ip, None)  # a stranger has it: when it is tried again, it is new

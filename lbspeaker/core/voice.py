@@ -110,7 +110,7 @@ class Voice:
     def left(self, ip: bytes, occasion: Occasion | None, now: float) -> None:
         """The guard has let a frame about `ip` go."""
         probe = self.probes.get(ip)
-        if occasion is not Occasion.PROBE or probe is None:
+        if occasion is not Occasion.PROBE or probe is None or probe.at < math.inf:  # a second copy
             return
         probe.left -= 1
         if self.policy.dad != "rfc":

@@ -209,6 +209,7 @@ def _links(links: tuple[MemberLink, ...]) -> str:
             "name": link.name,
             "mac": link.mac.hex(":"),
             "networks": list(map(str, link.networks[:MOST_NETWORKS])),
+            **({"dryRun": True} if link.dry_run else {}),
         }
         for link in links[:MOST_LINKS]
     ]

@@ -152,6 +152,7 @@ class MemberLink(Struct):
     name: Annotated[str, msgspec.Meta(min_length=1, max_length=15)]  # IFNAMSIZ
     mac: Annotated[str, msgspec.Meta(pattern=r"\A([0-9a-f]{2}:){5}[0-9a-f]{2}\Z")]
     networks: Annotated[list[str], msgspec.Meta(max_length=MOST_NETWORKS)]
+    dry_run: bool = False
 
 
 PinEntry = tuple[
@@ -273,7 +274,12 @@ def _links(text: str) -> tuple[model.MemberLink, ...] | None:
     """What a member says of its links; None if it cannot be read, or is too much to be meant so."""
     try:
         return tuple(
-            model.MemberLink(link.name, bytes.fromhex(link.mac.replace(":", "")), _networks(link.networks))
+            model.MemberLink(
+                link.name,
+                bytes.fromhex(link.mac.replace(":", "")),
+                _networks(link.networks),
+                link.dry_run,
+            )
             for link in _decode_links(text)
         )
     except (msgspec.DecodeError, ValueError, RecursionError):

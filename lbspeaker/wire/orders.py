@@ -55,15 +55,22 @@ class Ports(msgspec.Struct, frozen=True, tag="ports"):
 
 
 class Filter(msgspec.Struct, frozen=True, tag="filter"):
-    """Only these IPv4 ranges (first, last as numbers) concern us: the pools. IPv6 is not filtered by it."""
+    """Only these ranges (first, last as numbers) concern us: the pools, IPv4 and IPv6."""
 
     ranges: tuple[tuple[int, int], ...]
+    ranges6: tuple[tuple[int, int], ...] = ()
 
 
 class Members(msgspec.Struct, frozen=True, tag="members"):
-    """The other nodes with a speaker, as the API has them, and the MACs of their links."""
+    """The other nodes with a speaker, as the API has them, and the MACs of their links.
+
+    `near`: by link of ours, the MACs of live members that have a link in one of its networks. `alive`: who
+    takes part in elections.
+    """
 
     macs: dict[str, tuple[str, ...]]
+    near: dict[str, tuple[str, ...]] = {}
+    alive: tuple[str, ...] = ()
 
 
 class Announce(msgspec.Struct, frozen=True, tag="announce"):

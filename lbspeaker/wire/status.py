@@ -41,7 +41,8 @@ class Guard(msgspec.Struct, frozen=True):
 class IP(msgspec.Struct, frozen=True):
     """An IP that is answered here, or should be.
 
-    `role`: owner; probing; lent (until the next owner is heard); held-back (conflict, or yielded).
+    `role`: owner; probing; lent (until the next owner is heard); held-back (conflict, or yielded); dry-run
+    (nobody is told, and nobody answered).
     """
 
     ip: str
@@ -138,7 +139,7 @@ def metrics(status: Status) -> bytes:
         ("storms_total", "counter", "Storms of others that were noticed.", "storms"),
     ):
         family(name, kind, help_, [(labels, getattr(guard, value)) for labels, guard in on])
-    roles = ("owner", "probing", "lent", "held-back")
+    roles = ("owner", "probing", "lent", "held-back", "dry-run")
     family(
         "ips",
         "gauge",

@@ -362,8 +362,22 @@ def test_the_dead_that_the_api_does_not_know_are_forgotten_and_no_others() -> No
     us.keep(["b"])
     assert us.view() == View(frozenset("bc"), frozenset())
     assert (us.node_of(mac("d")), us.node_of(mac("c"))) == ("", "c")
-    us.heard(Hello("d", boot("d"), 1000, ((boot("a"), HEARD),)), mac("d"), wire.now)
+    last = max(hello.sequence for _, hello in wire.said if hello.node == "d")
+    us.heard(Hello("d", boot("d"), last, ((boot("a"), HEARD),)), mac("d"), wire.now)
     assert us.view().alive == set("bc"), "what it said before counts for nothing, whenever that comes"
+    us.heard(Hello("d", boot("d"), last + 1, ((boot("a"), HEARD),)), mac("d"), wire.now)
+    assert us.view().alive == set("bcd"), "it was only cut off"
+
+
+def test_who_is_silent_and_unknown_to_the_api_has_no_place_in_the_roll() -> None:
+    wire = met("a b c d")
+    wire.dead |= {"c", "d"}  # at once: there is no majority
+    wire.run(1.0)
+    assert wire.segments["a"].view().dead == set()
+    for name in "ab":
+        wire.segments[name].keep(["a", "b"])
+    wire.run(1.0)
+    assert wire.segments["a"].view() == View(frozenset("b"), frozenset())
 
 
 # --- return ---------------------------------------------------------------------------------------------
