@@ -426,7 +426,10 @@ class Speaker:
                 effects.append(self._announce(step.ip, step.duty, held))
                 self._claims.end([step.ip])
             elif isinstance(step, Release) and wanted.owner(step.ip) not in (None, self.node):
-                lent.append(step.ip)
+                if step.ip in self._claims.contested:  # its next owner was heard before we knew of it
+                    effects.append(step)
+                else:
+                    lent.append(step.ip)
             else:
                 effects.append(step)
         for before, ip in enumerate(lent):  # their next owners tell of one after the other

@@ -3,7 +3,7 @@
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 
 from lbspeaker.core.placement import FLAP_S
@@ -12,7 +12,7 @@ from tests.sim.weather import Weather, setting
 from tests.sim.world import World
 
 START_S = 12.0
-WEATHER_S = (20.0, 80.0)
+WEATHER_S, BRIEF_S = (20.0, 80.0), (8.0, 24.0)
 STEADY_S = 16.0  # without a move for so long, it is over
 QUIET_S = 300.0
 LIVELY = 12  # in one seed of so many hellos go on in the quiet, too
@@ -28,16 +28,20 @@ class Outcome:
     seconds: float = 0.0
 
 
-def tell(seed: int, nodes: int | None = None, hear: Callable[[str], None] | None = None) -> Outcome:
-    """Let the story of `seed` happen."""
+def tell(
+    seed: int, nodes: int | None = None, hear: Callable[[str], None] | None = None, *, brief: bool = False
+) -> Outcome:
+    """Let the story of `seed` happen. `brief`: with less weather, and less to be quiet about after it."""
     began = time.process_time()
     random = Random(f"{seed} story")
     chosen = setting(random, nodes)
+    if brief:
+        chosen = replace(chosen, services=min(chosen.services, 10))
+    outcome = Outcome(seed, chosen.nodes)
     world = World(chosen, seed, hear)
     world.tell("setting", str(chosen))
-    outcome = Outcome(seed, chosen.nodes)
     try:
-        _play(world, random, outcome, lively=seed % LIVELY == 0)
+        _play(world, random, outcome, lively=seed % LIVELY == 0 and not brief, brief=brief)
     except Spinning as who:
         world.watch.fail(f"the {who} spins")
     except Exception:
@@ -47,15 +51,15 @@ def tell(seed: int, nodes: int | None = None, hear: Callable[[str], None] | None
     return outcome
 
 
-def _play(world: World, random: Random, outcome: Outcome, *, lively: bool) -> None:
-    world.run(START_S)
-    weather_s = random.uniform(*WEATHER_S)
+def _play(world: World, random: Random, outcome: Outcome, *, lively: bool, brief: bool) -> None:
+    world.run(START_S / 2 if brief else START_S)
+    weather_s = random.uniform(*(BRIEF_S if brief else WEATHER_S))
     Weather(world, random, world.heap.now + weather_s)
     world.run(weather_s)
     world.calm()
     outcome.settled_s = settle(world)
     if not world.watch.failures:
-        quiet(world, lively=lively)
+        quiet(world, lively=lively, seconds=QUIET_S * 0.45 if brief else QUIET_S)
 
 
 def settle(world: World) -> float:

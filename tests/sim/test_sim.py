@@ -1,13 +1,20 @@
 """Clusters in bad weather, and scenarios that have a name."""
 
+from dataclasses import replace
+from ipaddress import ip_address
+from itertools import pairwise
+
 import pytest
 
 from lbspeaker.core.placement import Placement
+from lbspeaker.model import Address, Kind, Pin, Pins
 from lbspeaker.wire import orders
 from lbspeaker.wire.arp import Packet
-from tests.sim.story import settle
+from tests.sim.story import settle, tell
 from tests.sim.wire import REQUEST
-from tests.sim.world import Setting, World
+from tests.sim.world import EVERYWHERE, Setting, World
+
+SEEDS, CHUNK = 140, 14
 
 
 def cluster(seed: int = 1, **fields: object) -> World:
@@ -88,3 +95,134 @@ def test_who_was_taken_for_dead_tells_where_its_ips_are_though_somebody_claims_o
     world.mend_api()
     world.run(8.0)
     assert len(client.cache) == len([1 for found in world.truth().values() if found.owner == owner])
+
+
+def doubles(world: World) -> list[Address]:
+    return [ip for ip, who in world.answering().items() if len(who) > 1]
+
+
+def test_a_split_brain_is_healed_by_the_first_frames_that_cross() -> None:
+    world = cluster(nodes=5, services=8)
+    world.split((), ["n3", "n4"])
+    world.run(3.0)
+    assert doubles(world), "the majority has taken over, the minority goes on to answer for its clients"
+    world.heal()
+    world.run(1.5)
+    assert doubles(world) == []
+    assert world.watch.wrong() == []
+    assert world.watch.misled() == []
+
+
+def test_an_outage_of_the_api_withdraws_nothing_and_says_nothing() -> None:
+    world = cluster(nodes=5, services=12)
+    before, frames = world.answering(), world.watch.frames
+    world.api_down()
+    world.run(60.0)
+    assert world.answering() == before
+    assert world.watch.frames - frames <= 2 * len(world.hosts), "refreshes"
+    world.api_up()
+    world.run(20.0)
+    assert world.answering() == before
+
+
+def test_a_node_that_dies_while_the_api_is_away_is_replaced_all_the_same() -> None:
+    world = cluster(nodes=5, services=12)
+    world.api_down()
+    world.run(10.0)
+    world.hosts["n1"].power_off()
+    world.run(1.5)
+    assert len(world.answering()) == 12
+
+
+def test_who_stood_still_gives_up_when_it_wakes_what_others_have_taken_over() -> None:
+    world = cluster(nodes=5, services=12)
+    world.hosts["n1"].stop(answerer=True)
+    world.run(10.0)
+    assert len(world.answering()) == 12, "others have taken over"
+    world.hosts["n1"].wake()
+    world.run(0.001)
+    assert doubles(world) == []
+    settle(world)
+    assert list(world.hosts["n1"].answering)
+    assert world.watch.failures == []
+
+
+def test_the_answerer_of_a_speaker_that_hangs_yields_to_everybody() -> None:
+    world = cluster(nodes=5, services=12)
+    world.hosts["n1"].stop(answerer=False)
+    world.run(8.0)
+    assert not list(world.hosts["n1"].answering)
+    assert len(world.answering()) == 12
+    world.hosts["n1"].wake()
+    settle(world)
+    assert world.watch.failures == []
+
+
+def test_of_two_nodes_the_gateway_tells_which_one_lives() -> None:
+    world = cluster(nodes=2, services=8, witness=True)
+    world.split((), ["n1"])  # the gateway stays with n0
+    world.run(1.5)
+    assert len(list(world.hosts["n0"].answering)) == 8
+    assert len(list(world.hosts["n1"].answering)) < 8, "who hears nobody takes nothing over"
+    world.heal()
+    settle(world)
+    assert world.watch.failures == []
+
+
+def test_failback_never_leaves_an_ip_where_it_is() -> None:
+    world = cluster(nodes=3, services=9, advertisement=replace(EVERYWHERE, failback="Never"))
+    world.hosts["n1"].power_off()
+    world.run(20.0)
+    before = world.answering()
+    world.hosts["n1"].power_on()
+    settle(world)
+    assert world.answering() == before
+    assert not list(world.hosts["n1"].answering)
+    assert world.watch.failures == []
+
+
+def test_an_ip_whose_owner_comes_and_goes_is_held_by_another() -> None:
+    world = cluster(nodes=3, services=6)
+    host = world.hosts[world.owner("10.0.2.1")]
+    for _ in range(3):
+        host.power_off()
+        world.run(6.0)
+        host.power_on()
+        world.run(8.0)
+    assert host.name not in world.answering()[ip_address("10.0.2.1")]
+    settle(world)
+    assert world.watch.failures == []
+    assert world.answering()[ip_address("10.0.2.1")] == [host.name], "three minutes later it goes back"
+
+
+def test_a_cordoned_node_gives_away_four_ips_at_a_time() -> None:
+    world = cluster(nodes=3, services=24, advertisement=replace(EVERYWHERE, on_cordon="Move"))
+    left = [len(list(world.hosts["n1"].answering))]
+    assert left[0] > 4
+    world.change_node("n1", cordoned=True)
+    for _ in range(100):
+        world.run(1.0)
+        left.append(len(list(world.hosts["n1"].answering)))
+    steps = [before - after for before, after in pairwise(left) if before != after]
+    assert left[-1] == 0
+    assert max(steps) <= 4
+    assert world.watch.failures == []
+
+
+def test_an_ip_that_was_taken_before_its_owner_knew_is_a_takeover_when_it_comes_back() -> None:
+    world = cluster(17, nodes=2, services=6, hellos=False)  # n0 hears the claim before it sees the pin
+    ip = next(ip for ip, found in world.truth().items() if found.owner == "n0")
+    world.hosts["n0"].stop(answerer=False)
+    world.api.put(Kind.PINS, "n1", Pins("n1", {ip: Pin("n1", 9)}))
+    world.run(1.5)
+    assert world.wire.clients["c0"].cache[ip.packed] == world.hosts["n1"].mac
+    world.hosts["n1"].power_off()
+    world.hosts["n0"].wake()
+    world.run(5.0)
+    assert world.wire.clients["c0"].cache[ip.packed] == world.hosts["n0"].mac
+
+
+@pytest.mark.parametrize("first", range(1, SEEDS, CHUNK))
+def test_bad_weather(first: int) -> None:
+    outcomes = [tell(seed, nodes=2 + seed % 4, brief=True) for seed in range(first, first + CHUNK)]
+    assert [told for outcome in outcomes for told in outcome.failures] == []
