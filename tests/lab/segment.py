@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -33,7 +33,10 @@ NODE_MAC, CLIENT_MAC = "02:00:00:00:00:0a", "02:00:00:00:00:cc"
 BROADCAST, ALL_NODES = "ff:ff:ff:ff:ff:ff", "33:33:00:00:00:01"
 CLIENT_IP, CLIENT_IP6 = "192.0.2.200", "2001:db8::200"
 WEB, WEB6 = "192.0.2.10", "2001:db8::10"
-POOL = orders.Filter(((int(IPv4Address("192.0.2.10")), int(IPv4Address("192.0.2.60"))),))
+POOL = orders.Filter(
+    ((int(IPv4Address("192.0.2.10")), int(IPv4Address("192.0.2.60"))),),
+    ((int(IPv6Address("2001:db8::10")), int(IPv6Address("2001:db8::60"))),),
+)
 FRAMES = orders.Frames(
     *(build().hex() for build in (arp.template, arp.probe_template, ndp.template, ndp.probe_template))
 )
@@ -139,7 +142,9 @@ class Wire(Tap):
 
     def second_link(self, name: str, mac: str) -> None:
         """Give a node an eth1 on the same switch."""
-        namespaces.configure(self.switch, self._cable(f"q{name[1:]}", self.nodes[name], "eth1", mac))
+        port = f"q{name[1:]}"
+        namespaces.run(self.switch, ["ip", "link", "del", port])  # of an earlier test
+        namespaces.configure(self.switch, self._cable(port, self.nodes[name], "eth1", mac))
         namespaces.configure(self.nodes[name], ["link set eth1 up"])
         self.macs.add(bytes.fromhex(mac.replace(":", "")))
 

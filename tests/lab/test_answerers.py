@@ -47,7 +47,7 @@ pytestmark = pytest.mark.lab
 
 NODES = 4
 OTHER = "192.0.2.11"
-ALL = orders.Filter(((0, 2**32 - 1),))
+ALL = orders.Filter(((0, 2**32 - 1),), ((0, 2**128 - 1),))
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +92,8 @@ class Members:
 
 
 def members_of(name: str) -> orders.Members:
-    return orders.Members({n: (mac_of(n).replace(":", ""),) for n in names(NODES) if n != name})
+    macs = {n: (mac_of(n).replace(":", ""),) for n in names(NODES) if n != name}
+    return orders.Members(macs, {"eth0": tuple(mac for (mac,) in macs.values())}, tuple(macs))
 
 
 @pytest.fixture
@@ -297,11 +298,20 @@ def test_and_two_do_not_bury_each_other(members: Members) -> None:
         assert [seen for seen in each.said(orders.Seen, 1.5) if seen.dead] == []
 
 
-def test_members_on_other_segments_are_not_looked_for_all_the_time(segment: Wire, members: Members) -> None:
+def test_members_that_should_be_here_are_not_looked_for_all_the_time(segment: Wire, members: Members) -> None:
     one = members.start("n1")
-    far = {f"far{n}": (f"0600000000{n:02x}", f"0600000001{n:02x}") for n in range(200)}
-    one.tell(orders.Members(far))
+    lost = {f"lost{n}": (f"0600000000{n:02x}",) for n in range(200)}
+    one.tell(orders.Members(lost, {"eth0": tuple(mac for (mac,) in lost.values())}, tuple(lost)))
     assert 10 < most_in_a_second(segment.hears(is_hello, 3.0)) < 40
+
+
+def test_members_on_other_segments_are_not_looked_for_at_all(segment: Wire, members: Members) -> None:
+    one = members.start("n1")
+    one.tell(orders.Members({"far": ("060000000001",), "dead": (mac_of("n2").replace(":", ""),)}))
+    segment.hears(seconds=0.3)
+    heard = segment.hears(is_hello, 2.0)
+    assert heard
+    assert {frame.dst for _, frame in heard} == {hello.GROUP.hex(":")}
 
 
 def test_who_leaves_is_no_candidate_any_more(members: Members) -> None:

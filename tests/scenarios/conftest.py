@@ -5,6 +5,7 @@ import json
 import os
 import socket
 import subprocess
+import sys
 import threading
 import time
 import urllib.error
@@ -137,6 +138,11 @@ class World:
         pins = [pins[ip] for pins in map(json.loads, filter(None, written)) if ip in pins]
         first = rank(ip_address(ip), {node.name: 0 for node in self.lab.nodes})[0]
         return str(max(pins, key=lambda pin: pin[1])[0]) if pins else first
+
+    def status(self, node: str) -> list[str]:
+        """The command line of `lbspeaker status` there."""
+        where = ["--runtime-dir", str(self.lab.directory / node)]
+        return [sys.executable, "-m", "lbspeaker", "status", *where]
 
     def answerer(self, node: str) -> int:
         """The process of its answerer."""

@@ -233,3 +233,57 @@ def test_a_dry_run_says_nothing(world: World) -> None:
         world.delete(f"{CONFIG}/linkpolicies/quiet")
         world.delete(f"{SERVICES}/quiet")
     wait_for(lambda: len(answering(world, ip)) == 1, "and it is answered again")
+
+
+def test_a_node_without_the_password_fights_with_nobody(world: World) -> None:
+    """It says no hellos, so others take it for dead; but it lives, and is heard to claim what is its own."""
+    ip = world.ip("web")
+    owner = world.settle(ip)
+    secret = "/api/v1/namespaces/lbspeaker-system/secrets/lbspeaker-hello"
+    kept = world.call("GET", secret)
+    world.lab.stop("controller")  # which would make another one
+    world.delete(secret)
+    try:
+        world.lab.stop(f"speaker-{owner}", 0)
+        world.lab.start(f"speaker-{owner}")
+        wait_for(lambda: owner in world.lab.members(), "it is back", 20)
+        time.sleep(6)
+        began = time.time()
+        time.sleep(12)
+        told = [f for f in world.lab.switch.frames(kind="gratuitous", since=began) if f.sender == ip]
+        assert told == [], "whoever has it has it"
+        assert len(answering(world, ip)) == 1
+        status = world.lab.exec(owner, world.status(owner))
+        assert status.returncode == 1
+        assert "there is no password for hellos" in status.stdout
+    finally:
+        body = {name: kept[name] for name in ("apiVersion", "kind", "type", "data")}
+        body["metadata"] = {"name": "lbspeaker-hello"}
+        world.call("POST", secret.rpartition("/")[0], body)
+        world.lab.start("controller")
+
+
+def test_an_ip_that_was_released_and_taken_by_a_host_is_not_taken_back(world: World) -> None:
+    ip = world.ip("web")
+    world.delete(f"{SERVICES}/web")
+    wait_for(lambda: answering(world, ip) == set(), "nobody answers")
+    world.lab.exec("client", ["ip", "address", "add", f"{ip}/24", "dev", "eth0"])
+    try:
+        world.service("web", annotations={"lbspeaker.io/loadBalancerIPs": ip})
+        wait_for(lambda: any(e.startswith("AddressConflict") for e in world.events("web")), "an event")
+    finally:
+        world.lab.exec("client", ["ip", "address", "del", f"{ip}/24", "dev", "eth0"])
+
+
+def test_a_policy_that_is_edited_costs_no_frame(world: World) -> None:
+    ip = world.ip("web")
+    world.settle(ip)
+    time.sleep(4)
+    began = time.time()
+    world.create("LinkPolicy", "cables", group="cables", refreshSeconds=0)
+    wait_for(lambda: "LinkPolicy/cables" in world.published(), "it is in force")
+    time.sleep(1)
+    world.delete(f"{CONFIG}/linkpolicies/cables")
+    time.sleep(1.5)
+    assert world.unsolicited(began) == 0
+    assert len(answering(world, ip)) == 1
