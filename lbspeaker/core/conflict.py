@@ -11,6 +11,7 @@ Claims of members are no conflict; `core.voice` and `core.speaker` know what the
 """
 
 import enum
+from collections.abc import Container
 from dataclasses import dataclass
 from typing import Literal
 
@@ -72,6 +73,10 @@ class Conflicts:
     def forget(self, ip: Address) -> None:
         """It is not announced here any more."""
         self._by_ip.pop(ip, None)
+
+    def keep(self, ips: Container[Address]) -> None:
+        """Forget the others: no Service has them any more."""
+        self._by_ip = {ip: conflict for ip, conflict in self._by_ip.items() if ip in ips}
 
     def held_back(self, ip: Address) -> bool:
         """Whether it must not be announced now."""

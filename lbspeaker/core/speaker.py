@@ -391,6 +391,7 @@ class Speaker:
         wanted = announce.desired(self.snapshot(), held, self.node)
         for ip in self.current.owned.keys() - wanted.owned.keys():
             self._conflicts.forget(ip)
+        self._conflicts.keep(held)
         ours = wanted.owned.keys()
         self._claims.see(lambda ip: ip in ours)
         withheld = {ip for ip in ours if ip in self._claims.yielded or self._conflicts.held_back(ip)}

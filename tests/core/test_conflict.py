@@ -127,3 +127,11 @@ def test_whatever_comes_it_is_defended_once_in_ten_seconds_and_never_while_given
         assert wakeup is not None
         assert wakeup > now
     assert all(after - before >= 10 - 1e-6 for before, after in itertools.pairwise(defended))
+
+
+def test_what_no_service_has_any_more_is_forgotten() -> None:
+    conflicts = Conflicts()
+    conflicts.refused(WEB, PRINTER, 0.0)
+    conflicts.refused(DNS, CAMERA, 0.0)
+    conflicts.keep({DNS})
+    assert (conflicts.held_back(WEB), conflicts.held_back(DNS)) == (False, True)
