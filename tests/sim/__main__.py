@@ -4,7 +4,7 @@ import argparse
 import os
 import sys
 import time
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, as_completed
 
 from tests.sim.story import Outcome, tell
 
@@ -29,17 +29,14 @@ def told(outcome: Outcome) -> str:
     return "\n".join(lines + [f"    {failure}" for failure in outcome.failures])
 
 
-def _tell(job: tuple[int, int | None]) -> Outcome:
-    return tell(*job)
-
-
 def all_of(seeds: range, nodes: int | None, processes: int) -> int:
     """Run all `seeds`; return how many fail."""
     began = said = time.monotonic()
     done = failed = frames = 0
     slowest = 0.0
     with ProcessPoolExecutor(processes) as pool:
-        for outcome in pool.map(_tell, [(seed, nodes) for seed in seeds], chunksize=4):
+        for future in as_completed([pool.submit(tell, seed, nodes) for seed in seeds]):
+            outcome = future.result()
             done += 1
             frames += outcome.frames
             slowest = max(slowest, outcome.settled_s)

@@ -165,6 +165,7 @@ class Answerer:
                 self._owned.pop(order.ip, None)
                 if self.link is not None:
                     self.link.voice.release(_packed(order.ip))
+                    self.host.world.watch.released(self.host, IPv4Address(order.ip))
             case orders.Alive():
                 self._leaving = order.leaving
             case orders.Members():

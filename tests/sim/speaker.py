@@ -5,6 +5,7 @@ read them: time has passed, and nothing is known of it.
 """
 
 from collections.abc import Coroutine
+from ipaddress import IPv4Address
 from typing import TYPE_CHECKING, Any
 
 from lbspeaker.answering.child import ALIVE_EVERY_S
@@ -260,7 +261,10 @@ class Program:
         self._api.write(self.node, lambda: self._api.put(Kind.PINS, self.node, pins), done)
 
     def _leave(self) -> None:
+        answered = [IPv4Address(ip) for ip in self.host.answering]
         self.kill()
+        for ip in answered:
+            self.world.watch.released(self.host, ip)
         self._api.write(self.node, lambda: self._api.put(Kind.LEASE, self.node, None), lambda _: None)
         self.host.left()
 

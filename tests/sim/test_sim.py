@@ -104,7 +104,7 @@ def doubles(world: World) -> list[Address]:
 def test_a_split_brain_is_healed_by_the_first_frames_that_cross() -> None:
     world = cluster(nodes=5, services=8)
     world.split((), ["n3", "n4"])
-    world.run(3.0)
+    world.run(8.0)
     assert doubles(world), "the majority has taken over, the minority goes on to answer for its clients"
     world.heal()
     world.run(1.5)
@@ -165,6 +165,24 @@ def test_of_two_nodes_the_gateway_tells_which_one_lives() -> None:
     assert len(list(world.hosts["n0"].answering)) == 8
     assert len(list(world.hosts["n1"].answering)) < 8, "who hears nobody takes nothing over"
     world.heal()
+    settle(world)
+    assert world.watch.failures == []
+
+
+def test_who_is_alone_takes_nothing_over() -> None:
+    world = cluster(nodes=5, services=12)
+    mine = set(world.hosts["n1"].answering)
+    world.split((), ["n1"])
+    world.run(10.0)
+    assert set(world.hosts["n1"].answering) <= mine
+    assert len(doubles(world)) == len(mine), "the others take over, and it goes on for who is on its side"
+
+
+@pytest.mark.parametrize("hellos", [True, False])
+def test_a_drain_leaves_no_moment_without_an_answer(hellos: bool) -> None:
+    world = cluster(nodes=3, services=24, hellos=hellos)
+    world.hosts["n1"].drain(3.0)
+    world.run(30.0)
     settle(world)
     assert world.watch.failures == []
 

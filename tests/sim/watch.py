@@ -65,6 +65,16 @@ class Watch:
             self.fail(f"{host.name} refreshes too often")
         self._refreshed[host.name] = now
 
+    def released(self, host: "Host", ip: Address) -> None:
+        """Who gives an IP to another does not stop before that one answers."""
+        world = self.world
+        if not world.healthy or ip in world.answering():
+            return
+        found = world.truth().get(ip)
+        if found is None or not any(world.hosts[name].serves for name in found.candidates):
+            return
+        self.fail(f"{host.name} releases {ip}, and nobody answers for it")
+
     def look(self) -> None:
         """Nobody answers for long for what no Service holds."""
         world, now = self.world, self.world.heap.now

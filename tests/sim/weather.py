@@ -14,7 +14,7 @@ def setting(random: Random, nodes: int | None = None) -> Setting:
     """Small clusters are the more frequent ones: there is where majorities are scarce."""
     if nodes is None:
         sizes = ((5, 6), (7, 9), (10, 16), (17, 50), (2, 4))
-        nodes = random.randint(*random.choices(sizes, weights=(50, 30, 10, 2, 15))[0])
+        nodes = random.randint(*random.choices(sizes, weights=(50, 25, 6, 1, 20))[0])
     profile = random.choices(("standard", "strict", "fast"), weights=(6, 1, 1))[0]
     dad = random.choices(("fast", "off", "rfc"), weights=(6, 2, 1))[0]
     lossy = random.random() < 0.4

@@ -78,6 +78,10 @@ class Wire:
         self.always_whole = False
         self.unplugged.add(name)
 
+    @property
+    def whole(self) -> bool:
+        return not self._deaf and not self.unplugged
+
     def heal(self) -> None:
         self._deaf.clear()
 

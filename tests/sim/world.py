@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from lbspeaker.core.allocator import allocate
 from lbspeaker.core.layer2 import l2
+from lbspeaker.core.lifecycle import State
 from lbspeaker.core.nodes import holders
 from lbspeaker.core.speaker import LEASE_DURATION_S
 from lbspeaker.model import (
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 POOL = pool("lan", "10.0.2.1-10.0.2.250")
 START_S = (0.5, 2.5)  # of a speaker, until it asks the API
 STANDARD, EVERYWHERE = LinkPolicy("all"), L2Advertisement("l2")
+KNOWN_S = 3.0  # so long after a change everybody has heard of it
 GRACE_S = 30.0  # a Pod that does not end by then is killed
 
 
@@ -94,6 +96,17 @@ class Host:
         answerer = self.program.answerer if self.program is not None else None
         return () if answerer is None or answerer.stopped else answerer.owned
 
+    @property
+    def serves(self) -> bool:
+        program = self.program
+        if program is None or program.stopped or program.core.state is not State.SERVING:
+            return False
+        return program.answerer is not None and not program.answerer.stopped
+
+    @property
+    def leaves(self) -> bool:
+        return self.program is not None and self.program.draining and not self.program.stopped
+
     def answerer_changed(self) -> None:
         """The wire leads to the answerer of the moment."""
         wire, answerer = self.world.wire, self.program.answerer if self.program else None
@@ -129,7 +142,7 @@ class Host:
 
     def kill(self) -> None:
         if self.program is not None:
-            self.world.tell(self.name, "speaker dies")
+            self.world.disturb(self.name, "speaker dies")
             self.program.kill()
             self.program = None
         self._start += 1
@@ -159,7 +172,7 @@ class Host:
     def stop(self, *, speaker: bool = True, answerer: bool) -> None:
         if self.program is not None:
             both = "speaker and answerer" if answerer else "speaker"
-            self.world.tell(self.name, f"{both if speaker else 'answerer'} stops")
+            self.world.disturb(self.name, f"{both if speaker else 'answerer'} stops")
             if speaker:
                 self.program.stop()
             if answerer and self.program.answerer is not None:
@@ -171,7 +184,7 @@ class Host:
             return
         answerer = program.answerer
         if program.stopped or (answerer is not None and answerer.stopped):
-            self.world.tell(self.name, "wakes")
+            self.world.disturb(self.name, "wakes")
         if answerer is not None and answerer.stopped:
             answerer.wake()
         if program.stopped:
@@ -179,14 +192,14 @@ class Host:
 
     def kill_answerer(self) -> None:
         if self.program is not None and self.program.answerer is not None:
-            self.world.tell(self.name, "answerer dies")
+            self.world.disturb(self.name, "answerer dies")
             self.program.answerer_died()
 
     def plug(self, plugged: bool) -> None:
         """The link has a carrier, or has none; the API is reached by another one."""
         if plugged is not self.plugged:
             self.plugged = plugged
-            self.world.tell(self.name, f"link is {'up' if plugged else 'down'}")
+            self.world.disturb(self.name, f"link is {'up' if plugged else 'down'}")
             if self.program is not None:
                 self.program.take_all([self.links])
             if plugged:
@@ -195,13 +208,13 @@ class Host:
                 self.world.wire.unplug(self.name)
 
     def power_off(self) -> None:
-        self.world.tell(self.name, "loses power")
+        self.world.disturb(self.name, "loses power")
         self.kill()
         self.on = False
 
     def power_on(self) -> None:
         if not self.on:
-            self.world.tell(self.name, "has power again")
+            self.world.disturb(self.name, "has power again")
             self.on = True
             self.start(self.random.uniform(*START_S))
 
@@ -219,6 +232,7 @@ class World:
         self.api = Api(self.heap, Random(f"{seed} api"), setting.trouble)
         self.wire = Wire(self.heap, Random(f"{seed} wire"), setting.loss, setting.copies)
         self.watch = Watch(self)
+        self.disturbed_at = 0.0  # when something happened that is nobody's plan
         self.still = False  # hellos go on, as all did for a while, without being simulated
         self._hear = hear
         self.hosts = {f"n{number}": Host(self, number) for number in range(setting.nodes)}
@@ -245,6 +259,22 @@ class World:
         if self._hear is not None:
             self._hear(f"{self.heap.now:9.3f} {who:8} {what}")
 
+    @property
+    def healthy(self) -> bool:
+        """Whether nothing is broken, and everybody knows what there is to know."""
+        wire, api = self.wire, self.api
+        return (
+            self.heap.now - self.disturbed_at > KNOWN_S
+            and wire.whole
+            and not wire.loss
+            and all(api.reaches(name) for name in self.hosts)
+            and all(host.serves or host.leaves for host in self.hosts.values())
+        )
+
+    def disturb(self, who: str, what: str) -> None:
+        self.disturbed_at = self.heap.now
+        self.tell(who, what)
+
     def run(self, seconds: float) -> None:
         """Time passes; the watch looks four times a second, if anything is going on."""
         end = self.heap.now + seconds
@@ -261,7 +291,7 @@ class World:
         return value.config
 
     def advertise(self, *ads: L2Advertisement) -> None:
-        self.tell("config", "; ".join(map(_described, ads)) or "nothing is advertised")
+        self.disturb("config", "; ".join(map(_described, ads)) or "nothing is advertised")
         config = Config((POOL,), ads, link_policies=(self.setting.policy,))
         self.api.put(Kind.CONFIG, "", ConfigSet(config))
 
@@ -272,7 +302,7 @@ class World:
     def create_service(self, *, local: bool = False, on: Iterable[str] | None = None) -> str:
         self._serial += 1
         key = f"default/s{self._serial}"
-        self.tell("user", f"creates {key}{' (Local)' if local else ''}")
+        self.disturb("user", f"creates {key}{' (Local)' if local else ''}")
         self.set_endpoints(key, self.hosts if on is None else on)
         created = f"2026-01-01T00:{self._serial // 60:02d}:{self._serial % 60:02d}Z"
         self.api.put(Kind.SERVICE, key, service(key, local=local, created=created))
@@ -281,7 +311,7 @@ class World:
 
     def delete_service(self, key: str) -> None:
         held = ", ".join(map(str, self.services[key].held))
-        self.tell("user", f"deletes {key}, which holds {held or 'nothing'}")
+        self.disturb("user", f"deletes {key}, which holds {held or 'nothing'}")
         self.api.put(Kind.SERVICE, key, None)
         self.heap.after(self.random.uniform(0.0, 0.3), self.api.put, Kind.ENDPOINT_SLICE, f"{key}-1", None)
         self.slices.pop(key, None)
@@ -289,18 +319,18 @@ class World:
 
     def set_endpoints(self, key: str, nodes: Iterable[str]) -> None:
         self.slices[key] = frozenset(nodes)
-        self.tell("pods", f"of {key} are on {', '.join(sorted(self.slices[key])) or 'no node'}")
+        self.disturb("pods", f"of {key} are on {', '.join(sorted(self.slices[key])) or 'no node'}")
         endpoints = tuple(Endpoint(node) for node in sorted(self.slices[key]))
         self.api.put(Kind.ENDPOINT_SLICE, f"{key}-1", EndpointSlice(f"{key}-1", key, endpoints))
 
     def set_local(self, key: str, local: bool) -> None:
-        self.tell("user", f"makes {key} {'Local' if local else 'Cluster'}")
+        self.disturb("user", f"makes {key} {'Local' if local else 'Cluster'}")
         self.api.put(Kind.SERVICE, key, replace(self.services[key], local=local))
 
     def change_node(self, name: str, **fields: object) -> None:
         node = self.api.objects[Kind.NODE][name]
         assert isinstance(node, Node)
-        self.tell("user", f"{name}: {fields}")
+        self.disturb("user", f"{name}: {fields}")
         self.api.put(Kind.NODE, name, replace(node, **fields))  # type: ignore[arg-type]
 
     def _allocate_soon(self) -> None:
@@ -318,7 +348,7 @@ class World:
         for key, result in allocate((POOL,), services.values()).items():
             ips = result.ips if isinstance(result, Allocation) else ()
             if services[key].held != ips:
-                self.tell("control", f"gives {key} {', '.join(map(str, ips)) or 'nothing'}")
+                self.disturb("control", f"gives {key} {', '.join(map(str, ips)) or 'nothing'}")
                 held = replace(services[key], held=ips, given=ips, held_pool=POOL.name)
                 self.api.put(Kind.SERVICE, key, held)
 
@@ -331,39 +361,39 @@ class World:
         parts[0] |= everybody - set().union(*parts)
         for number, part in enumerate(parts):
             for other in parts[number + 1 :]:
-                self.tell("segment", f"{_names(part)} | {_names(other)}")
+                self.disturb("segment", f"{_names(part)} | {_names(other)}")
                 self.wire.split(part, other)
 
     def deafen(self, speaker: str, hearers: Iterable[str]) -> None:
         hearers = list(hearers)
-        self.tell("segment", f"{speaker} is not heard by {_names(hearers)}")
+        self.disturb("segment", f"{speaker} is not heard by {_names(hearers)}")
         self.wire.deafen([speaker], hearers)
 
     def heal(self) -> None:
-        self.tell("segment", "is whole")
+        self.disturb("segment", "is whole")
         self.wire.heal()
 
     def cut_api(self, nodes: Iterable[str]) -> None:
         nodes = list(nodes)
-        self.tell("api", f"cannot be reached by {_names(nodes)}")
+        self.disturb("api", f"cannot be reached by {_names(nodes)}")
         self.api.cut(nodes)
 
     def mend_api(self, nodes: Iterable[str] | None = None) -> None:
         nodes = list(self.hosts if nodes is None else nodes)
-        self.tell("api", f"can be reached by {_names(nodes)}")
+        self.disturb("api", f"can be reached by {_names(nodes)}")
         self.api.mend(nodes)
 
     def api_down(self) -> None:
-        self.tell("api", "is down")
+        self.disturb("api", "is down")
         self.api.go_down()
 
     def api_up(self) -> None:
-        self.tell("api", "is up")
+        self.disturb("api", "is up")
         self.api.down = False
 
     def calm(self) -> None:
         """Everything is mended, and everybody runs."""
-        self.tell("calm", "begins")
+        self.disturb("calm", "begins")
         self.heal()
         self.mend_api()
         self.api_up()
