@@ -64,7 +64,6 @@ class Program:
         self.core.can_answer = False
         self.awake_since = self.world.heap.now
         self.draining = False
-        self.flapping_until = 0.0
         self._heap, self._clock, self._api = self.world.heap, host.clock, self.world.api
         self._inbox: list[object] = []
         self.layer2 = Layer2(host.name, "standard", self.core, _Mute(), self._heard_from)
@@ -237,7 +236,6 @@ class Program:
             return
         due, self._renewal, self._renewing = self._renewal, None, True
         lease = Lease(self.node, f"{self._clock.now:.6f}", due.draining, core.LEASE_DURATION_S, due.links)
-        self.host.renewed_at = self._clock.now
         self._api.write(self.node, lambda: self._api.put(Kind.LEASE, self.node, lease), self._renewed)
 
     def _renewed(self, _: bool) -> None:

@@ -76,7 +76,9 @@ def settle(world: World) -> float:
         if held is not None:  # what flaps is held for a while, and what follows takes its time
             deadline = max(deadline, min(held + watch.bound_s, began + FLAP_S + 2 * watch.bound_s))
             if steady:
+                world.hush(True)
                 world.run(min(max(held - now, 0.0), FLAP_S))
+                world.hush(False)
         if now > deadline:
             for what in watch.wrong() or ["who answers for what goes on to change"]:
                 watch.fail(f"after {now - began:.0f} s of calm {what}")
@@ -101,7 +103,7 @@ def held_until(world: World) -> float | None:
 def quiet(world: World, *, lively: bool, seconds: float = QUIET_S) -> None:
     """Nothing happens any more; hellos, which are the most of it, are taken for granted unless `lively`."""
     world.tell("quiet", "begins")
-    world.still = world.api.still = not lively
+    world.hush(not lively)
     world.watch.begin_quiet()
     world.run(seconds)
     world.watch.end_quiet(seconds)

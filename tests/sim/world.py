@@ -80,7 +80,6 @@ class Host:
         self.on = True
         self.plugged = True
         self.program: Program | None = None
-        self.renewed_at = -1e9
         self._address = IPv4Interface(f"10.0.{1 + number // 250}.{1 + number % 250}/16")
         self._start = 0  # the number of the start that is under way
         self._again_s = 1.0
@@ -233,6 +232,7 @@ class World:
         self.wire = Wire(self.heap, Random(f"{seed} wire"), setting.loss, setting.copies)
         self.watch = Watch(self)
         self.disturbed_at = 0.0  # when something happened that is nobody's plan
+        self._still_since = 0.0
         self.still = False  # hellos go on, as all did for a while, without being simulated
         self._hear = hear
         self.hosts = {f"n{number}": Host(self, number) for number in range(setting.nodes)}
@@ -274,6 +274,16 @@ class World:
     def disturb(self, who: str, what: str) -> None:
         self.disturbed_at = self.heap.now
         self.tell(who, what)
+
+    def hush(self, still: bool) -> None:
+        """From now on, while all is well, hellos are taken for granted; or they are said again."""
+        if still and not self.still:
+            self._still_since = self.heap.now
+        elif self.still and not still:
+            for host in self.hosts.values():
+                if host.program is not None and host.program.answerer is not None:
+                    host.program.answerer.skip((self.heap.now - self._still_since) * host.rate)
+        self.still = self.api.still = still
 
     def run(self, seconds: float) -> None:
         """Time passes; the watch looks four times a second, if anything is going on."""
