@@ -267,6 +267,7 @@ class World:
             self.heap.now - self.disturbed_at > KNOWN_S
             and wire.whole
             and not wire.loss
+            and not api.trouble
             and all(api.reaches(name) for name in self.hosts)
             and all(host.serves or host.leaves for host in self.hosts.values())
         )
