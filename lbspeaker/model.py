@@ -510,6 +510,7 @@ class Node:
     pod_networks: tuple[Network, ...] = ()
     ready: bool = True
     cordoned: bool = False
+    uid: str = ""
 
     @property
     def excluded(self) -> bool:

@@ -365,6 +365,7 @@ class Program:
             duration_s=core.LEASE_DURATION_S,
             draining=renewal.draining,
             links=renewal.links,
+            uid=self._core.uid,
         )
         await self._write(api, kube.LEASE_PREFIX + node, body)
 
@@ -384,9 +385,10 @@ class Program:
             while True:
                 while not self._pins_due.empty():
                     due = self._pins_due.get_nowait()
-                body = kube.pins_lease(self._options.node, self._options.namespace, due.pins)
+                node = self._options.node
+                body = kube.pins_lease(node, self._options.namespace, due.pins, self._core.uid)
                 try:
-                    await self._write(api, kube.PINS_PREFIX + self._options.node, body)
+                    await self._write(api, kube.PINS_PREFIX + node, body)
                     break
                 except ApiError as error:
                     self._log.warning("pins-unwritten", why=error.what, retry_s=PINS_RETRY_S)

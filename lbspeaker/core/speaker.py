@@ -296,6 +296,12 @@ class Speaker:
         return None if self.state is State.STOPPED else min(known, default=None)
 
     @property
+    def uid(self) -> str:
+        """That of the own Node, "" if it is not known."""
+        node = self.world.nodes.get(self.node)
+        return node.uid if node else ""
+
+    @property
     def knows_itself(self) -> bool:
         """Whether the cluster has a Node of this name."""
         return self.node in self.world.nodes

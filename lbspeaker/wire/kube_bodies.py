@@ -153,13 +153,16 @@ def lease(
     draining: bool = False,
     version: str = "",
     links: tuple[MemberLink, ...] | None = None,
+    uid: str = "",
 ) -> bytes:
     """Return the whole Lease of a node's speaker: for POST, and as a merge-patch of the one there.
 
-    `links` None: what the one there says of its links stays. PUT needs the `version` of the one there.
+    `links` None: what the one there says of its links stays. PUT needs the `version` of the one there. `uid`
+    is that of the Node: the Lease is removed with it ("": it is not).
     renewTime is a MicroTime: exactly six digits, and Z.
     """
-    metadata = _speakers(LEASE_PREFIX + node, namespace, {DRAINING: "true" if draining else "false"})
+    draining_text = "true" if draining else "false"
+    metadata = _speakers(LEASE_PREFIX, node, namespace, {DRAINING: draining_text}, uid)
     if links is not None:
         metadata["annotations"][LINKS] = _links(links)
     if version:
@@ -178,27 +181,34 @@ def lease(
     )
 
 
-def pins_lease(node: str, namespace: str, pins: Mapping[Address, Pin]) -> bytes:
-    """Return the Lease in which a node's speaker writes its pins down: for POST, and as a merge-patch."""
+def pins_lease(node: str, namespace: str, pins: Mapping[Address, Pin], uid: str = "") -> bytes:
+    """Return the Lease in which a node's speaker writes its pins down: for POST, and as a merge-patch.
+
+    `uid`: as in `lease`.
+    """
     sorted_pins = sorted(pins.items(), key=lambda one: (one[0].version, int(one[0])))
     text = _encode({str(ip): (pin.node, pin.term) for ip, pin in sorted_pins}).decode()
     return _encode(
         {
             "apiVersion": "coordination.k8s.io/v1",
             "kind": "Lease",
-            "metadata": _speakers(PINS_PREFIX + node, namespace, {PINS: text}),
+            "metadata": _speakers(PINS_PREFIX, node, namespace, {PINS: text}, uid),
             "spec": {"holderIdentity": node},
         }
     )
 
 
-def _speakers(name: str, namespace: str, annotations: dict[str, str]) -> dict[str, Any]:
-    """The metadata of an object that a speaker writes."""
+def _speakers(
+    prefix: str, node: str, namespace: str, annotations: dict[str, str], uid: str
+) -> dict[str, Any]:
+    """The metadata of an object that a speaker writes, and that ends with its node."""
+    owner = {"apiVersion": "v1", "kind": "Node", "name": node, "uid": uid}
     return {
-        "name": name,
+        "name": prefix + node,
         "namespace": namespace,
         "labels": {"app.kubernetes.io/name": "lbspeaker", "app.kubernetes.io/component": "speaker"},
         "annotations": annotations,
+        **({"ownerReferences": [owner]} if uid else {}),
     }
 
 

@@ -243,6 +243,7 @@ def node(obj: Node) -> model.Node:
         tuple(each(ip_network, spec.pod_cidrs or ([spec.pod_cidr] if spec.pod_cidr else ()))),
         ready=all(c.status == "True" for c in conditions if c.type == "Ready"),
         cordoned=spec.unschedulable,
+        uid=obj.metadata.uid,
     )
 
 

@@ -131,10 +131,14 @@ class World:
         wait_for(owned, f"the elected one owns {ip}", 20)
         return elected
 
+    def leases(self) -> list[dict[str, Any]]:
+        path = f"/apis/coordination.k8s.io/v1/namespaces/{SYSTEM}/leases"
+        return list(self.call("GET", path)["items"])
+
     def elected(self, ip: str) -> str:
         """The owner if all nodes live: the first of the ranking, unless the IP is pinned to another one."""
-        leases = self.call("GET", f"/apis/coordination.k8s.io/v1/namespaces/{SYSTEM}/leases")["items"]
-        written = [lease["metadata"].get("annotations", {}).get("lbspeaker.io/pins") for lease in leases]
+        annotations = [lease["metadata"].get("annotations", {}) for lease in self.leases()]
+        written = [one.get("lbspeaker.io/pins") for one in annotations]
         pins = [pins[ip] for pins in map(json.loads, filter(None, written)) if ip in pins]
         first = rank(ip_address(ip), {node.name: 0 for node in self.lab.nodes})[0]
         return str(max(pins, key=lambda pin: pin[1])[0]) if pins else first

@@ -9,6 +9,7 @@ import pytest
 
 from tests.scenarios.conftest import CONFIG, SERVICES, Probe, World, wait_for
 
+NODES = "/api/v1/nodes"
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(180)]
 
 
@@ -25,6 +26,15 @@ def test_a_service_becomes_reachable_and_says_so(world: World) -> None:
     allocated, announced = world.events("web")[:2]
     assert allocated == f"Allocated: allocated {ip} from pool lan"
     assert announced == f"Announced: announcing {ip} from {world.owner(ip)} (layer 2, eth0)"
+
+
+def test_what_a_speaker_writes_is_removed_with_its_node(world: World) -> None:
+    nodes = {one["metadata"]["name"]: one["metadata"]["uid"] for one in world.call("GET", NODES)["items"]}
+    leases = [lease for lease in world.leases() if lease["metadata"]["name"].startswith("lbspeaker-")]
+    owners = [owner for lease in leases for owner in lease["metadata"]["ownerReferences"]]
+    assert {(owner["kind"], owner["name"], owner["uid"]) for owner in owners} == {
+        ("Node", name, uid) for name, uid in nodes.items()
+    }
 
 
 def test_dual_stack_reaches_both(world: World) -> None:

@@ -2,6 +2,7 @@
 
 import base64
 import json
+from collections.abc import Callable
 from ipaddress import ip_address, ip_network
 from typing import Any
 
@@ -311,8 +312,8 @@ def test_nodes_know_whether_their_network_is_there() -> None:
 def test_a_node_is_ready_unless_it_is_said_not_to_be(status: str | None, ready: bool) -> None:
     pressure = {"type": "DiskPressure", "status": "False"}
     conditions = [pressure, *([{"type": "Ready", "status": status}] if status else [])]
-    item = {"metadata": {"name": "node-a"}, "status": {"conditions": conditions}}
-    assert the(Kind.NODE, item) == model.Node("node-a", ready=ready)
+    item = {"metadata": {"name": "node-a", "uid": "6f1c"}, "status": {"conditions": conditions}}
+    assert the(Kind.NODE, item) == model.Node("node-a", ready=ready, uid="6f1c")
 
 
 @pytest.mark.parametrize(("spec", "cordoned"), [({}, False), ({"unschedulable": True}, True)])
@@ -735,6 +736,19 @@ def test_a_lease_has_exactly_six_digits_and_comes_back_as_it_went(now: float, te
         "renewTime": text,
     }
     assert the(Kind.LEASE, json.loads(body)) == model.Lease("node-a", text, draining=True, duration_s=3.0)
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda uid: kube.lease("node-a", "lb", NOW, uid=uid),
+        lambda uid: kube.pins_lease("node-a", "lb", PINNED, uid),
+    ],
+)
+def test_a_lease_ends_with_its_node(build: Callable[[str], bytes]) -> None:
+    owner = {"apiVersion": "v1", "kind": "Node", "name": "node-a", "uid": "6f1c"}
+    assert json.loads(build("6f1c"))["metadata"]["ownerReferences"] == [owner]
+    assert "ownerReferences" not in json.loads(build(""))["metadata"], "an owner without uid is refused"
 
 
 def test_a_lease_that_drains_no_more_says_so() -> None:
