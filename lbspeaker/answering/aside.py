@@ -1,6 +1,7 @@
 """What scapy is asked for: in processes that end, because it takes 40 MiB."""
 
 import asyncio
+import subprocess
 import sys
 
 from lbspeaker.errors import Unable
@@ -41,21 +42,10 @@ async def vendor(mac: str) -> str:
 
 async def _aside(program: str, *arguments: str) -> str:
     """Run a piece of Python in a process of its own, and return what it prints."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-c",
-        program,
-        *arguments,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
+    ended = await asyncio.to_thread(
+        subprocess.run, [sys.executable, "-c", program, *arguments], capture_output=True, text=True
     )
-    try:
-        output, complaint = await process.communicate()
-    except asyncio.CancelledError:
-        process.kill()
-        await process.wait()
-        raise
-    if process.returncode != 0:
-        last = complaint.decode(errors="replace").strip().rpartition("\n")[2]
+    if ended.returncode != 0:
+        last = ended.stderr.strip().rpartition("\n")[2]
         raise Unable(f"scapy cannot be used: {last}", "reinstall lbspeaker")
-    return output.decode()
+    return ended.stdout

@@ -125,8 +125,8 @@ class Layer2:
         for ip, effect in self._announced.items():
             ports = self._ports_for(effect)
             if ports != self._answering.ports_of(str(ip)):
-                # On a link that is new for it, nobody can be expected to know where it is.
-                self._announced[ip] = replace(effect, occasion=Occasion.TAKEOVER)
+                if ip in self._answered:  # on a link that is new for it, nobody may know where it is
+                    self._announced[ip] = replace(effect, occasion=Occasion.TAKEOVER)
                 self._tell_answerer(self._announced[ip], ports)
 
     def _ports_for(self, effect: core.Announce) -> tuple[str, ...]:

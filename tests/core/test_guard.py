@@ -281,6 +281,7 @@ def test_whose_answer_had_to_wait_is_answered_the_next_time_too() -> None:
         assert not guard.answer(ip(2), b"to the second", start)
         assert [s.frame for _, s in run(guard, start + 1, start)] == [b"to the second"]
     assert guard.counts.held_back["answer"] == 2
+    assert guard.counts.longest_wait_s == pytest.approx(0.1)
 
 
 def test_the_end_of_one_ip_changes_nothing_for_those_who_wait_for_another() -> None:
@@ -478,6 +479,31 @@ def test_in_strict_a_cancelled_takeover_does_not_cost_the_next_one_its_turn() ->
         guard.answer(ip(99), b"%d" % tick, tick / 100)
         taken += [s for s in guard.due(tick / 100) if s.occasion is Occasion.TAKEOVER]
     assert ip(4) in [s.key for s in taken]
+
+
+def test_in_strict_answers_that_waited_count_when_a_takeover_waits() -> None:
+    guard = Guard(STRICT, 0.0)
+    for number in range(12):
+        guard.answer(ip(99), b"answer %d" % number, 0.0)  # three leave, nine wait
+    guard.submit(ip(1), Occasion.TAKEOVER, 0.0)
+    guard.submit(ip(2), Occasion.TAKEOVER, 0.0)
+    order = [s.occasion for _, s in run(guard, 1.0)]
+    first = order.index(Occasion.TAKEOVER)
+    assert first <= 1, "three in a row had left before; one more, while it listened"
+    assert order[first + 1 :][:4] == [None, None, None, Occasion.TAKEOVER]
+
+
+def test_the_numbers_of_the_profiles_are_those_that_are_promised() -> None:
+    def numbers(profile: Profile) -> tuple[object, ...]:
+        of_answers = (profile.answer_rate, profile.answer_burst, profile.per_asker)
+        of_segment = (profile.segment_rate, profile.segment_burst)
+        return profile.rate, profile.burst, *of_answers, *of_segment, profile.together
+
+    assert numbers(STANDARD) == (8, 3, 1000, 200, 10, 100, 20, False)
+    assert numbers(STRICT) == (8, 3, 1000, 200, 10, 100, 20, True)
+    assert numbers(FAST) == (100, 50, 10_000, 1_000, 100, 500, 100, False)
+    assert {p.takeover_at_s for p in (STANDARD, STRICT, FAST)} == {(0.0, 1.1, 3.3)}
+    assert {p.new_at_s for p in (STANDARD, STRICT, FAST)} == {(0.0,)}
 
 
 OVERRIDES = {

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from lbspeaker.lab import namespaces
 from tests.scenarios.conftest import World, wait_for
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(120)]
@@ -82,6 +83,11 @@ def arp(world: World, ip: str) -> bool:
     return True
 
 
+def probed(world: World, since: float) -> set[str]:
+    """The IPs that node-a has probed since then (Unix time)."""
+    return {frame.target for frame in world.lab.switch.frames("node-a", "probe", since=since)}
+
+
 def test_an_address_is_announced_from_files_alone(world: World, speaker: Speaker) -> None:
     speaker.says("allocated    service=default/web ips=192.0.2.60 pool=lan")
     speaker.says("claimed      service=default/web ip=192.0.2.60 link=eth0")
@@ -98,6 +104,35 @@ def test_files_may_come_be_wrong_and_go_and_nothing_announced_is_lost(world: Wor
     (speaker.directory / "a.yaml").unlink()
     speaker.says("released     ip=192.0.2.61")
     assert arp(world, "192.0.2.60")
+
+
+def test_a_link_that_flaps_during_a_probe_does_not_end_it(world: World, speaker: Speaker) -> None:
+    speaker.says("claimed      service=default/web")
+    policy = "apiVersion: lbspeaker.io/v1beta1\nkind: LinkPolicy\nmetadata: {name: all}\nspec: {dad: rfc}\n"
+    (speaker.directory / "policy.yaml").write_text(policy)
+    (speaker.directory / "z.yaml").write_text(SERVICE % {"name": "zzz"})
+    began = time.time()
+    wait_for(lambda: "192.0.2.61" in probed(world, began), "it is probed")
+    node, client = map(world.lab.topology.namespace, ("node-a", "client"))
+    namespaces.configure(node, ["link set eth0 down"])
+    try:
+        namespaces.configure(client, ["address add 192.0.2.61/32 dev eth0"])
+        time.sleep(0.3)
+        namespaces.configure(node, ["link set eth0 up"])
+        speaker.says("in-use       ip=192.0.2.61")
+    finally:
+        namespaces.configure(client, ["address del 192.0.2.61/32 dev eth0"])
+    assert "claimed      service=default/zzz" not in speaker.log.read_text()
+
+
+def test_a_directory_that_is_not_there_costs_one_line_and_nothing_else() -> None:
+    argv = [sys.executable, "-m", "lbspeaker", "speaker", "--node", "a", "--config", "/nonexistent"]
+    ended = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=20)
+    assert ended.returncode == 3
+    _starting, *rest = ended.stderr.splitlines()
+    assert rest == [
+        "lbspeaker: /nonexistent: no such directory; name the directory that holds the YAML files"
+    ]
 
 
 def test_a_restart_moves_nobody(world: World, speaker: Speaker) -> None:
