@@ -336,6 +336,21 @@ class BGPAdvertisement:
 
 
 @dataclass(frozen=True, slots=True)
+class BFDProfile:
+    """How quickly the loss of a router is noticed (RFC 5880 §6.8); intervals are milliseconds.
+
+    `passive`: the router begins. `minimum_ttl`: of what comes over several hops.
+    """
+
+    name: str = ""
+    receive_ms: int = 300
+    transmit_ms: int = 300
+    multiplier: int = 3
+    passive: bool = False
+    minimum_ttl: int = 254
+
+
+@dataclass(frozen=True, slots=True)
 class SecretRef:
     """A Secret of type kubernetes.io/basic-auth; its key `password` is meant."""
 
@@ -953,3 +968,49 @@ class Ping:
 
 
 SessionCommand = Announce | Withdraw | EndOfRib | Resend | Teardown | Ping
+
+# --- BFD ------------------------------------------------------------------------------------------------
+
+
+class BFDState(enum.IntEnum):
+    """Of one end of a BFD session, as it stands in packets (RFC 5880 §4.1)."""
+
+    ADMIN_DOWN = 0
+    DOWN = 1
+    INIT = 2
+    UP = 3
+
+
+class BFDPacket(NamedTuple):
+    """A control packet (RFC 5880 §4.1); intervals are microseconds.
+
+    `diagnostic`: why the sender is in this state. `your`: what the sender knows of our discriminator; 0:
+    nothing.
+    """
+
+    state: BFDState
+    diagnostic: int
+    multiplier: int
+    mine: int
+    your: int
+    desired_us: int
+    required_us: int
+    required_echo_us: int = 0
+    poll: bool = False
+    final: bool = False
+    independent: bool = False
+    demand: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class BFDStatus:
+    """One session as it is since its last change; diagnostics are those of RFC 5880 §4.1.
+
+    `heard`: the other end says something, whatever it is.
+    """
+
+    state: BFDState
+    diagnostic: int = 0
+    remote_state: BFDState = BFDState.DOWN
+    remote_diagnostic: int = 0
+    heard: bool = False

@@ -12,7 +12,7 @@ import msgspec
 
 from lbspeaker.errors import Malformed
 from lbspeaker.model import Kind
-from lbspeaker.wire import arp, exabgp, hello, kube, kube_objects, ndp, orders
+from lbspeaker.wire import arp, bfd, exabgp, hello, kube, kube_objects, ndp, orders, watch
 from tests.fuzz.mutations import of_bytes, of_json, tokens
 from tests.fuzz.samples import sample
 
@@ -150,6 +150,22 @@ def sealed(data: bytes, proper: bool) -> bytes:
     return data[:14] + signed + tag + data[14 + length :]
 
 
+def check_bfd(data: bytes) -> None:
+    said = bfd.parse(data)
+    assert reread(bfd.parse, bfd.build(said)) == said
+
+
+def bfd_seeds() -> list[bytes]:
+    """Down, not knowing us; up, with a poll; shut down, padded."""
+    numbers = "0000000b 00000016 000186a0 000493e0 00000000"
+    found = [
+        "20400318 0000000b 00000000 000f4240 000493e0 00000000",
+        f"20e00518{numbers}",
+        f"27000318{numbers}",
+    ]
+    return [bytes.fromhex(text) + bytes(22 * (text[:2] == "27")) for text in found]
+
+
 # --- lines of children ----------------------------------------------------------------------------------
 
 
@@ -161,6 +177,16 @@ def check_order(data: bytes) -> None:
 def check_report(data: bytes) -> None:
     found = orders.report(data)
     assert reread(orders.report, orders.build(found)) == found
+
+
+def check_watch_order(data: bytes) -> None:
+    found = watch.order(data)
+    assert reread(watch.order, watch.build(found)) == found
+
+
+def check_watch_report(data: bytes) -> None:
+    found = watch.report(data)
+    assert reread(watch.report, watch.build(found)) == found
 
 
 def lines_of(union: Any) -> list[bytes]:
@@ -283,6 +309,9 @@ def parsers() -> dict[str, Parser]:
         "arp": _bytes(check_arp, arp_seeds(), lambda _, data: data),
         "ndp": _bytes(check_ndp, ndp_seeds(), mend_ndp),
         "hello": _bytes(check_hello, hello_seeds(), mend_hello),
+        "bfd": _bytes(check_bfd, bfd_seeds(), lambda _, data: data),
+        "watch-order": _json(check_watch_order, lines_of(watch.Order)),
+        "watch-report": _json(check_watch_report, lines_of(watch.Report)),
         "order": _json(check_order, lines_of(orders.Order)),
         "report": _json(check_report, lines_of(orders.Report)),
         "exabgp": _json(exabgp.parse, exabgp_seeds()),
