@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterable
 
 from lbspeaker.bfd.watched import Watched
-from lbspeaker.core.bfd import discriminator
+from lbspeaker.core.bfd import arrival, discriminator
 from lbspeaker.errors import Malformed, Unavailable
 from lbspeaker.shell import datagram, priority
 from lbspeaker.wire import bfd, orders, watch
@@ -102,10 +102,8 @@ class Detector:
         touched = set()
         for (_, port), opened in self._listening.items():
             while (arrived := datagram.receive(opened)) is not None:
-                now = time.monotonic()
-                # The wall clock may have been set meanwhile; this one not.
-                age_s = min(max(time.time() - arrived.time, 0.0), now - self._drained_at)
-                watched = self._take(arrived, port, now - age_s)
+                at = arrival(arrived.time, time.time(), time.monotonic(), self._drained_at)
+                watched = self._take(arrived, port, at)
                 if watched is not None:
                     touched.add(watched)
         self._drained_at = time.monotonic()

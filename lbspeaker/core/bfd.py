@@ -49,6 +49,15 @@ def discriminator(roll: Callable[[], float], used: Collection[int]) -> int:
             return number
 
 
+def arrival(stamp: float, wall: float, now: float, drained_at: float) -> float:
+    """Return when a packet arrived, on the clock of `now`.
+
+    `stamp`: when, and `wall`: when it is read, both on the wall clock; that may have been set in between. So
+    `drained_at` bounds it: the last time at which nothing was left to be read.
+    """
+    return max(min(now, now - (wall - stamp)), drained_at)
+
+
 class Session:
     """One end of a session, which calls itself `mine`. `roll` returns a number in [0, 1)."""
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lbspeaker.core.bfd import EXPIRED, NEIGHBOR_DOWN, SHUT_DOWN, Effect, Session, discriminator
+from lbspeaker.core.bfd import EXPIRED, NEIGHBOR_DOWN, SHUT_DOWN, Effect, Session, arrival, discriminator
 from lbspeaker.model import BFDPacket, BFDProfile, BFDState, BFDStatus
 
 ADMIN_DOWN, DOWN, INIT, UP = BFDState
@@ -319,6 +319,18 @@ def test_discriminators_are_never_zero_and_never_used_twice() -> None:
     assert discriminator(lambda: next(rolls), ()) == 1
     assert discriminator(lambda: next(rolls), {1}) == 2**31
     assert discriminator(lambda: next(rolls), ()) == 2**32 - 1
+
+
+@pytest.mark.parametrize(
+    ("story", "stamp", "at"),
+    [
+        ("it waited for a while", 999.96, 49.96),
+        ("the wall clock was set an hour forward since it arrived", 1000.0 - 3600, 49.9),
+        ("and an hour back", 1000.0 + 3600, 50.0),
+    ],
+)
+def test_when_a_packet_arrived(story: str, stamp: float, at: float) -> None:
+    assert arrival(stamp, 1000.0, 50.0, drained_at=49.9) == pytest.approx(at), story
 
 
 # --- two of them ----------------------------------------------------------------------------------------
