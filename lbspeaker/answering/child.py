@@ -79,8 +79,9 @@ class Answering:
         return None if announced is None else announced.ports
 
     def release(self, ip: str) -> None:
-        if self._announced.pop(ip, None) is not None:
-            self._send(orders.Release(ip))
+        """Also what the answerer has said to be gone: an order to announce it may have been on its way."""
+        self._announced.pop(ip, None)
+        self._send(orders.Release(ip))
 
     def gone(self, ip: str) -> None:
         """The answerer has stopped to answer for it by itself."""

@@ -78,6 +78,10 @@ class Conflicts:
         """Forget the others: no Service has them any more."""
         self._by_ip = {ip: conflict for ip, conflict in self._by_ip.items() if ip in ips}
 
+    def known(self, macs: Container[str]) -> None:
+        """These are MACs of members: what those claimed before we knew is no conflict."""
+        self._by_ip = {ip: conflict for ip, conflict in self._by_ip.items() if conflict.mac not in macs}
+
     def held_back(self, ip: Address) -> bool:
         """Whether it must not be announced now."""
         found = self._by_ip.get(ip)

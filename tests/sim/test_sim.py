@@ -240,6 +240,20 @@ def test_an_ip_that_was_taken_before_its_owner_knew_is_a_takeover_when_it_comes_
     assert world.wire.clients["c0"].cache[ip.packed] == world.hosts["n0"].mac
 
 
+def test_an_order_that_waited_while_the_answerer_stood_still_does_not_undo_what_it_yields() -> None:
+    world = cluster(nodes=3)
+    ip = next(iter(world.truth()))
+    host = world.hosts[world.owner(str(ip))]
+    assert host.program is not None
+    host.stop(speaker=False, answerer=True)
+    world.run(1.0)
+    assert len(world.answering()[ip]) == 1, "somebody has taken over"
+    host.program.layer2.announce(host.program.layer2._announced[ip])
+    host.wake()
+    world.run(0.05)
+    assert host.name not in world.answering()[ip]
+
+
 @pytest.mark.parametrize("first", range(1, SEEDS, CHUNK))
 def test_bad_weather(first: int) -> None:
     outcomes = [tell(seed, nodes=2 + seed % 4, brief=True) for seed in range(first, first + CHUNK)]
