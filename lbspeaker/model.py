@@ -320,7 +320,8 @@ class LinkPolicy:
 class BGPAdvertisement:
     """Announce by BGP, to all peers or to the named ones.
 
-    `communities` are canonical text: "64512:31" (RFC 1997) or "large:64512:1:2" (RFC 8092).
+    `communities` are canonical text: "64512:31" (RFC 1997) or "large:64512:1:2" (RFC 8092). `prepend`: how
+    often the own AS is in the path beyond the first time.
     """
 
     name: str
@@ -330,6 +331,15 @@ class BGPAdvertisement:
     aggregation_length_v6: int = 128
     local_pref: int | None = None
     communities: tuple[str, ...] = ()
+    med: int | None = None
+    prepend: int = 0
+    when_no_endpoints: Literal["Withdraw", "Keep"] = "Withdraw"
+    on_cordon: Literal["Stay", "Move"] = "Stay"
+
+    @property
+    def preferences(self) -> Mapping[str, int | None]:
+        """What a route can have one of only, by the name of the field."""
+        return {"localPref": self.local_pref, "med": self.med, "asPathPrepend": self.prepend}
 
     def length(self, family: Family) -> int:
         return self.aggregation_length if family == 4 else self.aggregation_length_v6
@@ -363,17 +373,26 @@ class SecretRef:
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """A BGPPeer: one router, as every selected node sees it."""
+    """A BGPPeer: one router, as every selected node sees it.
+
+    `address` None: the node's default gateway. `connect_s`: between two attempts to connect. `ttl_hops`: what
+    comes from further away is not the router (GTSM, RFC 5082); None: not looked at. `graceful_restart_s`: how
+    long the router keeps our routes while we are away (RFC 4724); None: not at all.
+    """
 
     name: str
     my_asn: int
     peer_asn: int
-    address: Address
+    address: Address | None
     port: int = 179
     source_address: Address | None = None
     router_id: IPv4Address | None = None
     hold_time_s: int = 90
+    connect_s: float = 2.0
     ebgp_multihop: bool = False
+    ttl_hops: int | None = None
+    graceful_restart_s: int | None = None
+    bfd: BFDProfile | None = None
     node_selectors: tuple[Selector, ...] = ()
     password: str | None = field(default=None, repr=False)
     password_secret: SecretRef | None = None
@@ -392,6 +411,7 @@ class Config:
     bgp_advertisements: tuple[BGPAdvertisement, ...] = ()
     peers: tuple[Peer, ...] = ()
     link_policies: tuple[LinkPolicy, ...] = ()
+    bfd_profiles: tuple[BFDProfile, ...] = ()
 
     def link_policy(self, labels: Labels, interface: str) -> LinkPolicy:
         """The policy of one link of a node with these labels."""
@@ -834,13 +854,18 @@ class L2Announcement:
         return self.candidates[0]
 
 
+GRACEFUL_SHUTDOWN = "65535:0"  # RFC 8326 §4.1: the community of a route that is about to go
+
+
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One prefix as it is announced to one peer, next hop self."""
+    """One prefix as it is announced to one peer, next hop self. `prepend`: see BGPAdvertisement."""
 
     prefix: Network
     local_pref: int | None = None
     communities: tuple[str, ...] = ()
+    med: int | None = None
+    prepend: int = 0
 
 
 @dataclass(frozen=True, slots=True)

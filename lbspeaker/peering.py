@@ -132,8 +132,9 @@ class Peering:
     async def drain(self, timeout_s: float) -> None:
         """Withdraw everything, wait until that is on the wire, and end the session and the child.
 
-        The peer sees a Cease, if there is time. Takes at most `timeout_s`, and the 2 s in which a child must
-        end when it is told to.
+        Routes are announced as leaving for a second before, so that the router prefers others; with
+        `timeout_s` 0 the child just ends, for one that takes its place at once. The peer sees a Cease, if
+        there is time. Takes at most `timeout_s`, and the 2 s in which a child must end when it is told to.
         """
         now = self._now()
         self._drain_until = now + timeout_s
@@ -158,9 +159,9 @@ class Peering:
         child = Child(self._directory, self._hear, self._lose)
         self._inbox, self._child_error, self._held = [], None, False
         try:
-            local = self._local_address or local_address_towards(self._peer.address)
+            local = self._local_address or local_address_towards(exabgp.address_of(self._peer))
             text = exabgp.configuration(self._peer, local, self._router_id, shim_command(self._directory))
-            await child.start(text, exabgp.environment(own_user()))
+            await child.start(text, exabgp.environment(own_user(), self._peer.connect_s))
         except LbspeakerError as error:
             now = self._now()
             self._session.ended(str(error), now)
@@ -189,7 +190,7 @@ class Peering:
                 await self._end(None if verdict.quietly else verdict.reason)
                 return
             for command in self._session.advance(now):
-                self._send(exabgp.build(command))
+                self._send(exabgp.build(command, self._peer.my_asn))
             self._tell()
             if self._drained(now):
                 return

@@ -280,15 +280,15 @@ class Program:
 
     def _set_peer(self, name: str, peer: Peer | None) -> None:
         present = self._peerings.pop(name, None)
-        if present is not None:
-            self._tasks.create_task(_end(*present))
         if peer is None:
+            if present is not None:
+                self._tasks.create_task(_end(*present, BGP_DRAIN_S))
             return
         peering = self._peering(peer)
-        self._peerings[name] = (peering, self._tasks.create_task(peering.run()))
+        self._peerings[name] = (peering, self._tasks.create_task(_follow(present, peering)))
 
     def _peering(self, peer: Peer) -> Peering:
-        mine = core_links.addresses_towards(peer.address, self._layer2.links)
+        mine = core_links.addresses_towards(peer.address, self._layer2.links) if peer.address else ()
         v4 = next((a for a in mine if isinstance(a, IPv4Address)), core_links.router_id(self._options.node))
         v6 = next((a for a in mine if isinstance(a, IPv6Address)), None)
         return Peering(peer, peer.source_address, v4, v6, self._options.runtime_dir, self._inbox.put_nowait)
@@ -329,7 +329,7 @@ class Program:
 
     async def _end_peerings(self) -> None:
         """Withdraw everything from everybody at once."""
-        await asyncio.gather(*(_end(*present) for present in self._peerings.values()))
+        await asyncio.gather(*(_end(*present, BGP_DRAIN_S) for present in self._peerings.values()))
         self._peerings.clear()
 
     # -- the Lease --
@@ -430,8 +430,15 @@ class Program:
         self._tasks.create_task(work)
 
 
-async def _end(peering: Peering, running: asyncio.Task[None]) -> None:
-    await peering.drain(BGP_DRAIN_S)
+async def _follow(before: tuple[Peering, asyncio.Task[None]] | None, peering: Peering) -> None:
+    """Run a peering after the one whose place it takes: a router has one session with one address."""
+    if before is not None:
+        await _end(*before, 0.0)
+    await peering.run()
+
+
+async def _end(peering: Peering, running: asyncio.Task[None], drain_s: float) -> None:
+    await peering.drain(drain_s)
     running.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await running

@@ -141,6 +141,8 @@ def _announcements(found: Picture) -> dict[str, Any]:
                 "prefix": str(prefix),
                 "services": list(planned.services),
                 "localPref": planned.route.local_pref,
+                "med": planned.route.med,
+                "asPathPrepend": planned.route.prepend,
                 "communities": list(planned.route.communities),
             }
             for node, routes in sorted(found.bgp.items())

@@ -58,14 +58,18 @@ _IN_DOUBT = "self.lowerAscii().contains(':ffff:')"
 
 @dataclass(frozen=True, slots=True)
 class IP:
-    """One address, as IPv4Address or IPv6Address; with `family`, of that family only."""
+    """One address, as IPv4Address or IPv6Address; with `family`, of that family only.
+
+    `instead`: a word that may stand for one, and is returned as it is.
+    """
 
     family: int = 0
+    instead: str = ""
 
-    def parse(self, value: object, place: Place) -> Address | None:
+    def parse(self, value: object, place: Place) -> Address | str | None:
         text = _ADDRESS.parse(value, place)
-        if text is None:
-            return None
+        if text is None or (text == self.instead and text):
+            return text
         ip = address(text)
         if ip is None:
             place.error(f"{shown(text)} is not an IP address", why_no_address(text))
@@ -77,7 +81,8 @@ class IP:
     def openapi(self) -> dict[str, Any]:
         colon = {4: " && !self.contains(':')", 6: " && self.contains(':')"}.get(self.family, "")
         what = f"this is not an IPv{self.family} address" if self.family else "this is not an IP address"
-        cel = f"self == '' || (isIP(self){colon}) || {_IN_DOUBT}"
+        word = f" || self == '{self.instead}'" if self.instead else ""
+        cel = f"self == ''{word} || (isIP(self){colon}) || {_IN_DOUBT}"
         return with_rules(_ADDRESS.openapi(), [Rule(cel, what, _ADDRESS.example)])
 
 

@@ -106,31 +106,53 @@ _AGGREGATE_OF_SOME = (
     " services in it",
     "remove aggregationLength and aggregationLengthV6, or the selectors",
 )
-BGP_ADVERTISEMENT = Record(
-    {
-        **_SCOPE,
-        "peers": Field(NAMES, "Names of the BGPPeers to announce to; without it, all.", default=()),
-        "aggregationLength": Field(Whole(1, 32), "Length of the announced IPv4 prefixes.", default=32),
-        "aggregationLengthV6": Field(Whole(1, 128), "Length of the announced IPv6 prefixes.", default=128),
-        "localPref": Field(
-            Whole(0, 2**32 - 1), "LOCAL_PREF of the routes (iBGP only); 0: none is set.", default=0
-        ),
-        "communities": Field(
-            NAMES,
-            "Communities of the routes: values, names of Community objects, well-known names.",
-            default=(),
-        ),
-    },
-    rules=(
-        Rule(
-            "!has(self.serviceSelectors) || size(self.serviceSelectors) == 0"
-            " || ((!has(self.aggregationLength) || self.aggregationLength == 32)"
-            " && (!has(self.aggregationLengthV6) || self.aggregationLengthV6 == 128))",
-            *_AGGREGATE_OF_SOME,
-            key="serviceSelectors",
-        ),
+_BGP = {
+    **_SCOPE,
+    "peers": Field(NAMES, "Names of the BGPPeers to announce to; without it, all.", default=()),
+    "aggregationLength": Field(Whole(1, 32), "Length of the announced IPv4 prefixes.", default=32),
+    "aggregationLengthV6": Field(Whole(1, 128), "Length of the announced IPv6 prefixes.", default=128),
+    "localPref": Field(
+        Whole(0, 2**32 - 1), "LOCAL_PREF of the routes (iBGP only); 0: none is set.", default=0
+    ),
+    "communities": Field(
+        NAMES,
+        "Communities of the routes: values, names of Community objects, well-known names.",
+        default=(),
+    ),
+}
+_BGP_OURS_ONLY = {
+    "med": Field(
+        Whole(0, 2**32 - 1), "MULTI_EXIT_DISC of the routes: the router prefers the lowest of one AS."
+    ),
+    "asPathPrepend": Field(
+        Whole(0, 10),
+        "How many times more than once the speakers' AS is in the path: longer ones are preferred less."
+        " Nothing within one AS.",
+        default=0,
+    ),
+    "whenNoEndpoints": Field(
+        Choice(("Withdraw", "Keep")),
+        "What becomes of the routes of a service without any endpoint that serves.",
+        default="Withdraw",
+    ),
+    "onCordon": Field(
+        Choice(("Stay", "Move")),
+        "What a node that is cordoned announces: the same, or with the community GRACEFUL_SHUTDOWN"
+        " (RFC 8326), so that routers prefer the other nodes.",
+        default="Stay",
+    ),
+}
+_BGP_RULES = (
+    Rule(
+        "!has(self.serviceSelectors) || size(self.serviceSelectors) == 0"
+        " || ((!has(self.aggregationLength) || self.aggregationLength == 32)"
+        " && (!has(self.aggregationLengthV6) || self.aggregationLengthV6 == 128))",
+        *_AGGREGATE_OF_SOME,
+        key="serviceSelectors",
     ),
 )
+BGP_ADVERTISEMENT = Record({**_BGP, **_BGP_OURS_ONLY}, rules=_BGP_RULES)
+BGP_ADVERTISEMENT_OF_METALLB = Record(_BGP, dict.fromkeys(_BGP_OURS_ONLY, known_in(OURS)), rules=_BGP_RULES)
 
 
 def bgp_advertisement(
@@ -141,6 +163,7 @@ def bgp_advertisement(
     `aliases`: what Community objects call by a name; None for a name whose object is refused.
     """
     place = place.at("spec")
+    spec = {**BGP_ADVERTISEMENT.defaults(), **spec}
     communities = [
         _community(text, aliases, place.at("communities", number))
         for number, text in enumerate(spec["communities"])
@@ -158,6 +181,10 @@ def bgp_advertisement(
         aggregation_length_v6=lengths[1],
         local_pref=spec["localPref"] or None,
         communities=tuple(dict.fromkeys(text for text in communities if text)),
+        med=spec["med"],
+        prepend=spec["asPathPrepend"],
+        when_no_endpoints=spec["whenNoEndpoints"],
+        on_cordon=spec["onCordon"],
     )
 
 

@@ -1,37 +1,83 @@
-"""BFDProfile: timers of RFC 5880 as MetalLB has them. Read and judged, and not served yet."""
+"""BFDProfile: its fields, and what they mean."""
 
-from lbspeaker.config.place import Place
+from collections.abc import Mapping
+from typing import Any
+
+from lbspeaker.config.place import Place, did_you_mean, shown
 from lbspeaker.config.schema import Field, Record
 from lbspeaker.config.values import Flag, Whole
+from lbspeaker.model import BFDProfile
 
 BFD_PROFILE = Record(
     {
         "receiveInterval": Field(
-            Whole(10, 60000), "Milliseconds between packets that we can take: 300 if absent."
+            Whole(10, 60000),
+            "Milliseconds between packets that we can take: 300 if absent.",
+            default=300,
         ),
         "transmitInterval": Field(
-            Whole(10, 60000), "Milliseconds between packets that we send: 300 if absent."
+            Whole(10, 60000),
+            "Milliseconds between packets that we send: 300 if absent.",
+            default=300,
         ),
-        "detectMultiplier": Field(Whole(2, 255), "So many lost packets end the session: 3 if absent."),
-        "echoInterval": Field(Whole(10, 60000), "Milliseconds between echo packets."),
+        "detectMultiplier": Field(
+            Whole(2, 255),
+            "After so many packets of ours that are missing the router gives up the session: 3 if absent.",
+            default=3,
+        ),
+        "echoInterval": Field(
+            Whole(10, 60000), "Milliseconds between echo packets: of no use without echoMode."
+        ),
         "echoMode": Field(
             Flag(),
             "Let the router's forwarding plane return echo packets.",
-            unserved="echoMode is never served: the kernel would have to return the router's echo packets",
+            unserved="echoMode is never served: the kernel would have to return the router's echo packets;"
+            " the profile works without",
             hint="remove it; transmitInterval and receiveInterval say how fast a failure is noticed",
             ignored=True,
         ),
         "passiveMode": Field(Flag(), "Wait for the router to begin.", default=False),
         "minimumTtl": Field(
-            Whole(1, 254), "Over several hops: packets with a lower TTL are dropped; 254 if absent."
+            Whole(1, 254),
+            "Over several hops: packets with a lower TTL are dropped; 254 if absent.",
+            default=254,
         ),
     }
 )
 
 
-def warn_not_served(place: Place) -> None:
-    """Tell that the profile is right, and changes nothing so far."""
-    place.warn(
-        "BFD is not served yet; sessions rely on the hold time",
-        "set holdTime of the BGPPeers to the time after which a dead router should be noticed",
+def bfd_profile(name: str, spec: Mapping[str, Any]) -> BFDProfile:
+    return BFDProfile(
+        name=name,
+        receive_ms=spec["receiveInterval"],
+        transmit_ms=spec["transmitInterval"],
+        multiplier=spec["detectMultiplier"],
+        passive=spec["passiveMode"],
+        minimum_ttl=spec["minimumTtl"],
     )
+
+
+def profile_of(
+    spec: Mapping[str, Any], profiles: Mapping[str, BFDProfile | None], place: Place
+) -> BFDProfile | None:
+    """Return the profile that a BGPPeer names, if it names one; `place` (its spec) is told of a wrong name.
+
+    `profiles`: by name; None for one that is refused.
+    """
+    name = spec["bfdProfile"]
+    if not name:
+        return None
+    where = place.at("bfdProfile")
+    if name not in profiles:
+        known = ", ".join(list(profiles)[:5])
+        hint = did_you_mean(name, profiles) or (f"there are: {known}" if known else "add the BFDProfile")
+        where.error(f"there is no BFDProfile {shown(name)}; the peer is not used", hint)
+    elif profiles[name] is None:
+        where.error(f"BFDProfile {shown(name)} is refused, and so is the peer", "correct the BFDProfile")
+    elif spec["enableGracefulRestart"]:
+        where.warn(
+            "BFD ends with the speaker, so a router gives up the routes at once which it should keep"
+            " during a graceful restart",
+            "remove one of the two",
+        )
+    return profiles.get(name)

@@ -8,11 +8,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from lbspeaker.config.advertisements import BGP_ADVERTISEMENT, L2_ADVERTISEMENT, L2_ADVERTISEMENT_OF_METALLB
+from lbspeaker.config.advertisements import (
+    BGP_ADVERTISEMENT,
+    BGP_ADVERTISEMENT_OF_METALLB,
+    L2_ADVERTISEMENT,
+    L2_ADVERTISEMENT_OF_METALLB,
+)
 from lbspeaker.config.bfd import BFD_PROFILE
 from lbspeaker.config.communities import COMMUNITY
 from lbspeaker.config.linkpolicies import LINK_POLICY
-from lbspeaker.config.peers import PEER, PEER_OLD
+from lbspeaker.config.peers import PEER, PEER_2, PEER_OLD
 from lbspeaker.config.pools import POOL, POOL_OF_METALLB
 from lbspeaker.config.schema import AnyObjects, Anything, Field, Record, Schema
 from lbspeaker.config.selectors import LABELS
@@ -119,7 +124,7 @@ _ALL = (
         "bgppeers",
         "bgpp",
         "A router that the speakers have BGP sessions with.",
-        {OURS: PEER, METALLB_2: PEER, METALLB: PEER_OLD},
+        {OURS: PEER, METALLB_2: PEER_2, METALLB: PEER_OLD},
         (Column("Address", ".spec.peerAddress"), Column("ASN", ".spec.peerASN", "integer"), *_JUDGED),
     ),
     Kind(
@@ -127,14 +132,14 @@ _ALL = (
         "bgpadvertisements",
         "bgpad",
         "Announces the service IPs of pools by BGP.",
-        {OURS: BGP_ADVERTISEMENT, METALLB: BGP_ADVERTISEMENT},
+        {OURS: BGP_ADVERTISEMENT, METALLB: BGP_ADVERTISEMENT_OF_METALLB},
         (_POOLS, Column("Peers", ".spec.peers"), *_JUDGED),
     ),
     Kind(
         "BFDProfile",
         "bfdprofiles",
         "bfdp",
-        "Timers of BFD for BGPPeers; not served yet.",
+        "Timers of BFD: how fast a BGPPeer notices that its router is lost, and is noticed.",
         {OURS: BFD_PROFILE, METALLB: BFD_PROFILE},
         (
             Column("Receive ms", ".spec.receiveInterval", "integer"),

@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from lbspeaker.config import bfd, rules
+from lbspeaker.config import rules
 from lbspeaker.config.advertisements import bgp_advertisement, l2_advertisement
+from lbspeaker.config.bfd import bfd_profile
 from lbspeaker.config.documents import Document, unpack
 from lbspeaker.config.identity import identify, is_meant
 from lbspeaker.config.linkpolicies import link_policy
@@ -18,7 +19,7 @@ from lbspeaker.config.place import Place
 from lbspeaker.config.pools import DeclaredPool, pool
 from lbspeaker.config.rules import Declared
 from lbspeaker.errors import Problem
-from lbspeaker.model import BGPAdvertisement, Config, L2Advertisement, LinkPolicy, Peer
+from lbspeaker.model import BFDProfile, BGPAdvertisement, Config, L2Advertisement, LinkPolicy, Peer
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,14 +84,15 @@ def _declare(place: Place, objects: _Objects) -> None:
 
 def _resolve(objects: _Objects, secrets: Mapping[str, str] | None) -> Config:
     pools = _pools(objects)
-    _bfd_profiles(objects)
-    peers = _peers(objects, secrets)
+    profiles = _bfd_profiles(objects)
+    peers = _peers(objects, secrets, profiles)
     return Config(
         pools=tuple(one.value for one in pools),
         l2_advertisements=_l2_advertisements(objects),
         bgp_advertisements=_bgp_advertisements(objects, pools),
         peers=tuple(one.value for one in peers),
         link_policies=_link_policies(objects),
+        bfd_profiles=tuple(profile for profile in profiles.values() if profile is not None),
     )
 
 
@@ -112,16 +114,18 @@ def _pools(objects: _Objects) -> list[DeclaredPool]:
     return rules.without_overlaps(one for one in built if one is not None)
 
 
-def _bfd_profiles(objects: _Objects) -> None:
-    for one, _ in _right(objects, "BFDProfile"):
-        bfd.warn_not_served(one.place)
+def _bfd_profiles(objects: _Objects) -> dict[str, BFDProfile | None]:
+    """By name; None for those that are refused."""
+    profiles: dict[str, BFDProfile | None] = dict.fromkeys(objects.get("BFDProfile", {}))
+    return profiles | {one.name: bfd_profile(one.name, spec) for one, spec in _right(objects, "BFDProfile")}
 
 
-def _peers(objects: _Objects, secrets: Mapping[str, str] | None) -> list[Declared[Peer]]:
+def _peers(
+    objects: _Objects, secrets: Mapping[str, str] | None, profiles: Mapping[str, BFDProfile | None]
+) -> list[Declared[Peer]]:
     peers = []
     for one, spec in _right(objects, "BGPPeer"):
-        rules.warn_unknown(one.place, "bfdProfile", "BFDProfile", objects.get("BFDProfile", {}))
-        built = peer(one.name, spec, one.place, secrets)
+        built = peer(one.name, spec, one.place, secrets, profiles)
         if built is not None:
             peers.append(Declared(one.place, built))
     rules.warn_same_router(peers)
@@ -159,7 +163,7 @@ def _bgp_advertisements(objects: _Objects, pools: list[DeclaredPool]) -> tuple[B
             rules.check_aggregation(found, pools)
             if not one.place.refused:
                 declared.append(found)
-    return tuple(ad.value for ad in rules.check_local_prefs(declared, pools))
+    return tuple(ad.value for ad in rules.check_preferences(declared, pools))
 
 
 def _aliases(objects: _Objects) -> dict[str, str | None]:

@@ -4,16 +4,19 @@ from collections.abc import Mapping
 from typing import Any
 
 from lbspeaker.config.addresses import IP
+from lbspeaker.config.bfd import profile_of
 from lbspeaker.config.cel import Rule
 from lbspeaker.config.place import Place
 from lbspeaker.config.schema import Field, Record
 from lbspeaker.config.selectors import SELECTORS
 from lbspeaker.config.values import Choice, Duration, Flag, Text, Whole, duration_is_given, duration_of
-from lbspeaker.config.versions import METALLB_2, known_in
-from lbspeaker.model import Peer, SecretRef
+from lbspeaker.config.versions import METALLB_2, OURS, known_in
+from lbspeaker.model import BFDProfile, Peer, SecretRef
 
 Spec = Mapping[str, Any]
 HOLD_TIME_S = 90  # RFC 4271 §10 suggests it
+CONNECT_S = 2.0
+RESTART_S = 120  # for which a router keeps the routes of a speaker that restarts (RFC 4724 §3)
 _PASSWORD_BYTES = 80  # TCP_MD5SIG_MAXKEYLEN of Linux
 _ASN = Whole(0, 2**32 - 1)
 
@@ -78,6 +81,26 @@ def _seconds(seconds: float) -> str:
     return f"{seconds:.6g}s"
 
 
+_CONNECT_S = (1.0, 65535.0)
+_CONNECT = "the time between attempts to connect is not 1s to 65535s", "write connectTime: 2s"
+_CONNECT_RULES = (
+    Rule(
+        f"!has(self.connectTime) || !{duration_is_given('connectTime')}"
+        f" || ({duration_of('connectTime')} >= duration('1s')"
+        f" && {duration_of('connectTime')} <= duration('65535s'))",
+        *_CONNECT,
+        key="connectTime",
+    ),
+)
+
+
+def _connect_s(spec: Spec, place: Place) -> float:
+    connect_s: float | None = spec["connectTime"]
+    if connect_s is not None and not _CONNECT_S[0] <= connect_s <= _CONNECT_S[1]:
+        place.at("connectTime").error(*_CONNECT)
+    return CONNECT_S if connect_s is None else connect_s
+
+
 # --- who talks to whom ----------------------------------------------------------------------------------
 
 _NO_AS = "0 is not an AS number (RFC 7607)"
@@ -85,7 +108,20 @@ _OWN_AS = (
     "both ends are in the same AS, and only sessions between two ASs have hops to count",
     "remove ebgpMultiHop",
 )
+_NOT_DYNAMIC = (
+    "external is not served: ExaBGP must know the router's AS number",
+    "write the router's AS number as peerASN",
+)
+_TWO_ASNS = "peerASN and dynamicASN exclude each other", "remove dynamicASN"
 _NO_IDENTIFIER = "0.0.0.0 is not a BGP identifier (RFC 6286)", "remove routerID"
+_TTL_OR_HOPS = "ebgpMultiHop and ttlSecurity exclude each other", "remove ebgpMultiHop"
+_TTL_RULES = (
+    Rule(
+        "!has(self.ttlSecurity) || !has(self.ebgpMultiHop) || !self.ebgpMultiHop",
+        *_TTL_OR_HOPS,
+        key="ttlSecurity",
+    ),
+)
 _BOTH = (
     "has(self.sourceAddress) && has(self.peerAddress) && isIP(self.sourceAddress) && isIP(self.peerAddress)"
 )
@@ -103,6 +139,12 @@ _IDENTITY_RULES = (
         "write two addresses of one family",
         "sourceAddress",
     ),
+    Rule("!has(self.dynamicASN) || self.dynamicASN != 'external'", *_NOT_DYNAMIC, key="dynamicASN"),
+    Rule(
+        "!has(self.dynamicASN) || self.dynamicASN != 'internal' || !has(self.peerASN)",
+        *_TWO_ASNS,
+        key="dynamicASN",
+    ),
     Rule("!has(self.routerID) || self.routerID != '0.0.0.0'", *_NO_IDENTIFIER, key="routerID"),
 )
 
@@ -112,16 +154,33 @@ def _check_identity(spec: Spec, place: Place) -> None:
     for key, whose in (("myASN", "the speakers"), ("peerASN", "the router")):
         if spec[key] == 0:
             place.at(key).error(_NO_AS, f"write the AS number of {whose}")
-    if spec["ebgpMultiHop"] and spec["myASN"] == spec["peerASN"]:
+    if spec["ebgpMultiHop"] and _my_asn(spec) == _peer_asn(spec):
         place.at("ebgpMultiHop").error(*_OWN_AS)
+    if spec["ebgpMultiHop"] and spec["ttlSecurity"]:
+        place.at("ttlSecurity").error(*_TTL_OR_HOPS)
+    if spec["dynamicASN"] == "external":
+        place.at("dynamicASN").error(*_NOT_DYNAMIC)
+    elif spec["peerASN"] and spec["dynamicASN"]:
+        place.at("dynamicASN").error(*_TWO_ASNS)
     address, source, router_id = spec["peerAddress"], spec["sourceAddress"], spec["routerID"]
-    if source is not None and address is not None and source.version != address.version:
+    family = 4 if address == "auto" else getattr(address, "version", None)
+    if source is not None and family not in (None, source.version):
         place.at("sourceAddress").error(
             f"{source} and peerAddress {address} are of different families",
-            f"write an IPv{address.version} address",
+            f"write an IPv{family} address",
         )
     if router_id is not None and int(router_id) == 0:
         place.at("routerID").error(*_NO_IDENTIFIER)
+
+
+def _my_asn(spec: Spec) -> int:
+    asn: int = spec["localASN"] or spec["myASN"]
+    return asn
+
+
+def _peer_asn(spec: Spec) -> int:
+    asn: int = _my_asn(spec) if spec["dynamicASN"] else spec["peerASN"]
+    return asn
 
 
 # --- passwords ------------------------------------------------------------------------------------------
@@ -210,7 +269,12 @@ _NOT_YET = "is not served yet"
 _PEER = {
     "myASN": Field(_ASN, "AS number of the speakers.", required=True),
     "peerASN": Field(_ASN, "AS number of the router.", required=True, unless="dynamicASN"),
-    "peerAddress": Field(IP(), "Address of the router.", required=True, unless="interface"),
+    "peerAddress": Field(
+        IP(instead="auto"),
+        "Address of the router; auto: the node's IPv4 default gateway.",
+        required=True,
+        unless="interface",
+    ),
     "sourceAddress": Field(IP(), "Address to connect from."),
     "peerPort": Field(Whole(0, 65535), "TCP port of the router.", default=179),
     "holdTime": Field(
@@ -224,20 +288,14 @@ _PEER = {
     ),
     "ebgpMultiHop": Field(Flag(), "The router of the other AS is more than one hop away.", default=False),
     "bfdProfile": Field(
-        Text(),
-        "Name of a BFDProfile.",
-        unserved="BFD is not served yet; the session runs without it and relies on the hold time",
-        hint="set holdTime to the time after which a dead router should be noticed, 3s at least",
-        ignored=True,
+        Text(), "Name of a BFDProfile: BFD ends the session as soon as the router is not heard any more."
     ),
 }
 _PEER_2 = {
     "passwordSecret": Field(_SECRET, "Secret with the password of the session, under the key password."),
     "dynamicASN": Field(
         Choice(("internal", "external")),
-        "Take the router's AS number as it comes.",
-        unserved=f"dynamicASN {_NOT_YET}",
-        hint="write the router's AS number as peerASN",
+        "internal: the router is in the speakers' own AS, whatever its number is; external is refused.",
     ),
     "interface": Field(
         Text(),
@@ -251,25 +309,12 @@ _PEER_2 = {
         unserved=f"vrf {_NOT_YET}",
         hint="peer from the node's main routing table",
     ),
-    "localASN": Field(
-        Whole(1, 2**32 - 1),
-        "AS number that only this router sees.",
-        unserved=f"localASN {_NOT_YET}",
-        hint="write the AS number that the router expects as myASN",
-    ),
-    "connectTime": Field(
-        Duration(),
-        "Time between attempts to connect.",
-        unserved=f"connectTime {_NOT_YET}; attempts to connect follow the engine's own pace",
-        hint="remove it",
-        ignored=True,
-    ),
+    "localASN": Field(Whole(1, 2**32 - 1), "AS number that this router sees instead of myASN."),
+    "connectTime": Field(Duration(), "Time between attempts to connect: 1s to 65535s; 2s if absent."),
     "enableGracefulRestart": Field(
         Flag(),
-        "Routes survive a restart of the speaker.",
-        unserved=f"graceful restart {_NOT_YET}; routes are withdrawn while the speaker is away",
-        hint="remove it, or give the service several nodes",
-        ignored=True,
+        "The router keeps the routes while the speaker, or ExaBGP, is away: for two minutes at most.",
+        default=False,
     ),
     "disableMP": Field(
         Flag(),
@@ -282,31 +327,56 @@ _PEER_2 = {
         Flag(), "Both families on one session, which is always so here.", default=False
     ),
 }
-PEER = Record({**_PEER, **_PEER_2}, rules=(*_HOLD_TIME_RULES, *_IDENTITY_RULES, *_PASSWORD_RULES))
-PEER_OLD = Record(_PEER, dict.fromkeys(_PEER_2, known_in(METALLB_2)))
+_PEER_OURS = {
+    "ttlSecurity": Field(
+        Whole(1, 254),
+        "The router is so many hops away at most (1: on the same segment), and packets that come from further"
+        " away are dropped (GTSM, RFC 5082). The router must send with a TTL of 255, as it does with the same"
+        " setting.",
+    ),
+}
+_RULES = (*_HOLD_TIME_RULES, *_CONNECT_RULES, *_IDENTITY_RULES, *_PASSWORD_RULES)
+PEER = Record({**_PEER, **_PEER_2, **_PEER_OURS}, rules=(*_RULES, *_TTL_RULES))
+PEER_2 = Record({**_PEER, **_PEER_2}, dict.fromkeys(_PEER_OURS, known_in(OURS)), rules=_RULES)
+PEER_OLD = Record(
+    _PEER, {**dict.fromkeys(_PEER_2, known_in(METALLB_2)), **dict.fromkeys(_PEER_OURS, known_in(OURS))}
+)
 
 # --- all of it ------------------------------------------------------------------------------------------
 
 
-def peer(name: str, spec: Spec, place: Place, secrets: Mapping[str, str] | None) -> Peer | None:
+def peer(
+    name: str,
+    spec: Spec,
+    place: Place,
+    secrets: Mapping[str, str] | None,
+    profiles: Mapping[str, BFDProfile | None],
+) -> Peer | None:
+    """Return None when `place`, that of the object, was told an error."""
     namespace = place.document.namespace
     place = place.at("spec")
-    hold_time_s = _hold_time_s(spec, place)
+    spec = {**PEER.defaults(), **spec}
+    hold_time_s, connect_s = _hold_time_s(spec, place), _connect_s(spec, place)
     _check_identity(spec, place)
     reference = _secret_reference(spec, namespace, place)
     password = _password(spec["password"], reference, secrets, place)
+    bfd = profile_of(spec, profiles, place)
     if place.refused or hold_time_s is None:
         return None
     return Peer(
         name=name,
-        my_asn=spec["myASN"],
-        peer_asn=spec["peerASN"],
-        address=spec["peerAddress"],
+        my_asn=_my_asn(spec),
+        peer_asn=_peer_asn(spec),
+        address=None if spec["peerAddress"] == "auto" else spec["peerAddress"],
         port=spec["peerPort"] or 179,
         source_address=spec["sourceAddress"],
         router_id=spec["routerID"],
         hold_time_s=hold_time_s,
+        connect_s=connect_s,
+        ttl_hops=spec["ttlSecurity"],
+        graceful_restart_s=RESTART_S if spec["enableGracefulRestart"] else None,
         ebgp_multihop=spec["ebgpMultiHop"],
+        bfd=bfd,
         node_selectors=spec["nodeSelectors"],
         password=password,
         password_secret=reference,

@@ -194,15 +194,15 @@ def check_aggregation(ad: Declared[BGPAdvertisement], pools: Iterable[DeclaredPo
                 return
 
 
-def check_local_prefs(
+def check_preferences(
     ads: Sequence[Declared[BGPAdvertisement]], pools: Sequence[DeclaredPool]
 ) -> list[Declared[BGPAdvertisement]]:
-    """Return the advertisements that give no route a second LOCAL_PREF.
+    """Return the advertisements that give no route a second LOCAL_PREF, MED or path.
 
     Two do that if they certainly meet (a pool, a length, a peer and a node in common) and select all
     services; what depends on services' and nodes' labels is decided when they are known.
     """
-    if len({ad.value.local_pref for ad in ads}) < 2:
+    if len({tuple(ad.value.preferences.values()) for ad in ads}) < 2:
         return list(ads)
     families = [(pool.value, frozenset(one.family for one in pool.value.ranges)) for pool in pools]
     kept: list[tuple[Declared[BGPAdvertisement], _Footprint]] = []
@@ -214,11 +214,12 @@ def check_local_prefs(
         if other is None:
             kept.append((ad, footprint))
             continue
-        first, second = other.value.local_pref or "none", ad.value.local_pref or "none"
-        ad.place.at("spec", "localPref").error(
-            f"localPref is {second} here and {first} in BGPAdvertisement/{other.value.name}"
+        key = next(iter(_differ(other.value, ad.value)))
+        first, second = (one.preferences[key] for one in (other.value, ad.value))
+        ad.place.at("spec", key).error(
+            f"{key} is {_or_none(second)} here and {_or_none(first)} in BGPAdvertisement/{other.value.name}"
             f"{other.place.aside}, for the same routes",
-            "give both the same localPref, or different pools, peers or aggregation lengths",
+            f"give both the same {key}, or different pools, peers or aggregation lengths",
         )
     return [ad for ad, _ in kept]
 
@@ -233,8 +234,17 @@ def _footprint(ad: BGPAdvertisement, families: Iterable[tuple[Pool, frozenset[Fa
     )
 
 
+def _differ(one: BGPAdvertisement, two: BGPAdvertisement) -> list[str]:
+    """In which fields the two give a route something else."""
+    return [key for key, value in one.preferences.items() if two.preferences[key] != value]
+
+
+def _or_none(value: int | None) -> str:
+    return "none" if value is None else str(value)
+
+
 def _conflict(one: BGPAdvertisement, two: BGPAdvertisement) -> bool:
-    if one.local_pref == two.local_pref or one.scope.service_selectors or two.scope.service_selectors:
+    if not _differ(one, two) or one.scope.service_selectors or two.scope.service_selectors:
         return False
     if one.peers and two.peers and not one.peers & two.peers:
         return False

@@ -16,6 +16,7 @@ from ipaddress import ip_network
 from lbspeaker.core.layer2 import l2
 from lbspeaker.core.nodes import Holders, endpoint_refusal, node_refusal, outside, unadvertised
 from lbspeaker.model import (
+    GRACEFUL_SHUTDOWN,
     Address,
     BGPAdvertisement,
     Config,
@@ -61,13 +62,23 @@ def bgp(snapshot: Snapshot, held: Holders, node: str) -> tuple[Routes, list[Unan
             mine = [(ad, p) for ad in ads if ad.scope.covers_node(labels) for p in _peers(ad, peers)]
             if not mine:
                 continue
-            why = refusal or endpoint_refusal(snapshot, service, node) or _conflict(mine, ip)
+            why = endpoint_refusal(snapshot, service, node)
+            if why is not None and why.reason is Reason.NO_ENDPOINT:
+                kept = [(ad, peer) for ad, peer in mine if ad.when_no_endpoints == "Keep"]
+                mine, why = (kept, None) if kept else (mine, why)
+            why = refusal or why or _conflict(mine, ip)
             if why is not None:
                 missed.append(Unannounced(service.key, ip, "bgp", node, why))
                 continue
             for ad, peer in mine:
-                _add(routes.setdefault(peer.name, {}), ad, ip, service.key)
+                _add(
+                    routes.setdefault(peer.name, {}), ad, ip, service.key, leaving=_moves(ad, snapshot, node)
+                )
     return routes, missed
+
+
+def _moves(ad: BGPAdvertisement, snapshot: Snapshot, node: str) -> bool:
+    return ad.on_cordon == "Move" and snapshot.nodes[node].cordoned
 
 
 def peers_of(config: Config, labels: Mapping[str, str]) -> tuple[Peer, ...]:
@@ -96,29 +107,32 @@ def prefix_of(ad: BGPAdvertisement, ip: Address) -> Network:
 
 
 def _conflict(mine: list[tuple[BGPAdvertisement, Peer]], ip: Address) -> Refusal | None:
-    """Two advertisements of one prefix to one peer must agree about LOCAL_PREF."""
+    """Two advertisements of one prefix to one peer must agree about all that a route has one of only."""
     seen: dict[tuple[str, Network], BGPAdvertisement] = {}
     for ad, peer in mine:
         other = seen.setdefault((peer.name, prefix_of(ad, ip)), ad)
-        if other.local_pref != ad.local_pref:
-            message = (
-                f"BGPAdvertisements {other.name} and {ad.name} give {prefix_of(ad, ip)} different localPref "
-                f"({other.local_pref} and {ad.local_pref}) for peer {peer.name}"
-            )
-            return Refusal(Reason.CONFLICTING_ADVERTISEMENTS, message)
+        for key, value in other.preferences.items():
+            if ad.preferences[key] != value:
+                message = (
+                    f"BGPAdvertisements {other.name} and {ad.name} give {prefix_of(ad, ip)} different {key} "
+                    f"({value} and {ad.preferences[key]}) for peer {peer.name}"
+                )
+                return Refusal(Reason.CONFLICTING_ADVERTISEMENTS, message)
     return None
 
 
-def _add(routes: dict[Network, PlannedRoute], ad: BGPAdvertisement, ip: Address, service: str) -> None:
+def _add(
+    routes: dict[Network, PlannedRoute], ad: BGPAdvertisement, ip: Address, service: str, *, leaving: bool
+) -> None:
     """Enter a route; advertisements and services with the same prefix share it, communities add up."""
     prefix = prefix_of(ad, ip)
     before = routes.get(prefix)
-    communities = set(ad.communities)
+    communities = {*ad.communities, *([GRACEFUL_SHUTDOWN] if leaving else [])}
     services = {service}
     if before is not None:
         communities.update(before.route.communities)
         services.update(before.services)
-    route = Route(prefix, ad.local_pref, tuple(sorted(communities)))
+    route = Route(prefix, ad.local_pref, tuple(sorted(communities)), ad.med, ad.prepend)
     routes[prefix] = PlannedRoute(route, tuple(sorted(services)))
 
 

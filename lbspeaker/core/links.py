@@ -40,6 +40,12 @@ def addresses_towards(peer: Address, links: Sequence[Link]) -> list[Address]:
     return [address for _, _, address in sorted(own, key=lambda one: one[:2])]
 
 
+def default_gateway(links: Sequence[Link]) -> IPv4Address | None:
+    """Return that of the first link by name that has one."""
+    by_name = sorted(links, key=lambda link: link.name)
+    return next((link.gateway for link in by_name if link.gateway and usable(link)), None)
+
+
 def router_id(node: str) -> IPv4Address:
     """Return an identifier for a node without any IPv4 address: hardly that of another node (RFC 6286)."""
     return IPv4Address(hashlib.sha256(node.encode()).digest()[:4])

@@ -13,16 +13,20 @@ holds is dropped. So two quick changes of one prefix may end in the wrong one. T
 * what the wire shows and nobody desires is withdrawn, with the attributes with which it was announced;
 * what was told and is not on the wire after 1 s is asked for again; after three times it is given up.
 
-    IDLE ──started──▶ CONNECTING ──SessionUp──▶ UP ──drain──▶ DRAINING ──gone from the wire──▶ STOPPED
+    IDLE ──started──▶ CONNECTING ──SessionUp──▶ UP ──drain──▶ LEAVING ──1 s──▶ DRAINING ──gone──▶ STOPPED
       ◀──ended─────────────┘ ◀──SessionDown──────┘
+
+Who leaves says so first: every route is announced once more with the community GRACEFUL_SHUTDOWN (RFC 8326
+§4), so that the router prefers others before these are withdrawn.
 """
 
 import enum
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 
 from lbspeaker.model import (
+    GRACEFUL_SHUTDOWN,
     Address,
     Announce,
     EndOfRib,
@@ -50,6 +54,7 @@ PATIENCE_S = 30.0  # or when it is so old, whatever else is sent
 TRIES = 3  # how often a prefix is asked for before it is given up
 BATCH = 500  # prefixes in one command
 WINDOW = 1000  # prefixes on their way: what waits here can still change for free
+LEAVE_S = 1.0  # between the word that a route is about to go, and its end
 QUIET_S = 5.0  # silence after which the child is asked for a sign of life
 SILENT_S = 10.0  # and how long it may take to give one
 NO_ANSWER_S = 10.0  # a router that neither accepts nor refuses for so long is worth a word
@@ -60,8 +65,12 @@ class State(enum.StrEnum):
     IDLE = "idle"  # no child
     CONNECTING = "connecting"
     UP = "up"
+    LEAVING = "leaving"
     DRAINING = "draining"
     STOPPED = "stopped"  # drained: to be ended
+
+
+_ENDING = (State.LEAVING, State.DRAINING, State.STOPPED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +157,7 @@ class Session:
 
     def desire(self, routes: Mapping[Network, Route], now: float) -> None:
         """From now on `routes` should be with the peer, and nothing else."""
-        if self._state not in (State.DRAINING, State.STOPPED):
+        if self._state not in _ENDING:
             self._asked_for = dict(routes)
             self._assess()
 
@@ -166,7 +175,7 @@ class Session:
             self._flaps += 1
         self._forget_child()
         self._last_error = error or self._last_error
-        if self._state not in (State.DRAINING, State.STOPPED):
+        if self._state not in _ENDING:
             self._enter(State.IDLE, now)
         else:
             self._enter(State.STOPPED, now)
@@ -190,16 +199,28 @@ class Session:
                 pass
 
     def drain(self, now: float) -> None:
-        """Withdraw everything, for good; when nothing is left on the wire, end the session."""
-        if self._state in (State.DRAINING, State.STOPPED):
+        """Say that everything goes, withdraw it, and when nothing is left on the wire, end the session."""
+        if self._state in _ENDING:
             return
-        self._asked_for = {}
+        if self._state is not State.UP:
+            self._asked_for = {}
+            self._assess()
+            self._enter(State.STOPPED, now)
+            return
+        self._asked_for = {
+            prefix: replace(route, communities=(*route.communities, GRACEFUL_SHUTDOWN))
+            for prefix, route in self._asked_for.items()
+        }
         self._assess()
-        self._enter(State.DRAINING if self._state is State.UP else State.STOPPED, now)
+        self._enter(State.LEAVING if self._asked_for else State.DRAINING, now)
 
     def advance(self, now: float) -> list[SessionCommand]:
         """What the child must be told now."""
-        if self._state in (State.UP, State.DRAINING):
+        if self._state is State.LEAVING and now >= self._since + LEAVE_S:
+            self._asked_for = {}
+            self._assess()
+            self._enter(State.DRAINING, now)
+        if self._state in (State.UP, State.LEAVING, State.DRAINING):
             commands = self._overdue(now) + self._changes(now) + self._end_of_rib() + self._teardown()
         else:
             commands = []
@@ -210,7 +231,8 @@ class Session:
         """When `advance` should be called next, if nothing happens before; None: not at all."""
         if self._state in (State.IDLE, State.STOPPED):
             return None
-        times = [self._heard + QUIET_S if self._pinged is None else self._pinged + SILENT_S]
+        leaves = [self._since + LEAVE_S] if self._state is State.LEAVING else []
+        times = [*leaves, self._heard + QUIET_S if self._pinged is None else self._pinged + SILENT_S]
         if self._waiting and self._state is not State.CONNECTING:
             oldest = next(iter(self._waiting.values()))
             times.append(min(max(oldest, self._progress) + CONFIRM_S, oldest + PATIENCE_S))
@@ -251,11 +273,15 @@ class Session:
         return None
 
     def _as_sent(self, route: Route) -> Route:
-        """`route` as it appears on the wire: local preference exists within one AS only (RFC 4271 §5.1.5)."""
-        local_pref = None
+        """`route` as it appears on the wire.
+
+        Local preference exists within one AS only (RFC 4271 §5.1.5), and a path between two only (§5.1.2).
+        """
+        local_pref, prepend = None, route.prepend
         if self._peer.ibgp:
             local_pref = DEFAULT_LOCAL_PREF if route.local_pref is None else route.local_pref
-        return Route(route.prefix, local_pref, tuple(sorted(set(route.communities))))
+            prepend = 0
+        return Route(route.prefix, local_pref, tuple(sorted(set(route.communities))), route.med, prepend)
 
     # --- the session's life -----------------------------------------------------------------------------
 
@@ -269,7 +295,7 @@ class Session:
         self._families, self._initial = None, None
 
     def _up(self, now: float) -> None:
-        if self._state in (State.DRAINING, State.STOPPED):
+        if self._state in _ENDING:
             return  # torn down, and back before it could be ended
         self._wire.clear()
         self._given_up.clear()
@@ -284,7 +310,7 @@ class Session:
 
     def _down(self, event: SessionDown, now: float) -> None:
         self._attempt_failed = True
-        if self._state in (State.DRAINING, State.STOPPED):
+        if self._state in _ENDING:
             self._enter(State.STOPPED, now)
             return
         self._misconfigured = event.notification is not None and event.notification[0] == 2
@@ -434,8 +460,9 @@ class Session:
 def batches(routes: Iterable[Route]) -> Iterable[tuple[Route, ...]]:
     """Group `routes` by family and attributes, at most BATCH in each group."""
 
-    def attributes(route: Route) -> tuple[int, int, tuple[str, ...]]:
-        return route.prefix.version, route.local_pref or 0, route.communities
+    def attributes(route: Route) -> tuple[object, ...]:
+        med = -1 if route.med is None else route.med
+        return route.prefix.version, route.local_pref or 0, route.communities, med, route.prepend
 
     for _, group in groupby(sorted(routes, key=attributes), key=attributes):
         same = tuple(group)

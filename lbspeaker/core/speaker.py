@@ -27,7 +27,7 @@ from lbspeaker.core.claims import YIELDED_S, Claims
 from lbspeaker.core.conflict import Conflicts, Reaction
 from lbspeaker.core.guard import Occasion
 from lbspeaker.core.lifecycle import Event, State
-from lbspeaker.core.links import member_links
+from lbspeaker.core.links import default_gateway, member_links
 from lbspeaker.core.membership import Membership
 from lbspeaker.core.nodes import Holders, holders
 from lbspeaker.core.placement import Placement
@@ -158,6 +158,7 @@ class Speaker:
 
     def observe_links(self, links: tuple[Link, ...]) -> None:
         """These are the links of this node."""
+        self._changed |= default_gateway(links) != default_gateway(self._links)
         self._links = links
         self._tell_links()
         if self._membership is not None:
@@ -208,8 +209,12 @@ class Speaker:
         """The probe for `ip` was answered by `mac`; the answerer does not announce it."""
         if ip not in self.current.owned:
             return
-        if node:  # another speaker had the same idea
+        if node in self.current.owned[ip].above:  # it knows something that we do not
             self._gone(ip, now + YIELDED_S)
+            return
+        if node:  # it has answered while we could not; it is ours now, and neighbours have to hear of that
+            self._owners[ip] = node
+            self._gone(ip, None)
             return
         self._conflicts.refused(ip, mac, now)
         self._tell_conflict(ip, mac, "it is not announced, and tried again in a minute")
@@ -315,7 +320,7 @@ class Speaker:
 
     def snapshot(self) -> Snapshot:
         """The world as it was last told; a peer whose Secret is missing is left out."""
-        snapshot = self.world.snapshot(self._members)
+        snapshot = self.world.snapshot(self._members, default_gateway(self._links))
         if self._membership is None:
             return snapshot
         links = dict(self._membership.links)
@@ -398,6 +403,8 @@ class Speaker:
         for ip in self.current.owned.keys() - wanted.owned.keys():
             self._conflicts.forget(ip)
         self._conflicts.keep(held)
+        macs = (mac for macs in self.member_macs.values() for mac in macs)
+        self._conflicts.known({bytes.fromhex(mac).hex(":") for mac in macs})
         ours = wanted.owned.keys()
         self._claims.see(lambda ip: ip in ours)
         withheld = {ip for ip in ours if ip in self._claims.yielded or self._conflicts.held_back(ip)}
@@ -506,7 +513,7 @@ class Speaker:
         """Release what others have claimed; at the end, everything."""
         effects: list[Effect] = []
         if self._changed:  # the drain has begun; told again, it is the same
-            effects += [SetRoutes(peer, {}) for peer in self.current.peers]
+            effects += [SetPeer(peer, None) for peer in self.current.peers]
             self._changed = False
             held = holders(self.world.services.values())
             effects += self._without_owner(lambda ip: ip in held)
@@ -514,7 +521,6 @@ class Speaker:
         over = self._claims.end(list(self._claims.lent)) if alone else self._claims.settled(now)
         effects += [Release(ip) for ip in over]
         if not self._claims.lent:
-            effects += [SetPeer(peer, None) for peer in self.current.peers]
             effects.append(Leave())
             self.current = Desired()
             self.state = lifecycle.step(self.state, Event.HANDED_OVER)

@@ -73,10 +73,13 @@ class World:
                 del self._slices[service], self._endpoints[service]
         return any(service in self.services for service in services)
 
-    def snapshot(self, members: frozenset[str]) -> Snapshot:
-        """All of it, with these members; a peer whose Secret is missing is left out."""
-        peers = tuple(p for peer in self.config.peers if (p := self._with_password(peer)) is not None)
-        config = replace(self.config, peers=peers)
+    def snapshot(self, members: frozenset[str], gateway: Address | None = None) -> Snapshot:
+        """All of it, with these members; a peer whose Secret is missing is left out.
+
+        `gateway` is the router of peers that name none.
+        """
+        peers = [p for peer in self.config.peers if (p := self._with_password(peer)) is not None]
+        config = replace(self.config, peers=tuple(replace(p, address=p.address or gateway) for p in peers))
         return Snapshot(config, self.services, self._endpoints, self.nodes, {}, members)
 
     @property

@@ -46,7 +46,15 @@ class Loaded:
 
 def load(paths: Sequence[str]) -> Loaded:
     """Read files, directories and "-", for questions that need no cluster. Raises Unable."""
-    said = [_read(file, files.read(file)) for path in paths for file in files.listed(path)]
+    return _loaded([_read(file, files.read(file)) for path in paths for file in files.listed(path)])
+
+
+def loaded(documents: Sequence[Document]) -> Loaded:
+    """Return what these documents say, as `load` does of files."""
+    return _loaded([_understood(list(documents), [])])
+
+
+def _loaded(said: Sequence["_Said"]) -> Loaded:
     problems = [problem for file in said for problem in file.problems]
     documents = [document for file in said for document in file.documents]
     objects, repeated = _objects(change for file in said for change in file.changes)
@@ -129,7 +137,10 @@ class _Said:
 
 
 def _read(file: str, text: str) -> _Said:
-    raw, problems = read(text, file)
+    return _understood(*read(text, file))
+
+
+def _understood(raw: list[Document], problems: list[Problem]) -> _Said:
     documents, wrong = unpack(raw)
     said = _Said(documents, [], [], [*problems, *wrong])
     ignored = 0

@@ -24,7 +24,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from lbspeaker.errors import Unable, Unavailable
-from lbspeaker.shell import shim
+from lbspeaker.shell import engine, shim
 
 START_S = 15.0  # from exec to the pipes; 0.3 s on an idle machine
 TERM_S = 2.0
@@ -47,7 +47,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 def exabgp_command() -> list[str]:
     """Return the command that runs ExaBGP; raises Unable if it is not installed."""
     if importlib.util.find_spec("exabgp") is not None:
-        return [sys.executable, "-m", "exabgp"]
+        return [sys.executable, str(Path(engine.__file__).resolve())]
     found = shutil.which("exabgp")
     if found:
         return [found]

@@ -14,6 +14,7 @@ One child serves one peer, so that nothing needs a selector, a reload or a share
 import base64
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address, ip_network
 
 import msgspec
@@ -42,6 +43,7 @@ from lbspeaker.model import (
     Withdraw,
 )
 
+NO_GATEWAY = "peerAddress is auto, and this node has no IPv4 default gateway"
 MAX_PASSWORD = 80  # bytes: TCP_MD5SIG_MAXKEYLEN of Linux
 FAMILIES: dict[str, Family] = {"ipv4 unicast": 4, "ipv6 unicast": 6}
 SAFE_WORD = re.compile(r"[A-Za-z0-9_./+@:,= -]+")  # within double quotes, these mean themselves
@@ -61,21 +63,24 @@ def configuration(peer: Peer, local_address: Address, router_id: IPv4Address, sh
     Raises Unable if the peer cannot be served: a number out of its range, a link-local address, a password
     that is missing or longer than 80 bytes.
     """
-    if local_address.version != peer.address.version:
-        raise Unable(f"BGPPeer/{peer.name}: {local_address} cannot reach {peer.address}: other family")
+    address = address_of(peer)
+    if local_address.version != address.version:
+        raise Unable(f"BGPPeer/{peer.name}: {local_address} cannot reach {address}: other family")
+    restart = f"graceful-restart {peer.graceful_restart_s:d}; " if peer.graceful_restart_s else ""
     lines = [
         "process api {",
         f"    run {' '.join(_quoted(word) for word in shim)};",
         "    encoder json;",
         "    respawn true;",
         "}",
-        f"neighbor {_address(peer.address, peer)} {{",
+        f"neighbor {_address(address, peer)} {{",
         f"    router-id {_address(router_id, peer)};",
         f"    local-address {_address(local_address, peer)};",
         f"    local-as {_number(peer.my_asn, 1, 2**32 - 1, 'myASN', peer)};",
         f"    peer-as {_number(peer.peer_asn, 1, 2**32 - 1, 'peerASN', peer)};",
         f"    hold-time {_hold_time(peer)};",
         f"    connect {_number(peer.port, 1, 65535, 'peerPort', peer)};",
+        *_ttl(peer),
         *_password(peer),
         "    group-updates true;",
         "    auto-flush true;",
@@ -83,14 +88,22 @@ def configuration(peer: Peer, local_address: Address, router_id: IPv4Address, sh
         "    adj-rib-out true;",
         "    manual-eor true;",
         "    family { ipv4 unicast; ipv6 unicast; }",
-        "    capability { asn4 enable; route-refresh enable; extended-message disable; add-path disable; }",
+        "    capability { asn4 enable; route-refresh enable; extended-message disable; add-path disable; "
+        f"{restart}}}",
         "    api { processes [ api ]; neighbor-changes; negotiated; send { parsed; update; } }",
         "}",
     ]
     return "\n".join(lines) + "\n"
 
 
-def environment(user: str) -> dict[str, str]:
+def address_of(peer: Peer) -> Address:
+    """Raises Unable if it is the default gateway's, and there is none."""
+    if peer.address is None:
+        raise Unable(f"BGPPeer/{peer.name}: {NO_GATEWAY}", "write the router's address as peerAddress")
+    return peer.address
+
+
+def environment(user: str, connect_s: float = 2.0) -> dict[str, str]:
     """Return the settings of a child that runs as `user`, the one who starts it (so it drops nothing).
 
     It only dials (no listening socket), for ever, and says on stderr what goes wrong. Its poll loop runs
@@ -111,6 +124,7 @@ def environment(user: str) -> dict[str, str]:
         "exabgp_reactor_speed": "2.0",
         "exabgp_tcp_attempts": "0",
         "exabgp_tcp_bind": "",
+        "LBSPEAKER_CONNECT_S": f"{connect_s:g}",  # read by the program that runs it
     }
 
 
@@ -145,6 +159,14 @@ def _hold_time(peer: Peer) -> int:
     return _number(peer.hold_time_s, 3, 65535, "holdTime", peer) if peer.hold_time_s else 0
 
 
+def _ttl(peer: Peer) -> list[str]:
+    """RFC 5082 §3: both sides send 255, and take what has lost at most a known number of hops."""
+    if peer.ttl_hops is None:
+        return []
+    lowest = 256 - _number(peer.ttl_hops, 1, 254, "ttlSecurity", peer)
+    return ["    outgoing-ttl 255;", f"    incoming-ttl {lowest};"]
+
+
 def _password(peer: Peer) -> list[str]:
     """RFC 2385. A peer whose Secret is not known yet must not be dialled without a password."""
     if peer.password is None:
@@ -170,13 +192,13 @@ def _password(peer: Peer) -> list[str]:
 # --- commands -------------------------------------------------------------------------------------------
 
 
-def build(command: SessionCommand) -> str:
-    """Return the line (without its end) that gives `command` to a child."""
+def build(command: SessionCommand, asn: int = 0) -> str:
+    """Return the line (without its end) that gives `command` to a child; `asn` is the own AS."""
     match command:
         case Announce(routes, next_hop):
-            return announce(routes, next_hop)
+            return announce(routes, next_hop, asn)
         case Withdraw(routes, next_hop):
-            return withdraw(routes, next_hop)
+            return withdraw(routes, next_hop, asn)
         case EndOfRib(family):
             return end_of_rib(family)
         case Resend():
@@ -187,29 +209,37 @@ def build(command: SessionCommand) -> str:
             return "version"
 
 
-def announce(routes: Sequence[Route], next_hop: Address) -> str:
-    """Return the command that announces `routes`, which share one family and one set of attributes."""
-    return f"announce attributes {_attributes(routes, next_hop)}"
+def announce(routes: Sequence[Route], next_hop: Address, asn: int = 0) -> str:
+    """Return the command that announces `routes`, which share one family and one set of attributes.
+
+    `asn` is the own AS, which is prepended.
+    """
+    return f"announce attributes {_attributes(routes, next_hop, asn)}"
 
 
-def withdraw(routes: Sequence[Route], next_hop: Address) -> str:
+def withdraw(routes: Sequence[Route], next_hop: Address, asn: int = 0) -> str:
     """Return the command that withdraws `routes`, given exactly as they were announced."""
-    return f"withdraw attributes {_attributes(routes, next_hop)}"
+    return f"withdraw attributes {_attributes(routes, next_hop, asn)}"
 
 
 def end_of_rib(family: Family) -> str:
     return f"announce eor ipv{family:d} unicast"
 
 
-def _attributes(routes: Sequence[Route], next_hop: Address) -> str:
+def _attributes(routes: Sequence[Route], next_hop: Address, asn: int) -> str:
     """The attributes that `routes` share, and their prefixes. ValueError: they do not belong together."""
     first = routes[0]
+    shared = replace(first, prefix=None)  # type: ignore[arg-type]
     for route in routes:
         if route.prefix.version != next_hop.version:
             raise ValueError(f"{route.prefix} does not go with next hop {next_hop}")
-        if (route.local_pref, route.communities) != (first.local_pref, first.communities):
+        if replace(route, prefix=None) != shared:  # type: ignore[arg-type]
             raise ValueError(f"{route.prefix} and {first.prefix} have other attributes")
     words = ["next-hop", str(next_hop)]
+    if first.prepend:
+        words += ["as-path", f"[{' '.join([f'{asn:d}'] * (first.prepend + 1))}]"]
+    if first.med is not None:
+        words += ["med", f"{first.med:d}"]
     if first.local_pref is not None:
         words += ["local-preference", f"{first.local_pref:d}"]
     standard = [numeric(text) for text in first.communities if not text.startswith("large:")]
@@ -242,7 +272,13 @@ class _Nlri(msgspec.Struct):
     nlri: str
 
 
+class _Segment(msgspec.Struct):
+    value: list[int] = []
+
+
 class _Attributes(msgspec.Struct):
+    as_path: dict[str, _Segment] = msgspec.field(default_factory=dict, name="as-path")
+    med: int | None = None
     local_preference: int | None = msgspec.field(default=None, name="local-preference")
     community: list[tuple[int, int]] = []
     large_community: list[tuple[int, int, int]] = msgspec.field(default_factory=list, name="large-community")
@@ -322,8 +358,9 @@ def _sent(message: _Message) -> SessionEvent:
     update = message.update or _Update()
     attributes = update.attribute or _Attributes()
     communities = _communities(attributes)
+    path = sum(len(segment.value) for segment in attributes.as_path.values())
     announced = (
-        Route(_prefix(entry.nlri), attributes.local_preference, communities)
+        Route(_prefix(entry.nlri), attributes.local_preference, communities, attributes.med, max(path - 1, 0))
         for family, hops in update.announce.items()
         if family in FAMILIES
         for entries in hops.values()

@@ -97,6 +97,8 @@ def test_the_form_of_the_json() -> None:
                 "prefix": "192.0.2.10/32",
                 "services": ["shop/web"],
                 "localPref": None,
+                "med": None,
+                "asPathPrepend": 0,
                 "communities": ["64512:31"],
             }
         ],

@@ -93,9 +93,20 @@ ROWS = [
     ("BGPPeer", "{myASN: 64512, peerASN: 64513}", "spec: peerAddress is missing"),
     ("BGPPeer", "{myASN: 64512, peerASN: 64513, peerAddress: ''}", "spec: peerAddress is missing"),
     ("BGPPeer", "{myASN: 64512, peerASN: 64513, peerAddress: router}", "spec.peerAddress: this is not an IP"),
-    ("BGPPeer", f"{{{PEER}, dynamicASN: external}}", "spec.dynamicASN: dynamicASN is not served yet"),
+    ("BGPPeer", "{myASN: 64512, dynamicASN: external, peerAddress: 192.0.2.1}",
+     "spec.dynamicASN: external is not served"),
+    ("BGPPeer", "{myASN: 64512, dynamicASN: internal, peerAddress: 192.0.2.1}", ""),
+    ("BGPPeer", f"{{{PEER}, dynamicASN: internal}}", "spec.dynamicASN: peerASN and dynamicASN exclude"),
     ("BGPPeer", f"{{{PEER}, vrf: red}}", "spec.vrf: vrf is not served yet; peer from"),
-    ("BGPPeer", f"{{{PEER}, localASN: 64999}}", "spec.localASN: localASN is not served yet"),
+    ("BGPPeer", f"{{{PEER}, localASN: 64999}}", ""),
+    ("BGPPeer", "{myASN: 64512, peerASN: 64513, peerAddress: auto}", ""),
+    ("BGPPeer", "{myASN: 64512, peerASN: 64513, peerAddress: autos}", "spec.peerAddress: this is not an IP"),
+    ("BGPPeer", f"{{{PEER}, ttlSecurity: 1}}", ""),
+    ("BGPPeer", f"{{{PEER}, ttlSecurity: 1, ebgpMultiHop: false}}", ""),
+    ("BGPPeer", f"{{{PEER}, ttlSecurity: 1, ebgpMultiHop: true}}", "spec.ttlSecurity: ebgpMultiHop and"),
+    ("BGPPeer", f"{{{PEER}, connectTime: 1s}}", ""),
+    ("BGPPeer", f"{{{PEER}, connectTime: 999ms}}", "spec.connectTime: the time between attempts"),
+    ("BGPPeer", f"{{{PEER}, connectTime: 24h}}", "spec.connectTime: the time between attempts"),
     ("BGPPeer", f"{{{PEER}, ebgpMultiHop: true}}", ""),
     ("BGPPeer", "{myASN: 64512, peerASN: 64512, peerAddress: 192.0.2.1, ebgpMultiHop: true}",
      "spec.ebgpMultiHop: both ends are in the same AS"),
@@ -123,6 +134,7 @@ ROWS = [
     ("BGPAdvertisement", "serviceSelectors: [{matchLabels: {a: b}}]", ""),
     ("BGPAdvertisement", "{aggregationLength: 24, aggregationLengthV6: 64}", ""),
     ("BGPAdvertisement", "{aggregationLength: 24, serviceSelectors: []}", ""),
+    ("BGPAdvertisement", "{med: 0, asPathPrepend: 10, whenNoEndpoints: Keep, onCordon: Move}", ""),
     ("BGPAdvertisement", "{aggregationLengthV6: 64, serviceSelectors: [{}]}",
      "spec.serviceSelectors: serviceSelectors and an aggregation length exclude each other"),
     ("Community", "communities: [{name: a, value: '64512:31'}, {name: b, value: 'large:1:4294967295:0'}]",
@@ -148,7 +160,8 @@ IDS = [f"{kind} {spec}" for kind, spec, _ in ROWS]
 def refused(kind: str, spec: Any) -> bool:
     value = {"apiVersion": OURS, "kind": kind, "metadata": {"name": "a"}, "spec": spec}
     _, problems = parse([from_object(value)])
-    return any(problem.severity == "error" for problem in problems)
+    alone = [problem for problem in problems if "there is no BFDProfile" not in problem.what]
+    return any(problem.severity == "error" for problem in alone)
 
 
 @pytest.mark.parametrize(("kind", "text", "said"), ROWS, ids=IDS)
@@ -253,9 +266,12 @@ SPECS: dict[str, st.SearchStrategy[dict[str, Any]]] = {
         },
     ),
     "BGPPeer": st.fixed_dictionaries(
-        {"myASN": NUMBERS, "peerASN": NUMBERS, "peerAddress": ADDRESSES},
+        {"myASN": NUMBERS, "peerASN": NUMBERS, "peerAddress": st.one_of(ADDRESSES, st.just("auto"))},
         optional={
             "peerPort": NUMBERS,
+            "ttlSecurity": NUMBERS,
+            "localASN": NUMBERS,
+            "dynamicASN": st.sampled_from(["internal", "external"]),
             **dict.fromkeys(("sourceAddress", "routerID"), ADDRESSES),
             **dict.fromkeys(("holdTime", "keepaliveTime", "connectTime"), DURATIONS),
             **dict.fromkeys(("password", "bfdProfile"), WORDS),

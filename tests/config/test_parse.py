@@ -1,5 +1,6 @@
 """What documents mean, and what is said about those that mean nothing."""
 
+import re
 from ipaddress import IPv4Address, ip_address
 from textwrap import indent
 
@@ -9,6 +10,7 @@ from lbspeaker.config.documents import from_object, read
 from lbspeaker.config.parse import is_configuration, parse
 from lbspeaker.errors import Problem
 from lbspeaker.model import (
+    BFDProfile,
     BGPAdvertisement,
     Config,
     L2Advertisement,
@@ -474,19 +476,14 @@ def test_our_own_fields_of_pools(spec: str, expected: list[str]) -> None:
     assert (config.pools == ()) == any(not line.startswith("warning") for line in expected)
 
 
-BFD_IS_NOT_SERVED = (
-    "warning 1: : BFD is not served yet; sessions rely on the hold time -> set holdTime of the BGPPeers to"
-    " the time after which a dead router should be noticed"
-)
 PROFILES = [
-    ("{}", [BFD_IS_NOT_SERVED]),
+    ("{}", []),
     ("{receiveInterval: 10, transmitInterval: 60000, detectMultiplier: 2, echoInterval: 50, passiveMode: yes,"
-     " minimumTtl: 254, echoMode: false}", [BFD_IS_NOT_SERVED]),
+     " minimumTtl: 1, echoMode: false}", []),
     ("echoMode: true", [
-        BFD_IS_NOT_SERVED,
         "warning 5: spec.echoMode: echoMode is never served: the kernel would have to return the router's"
-        " echo packets -> remove it; transmitInterval and receiveInterval say how fast a failure"
-        " is noticed"]),
+        " echo packets; the profile works without -> remove it; transmitInterval and receiveInterval"
+        " say how fast a failure is noticed"]),
     ("receiveInterval: 9", ["5: spec.receiveInterval: the number 9 is not between 10 and 60000 -> "]),
     ("transmitInterval: 300ms", ["5: spec.transmitInterval: must be a whole number, and '300ms' is not -> "]),
     ("detectMultiplier: 1", ["5: spec.detectMultiplier: the number 1 is not between 2 and 255 -> "]),
@@ -500,16 +497,47 @@ PROFILES = [
 def test_bfd_profiles(spec: str, expected: list[str], version: str) -> None:
     config, problems = parsed(document("BFDProfile", "fast", spec, version))
     assert said(problems) == expected
-    assert config == Config()
+    assert bool(config.bfd_profiles) == all(line.startswith("warning") for line in expected)
 
 
-def test_a_peer_with_an_unknown_bfd_profile_is_warned_of_and_used() -> None:
-    profile = document("BFDProfile", "fast", "detectMultiplier: 1")  # wrong, and there all the same
-    for name, known in (("fast", True), ("fats", False)):
-        config, problems = parsed(profile + document("BGPPeer", "r", PEER + f"bfdProfile: {name}}}"))
-        assert len(config.peers) == 1
-        line = "warning 11: spec.bfdProfile: there is no BFDProfile 'fats' -> did you mean fast?"
-        assert (line in said(problems)) == (not known)
+def test_what_a_bfd_profile_means() -> None:
+    given = (
+        "{receiveInterval: 10, transmitInterval: 60000, detectMultiplier: 2, passiveMode: yes, minimumTtl: 1}"
+    )
+    config, _ = parsed(document("BFDProfile", "fast", given) + document("BFDProfile", "plain", "{}"))
+    assert config.bfd_profiles == (
+        BFDProfile("fast", 10, 60000, 2, True, 1),
+        BFDProfile("plain", 300, 300, 3, False, 254),
+    )
+
+
+BFD_OF_PEERS = [
+    ("fast", []),
+    ("''", []),
+    ("fats", ["9: spec.bfdProfile: there is no BFDProfile 'fats'; the peer is not used -> did you mean fast?"]),
+    ("gold", ["9: spec.bfdProfile: there is no BFDProfile 'gold'; the peer is not used"
+              " -> there are: fast, wrong"]),
+    ("wrong", ["9: spec.bfdProfile: BFDProfile 'wrong' is refused, and so is the peer"
+               " -> correct the BFDProfile"]),
+    ("fast, enableGracefulRestart: true", [
+        "warning 9: spec.bfdProfile: BFD ends with the speaker, so a router gives up the routes at once which"
+        " it should keep during a graceful restart -> remove one of the two"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "expected"), BFD_OF_PEERS, ids=[name for name, _ in BFD_OF_PEERS])
+def test_the_bfd_profile_of_a_peer(name: str, expected: list[str]) -> None:
+    profiles = document("BFDProfile", "fast", "receiveInterval: 100") + document(
+        "BFDProfile", "wrong", "detectMultiplier: 1"
+    )
+    config, problems = parsed(profiles + document("BGPPeer", "r", PEER + f"bfdProfile: {name}}}"))
+    found = [line for line in said(problems) if "bfdProfile" in line]
+    assert [re.sub(r"\b\d+: spec", "9: spec", line) for line in found] == expected
+    if any(not line.startswith("warning") for line in expected):
+        assert config.peers == ()
+    else:
+        (peer,) = config.peers
+        assert peer.bfd == (BFDProfile("fast", 100) if name.startswith("fast") else None)
 
 
 SELECTORS = [
@@ -556,31 +584,28 @@ PEERS = [
         "5: spec.peerASN: the number 4294967296 is not between 0 and 4294967295 -> ",
         "5: spec.peerAddress: 'router' is not an IP address -> write it like 192.0.2.10 or 2001:db8::10"]),
     ("{myASN: 64512, dynamicASN: external, peerAddress: 203.0.113.1}", [
-        "5: spec.dynamicASN: dynamicASN is not served yet -> write the router's AS number as peerASN"]),
+        "5: spec.dynamicASN: external is not served: ExaBGP must know the router's AS number"
+        " -> write the router's AS number as peerASN"]),
+    ("{myASN: 64512, peerASN: 64513, dynamicASN: internal, peerAddress: 203.0.113.1}", [
+        "5: spec.dynamicASN: peerASN and dynamicASN exclude each other -> remove dynamicASN"]),
     ("{myASN: 64512, peerASN: 64513, interface: eth0}", [
         "5: spec.interface: a session over an interface without addresses is not served yet"
         " -> write the router's address as peerAddress"]),
     (PEER + "vrf: red}", [
         "5: spec.vrf: vrf is not served yet -> peer from the node's main routing table"]),
-    (PEER + "localASN: 64999}", [
-        "5: spec.localASN: localASN is not served yet -> write the AS number that the router"
-        " expects as myASN"]),
+    ("{myASN: 64512, peerASN: 64999, localASN: 64999, peerAddress: 203.0.113.1, ebgpMultiHop: true}", [
+        "5: spec.ebgpMultiHop: both ends are in the same AS, and only sessions between two ASs have"
+        " hops to count -> remove ebgpMultiHop"]),
+    (PEER + "ttlSecurity: 2, ebgpMultiHop: true}", [
+        "5: spec.ttlSecurity: ebgpMultiHop and ttlSecurity exclude each other -> remove ebgpMultiHop"]),
+    ("{myASN: 64512, peerASN: 64513, peerAddress: auto, sourceAddress: 'fd00::1'}", [
+        "5: spec.sourceAddress: fd00::1 and peerAddress auto are of different families"
+        " -> write an IPv4 address"]),
     (PEER + "bfdProfile: fast}", [
-        "warning 5: spec.bfdProfile: BFD is not served yet; the session runs without it and relies"
-        " on the hold time"
-        " -> set holdTime to the time after which a dead router should be noticed, 3s at least",
-        "warning 5: spec.bfdProfile: there is no BFDProfile 'fast' -> add the BFDProfile"]),
+        "5: spec.bfdProfile: there is no BFDProfile 'fast'; the peer is not used -> add the BFDProfile"]),
     (PEER + "connectTime: soon}", [
-        "warning 5: spec.connectTime: connectTime is not served yet; attempts to connect follow the"
-        " engine's own pace -> remove it",
         "5: spec.connectTime: 'soon' is not a duration -> write a number with a unit, as in 90s or 1m30s"]),
     (PEER + "enableGracefulRestart: true, connectTime: 10s, disableMP: true}", [
-        "warning 5: spec.connectTime: connectTime is not served yet; attempts to connect follow the"
-        " engine's own"
-        " pace -> remove it",
-        "warning 5: spec.enableGracefulRestart: graceful restart is not served yet; routes are"
-        " withdrawn while the"
-        " speaker is away -> remove it, or give the service several nodes",
         "warning 5: spec.disableMP: disableMP is deprecated and changes nothing -> remove it"]),
     (PEER + "holdTime: 90}", ["5: spec.holdTime: the number 90 has no unit -> write 90s"]),
     (PEER + "holdTime: soon}", [
@@ -644,7 +669,11 @@ def test_one_of_the_times_gives_the_other(times: str, hold_time_s: int) -> None:
         ("holdTime: 18h12m15s", True),  # 65535 seconds
         ("holdTime: 18h12m16s", False),
         ("holdTime: 24h", False),
-        ("connectTime: 24h", True),
+        ("connectTime: 18h12m15s", True),
+        ("connectTime: 24h", False),
+        ("connectTime: 0s", False),
+        ("ttlSecurity: 254", True),
+        ("ttlSecurity: 0", False),
         ("holdTime: 3s", True),
         ("holdTime: 2.9s", False),
         ("keepaliveTime: 500ms", False),
@@ -660,6 +689,43 @@ def test_limits_of_peers(more: str, right: bool) -> None:
     assert bool(config.peers) == right
     if not right:
         assert {problem.path for problem in problems} == {"spec." + more.partition(":")[0]}
+
+
+def test_what_sessions_have_beyond_the_usual_is_read() -> None:
+    text = """{myASN: 64512, localASN: 64600, peerASN: 64513, peerAddress: auto, peerPort: 1790,
+        sourceAddress: 192.0.2.2, routerID: 10.0.0.1, holdTime: 9s, connectTime: 5s, ttlSecurity: 2,
+        enableGracefulRestart: true}"""
+    (peer,) = parsed(document("BGPPeer", "router", text))[0].peers
+    assert peer == Peer(
+        name="router",
+        my_asn=64600,
+        peer_asn=64513,
+        address=None,
+        port=1790,
+        source_address=ip_address("192.0.2.2"),
+        router_id=IPv4Address("10.0.0.1"),
+        hold_time_s=9,
+        connect_s=5.0,
+        ttl_hops=2,
+        graceful_restart_s=120,
+    )
+
+
+def test_a_peer_in_the_own_as_needs_no_number() -> None:
+    text = "{myASN: 64512, localASN: 64600, dynamicASN: internal, peerAddress: 203.0.113.1}"
+    (peer,) = parsed(document("BGPPeer", "router", text))[0].peers
+    assert (peer.my_asn, peer.peer_asn, peer.ibgp) == (64600, 64600, True)
+
+
+def test_what_only_our_objects_have_is_refused_in_those_of_metallb() -> None:
+    for kind, key, version in (
+        ("BGPPeer", PEER + "ttlSecurity: 1}", "metallb.io/v1beta2"),
+        ("BGPAdvertisement", "{med: 5}", "metallb.io/v1beta1"),
+    ):
+        problems = said(parsed(document(kind, "one", key, version))[1])
+        assert ["unknown key -> write apiVersion: lbspeaker.io/v1beta1" in line for line in problems] == [
+            True
+        ]
 
 
 def test_keys_that_came_with_the_second_version_are_refused_in_the_first() -> None:

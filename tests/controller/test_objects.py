@@ -32,7 +32,7 @@ def test_each_object_has_a_verdict_of_its_own(cluster: Cluster) -> None:
         ("IPAddressPool", "overlapping", ("False", "Invalid")),
         ("L2Advertisement", "lan", ("True", "Doubtful")),
         ("BGPPeer", "router", ("True", "Accepted")),
-        ("BFDProfile", "fast", ("True", "Doubtful")),
+        ("BFDProfile", "fast", ("True", "Accepted")),
         ("Community", "names", ("True", "Accepted")),
         ("BGPAdvertisement", "all", ("False", "Invalid")),
     ):

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
 
 from lbspeaker.core import session as module
-from lbspeaker.core.session import Session, State, View, usable_next_hop
+from lbspeaker.core.session import LEAVE_S, Session, State, View, usable_next_hop
 from lbspeaker.core.supervision import Replace, Supervision
 from lbspeaker.model import (
+    GRACEFUL_SHUTDOWN,
     Ack,
     Address,
     Announce,
@@ -414,21 +415,47 @@ def test_a_silent_child_is_asked_and_then_replaced() -> None:
 
 
 def test_drain_withdraws_everything_then_ends_the_session() -> None:
-    session = up(EBGP, A, route(Y))
-    session.drain(1.0)
+    session = leaving(up(EBGP, A, route(Y)), 1.0)
+    assert session.next_wakeup() == 1.0 + LEAVE_S
+    commands = session.advance(2.0)
     assert session.view.state is State.DRAINING
-    commands = session.advance(1.0)
     assert {each.prefix for c in commands if isinstance(c, Withdraw) for each in c.routes} == {X, Y}
-    session.desire(table(A), 1.1)
-    session.receive(Sent((), (X,)), 1.1)
-    assert session.advance(1.1) == []
-    session.receive(Sent((), (Y,)), 1.2)
-    assert session.advance(1.2) == [Teardown()]
-    assert session.advance(1.3) == []
-    session.receive(SessionDown("ExaBGP ended the session: cease (6/2)", (6, 2)), 1.3)
+    session.desire(table(A), 2.1)
+    session.receive(Sent((), (X,)), 2.1)
+    assert session.advance(2.1) == []
+    session.receive(Sent((), (Y,)), 2.2)
+    assert session.advance(2.2) == [Teardown()]
+    assert session.advance(2.3) == []
+    session.receive(SessionDown("ExaBGP ended the session: cease (6/2)", (6, 2)), 2.3)
     assert session.view.state is State.STOPPED
-    session.receive(SessionUp(), 1.4)
-    assert (session.view.state, session.advance(1.4)) == (State.STOPPED, [])
+    session.receive(SessionUp(), 2.4)
+    assert (session.view.state, session.advance(2.4)) == (State.STOPPED, [])
+
+
+def leaving(session: Session, now: float) -> Session:
+    """Let it drain until the router knows that all its routes are about to go."""
+    session.drain(now)
+    assert session.view.state is State.LEAVING
+    told = [
+        each for command in session.advance(now) if isinstance(command, Announce) for each in command.routes
+    ]
+    assert told
+    assert all(GRACEFUL_SHUTDOWN in each.communities for each in told)
+    session.receive(Sent(tuple(told)), now)
+    assert session.advance(now) == []
+    return session
+
+
+def test_a_session_that_ends_while_its_routes_are_leaving_is_over() -> None:
+    session = leaving(up(EBGP, A), 1.0)
+    session.receive(SessionDown("closed"), 1.5)
+    assert (session.view.state, session.advance(5.0)) == (State.STOPPED, [])
+
+
+def test_without_routes_nothing_is_left_to_say() -> None:
+    session = up(EBGP)
+    session.drain(1.0)
+    assert (session.view.state, session.advance(1.0)) == (State.DRAINING, [Teardown()])
 
 
 def test_drain_waits_for_what_is_on_its_way() -> None:
@@ -438,7 +465,21 @@ def test_drain_waits_for_what_is_on_its_way() -> None:
     session.drain(1.0)
     assert session.advance(1.0) == []
     session.receive(Sent((A,)), 1.1)
-    assert session.advance(1.1) == [Withdraw((A,), HOP4)]
+    gone = route(X, *A.communities, GRACEFUL_SHUTDOWN)
+    assert session.advance(1.1) == [Announce((gone,), HOP4)]
+    assert session.advance(2.0) == [], "what is on its way is waited for"
+    session.receive(Sent((gone,)), 2.1)
+    assert session.advance(2.1) == [Withdraw((gone,), HOP4)]
+
+
+def test_what_a_router_prefers_by_goes_where_it_means_something() -> None:
+    rich = Route(X, 200, (), 50, 2)
+    for peer, expected in ((EBGP, Route(X, None, (), 50, 2)), (IBGP, Route(X, 200, (), 50, 0))):
+        session = up(peer)
+        session.desire(table(rich), 1.0)
+        assert session.advance(1.0) == [Announce((expected,), HOP4)]
+        session.receive(Sent((expected,)), 1.1)
+        assert session.advance(1.1) == []
 
 
 def test_a_session_that_is_not_up_is_drained_at_once() -> None:

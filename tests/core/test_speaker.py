@@ -6,7 +6,8 @@ from ipaddress import ip_interface, ip_network
 
 import pytest
 
-from lbspeaker.core.announce import Release, SetPeer, SetRoutes
+from lbspeaker.core.announce import Release, SetPeer
+from lbspeaker.core.election import rank
 from lbspeaker.core.guard import Occasion
 from lbspeaker.core.lifecycle import State
 from lbspeaker.core.speaker import GATE, Announce, Effect, Leave, Renew, Speaker, Tell, WritePins
@@ -215,10 +216,10 @@ def test_a_drain_does_not_wait_for_ever_nor_for_nobody() -> None:
     assert work(alone, 1.0) == [Release(ip("192.0.2.10")), Leave()]
 
 
-def test_a_drain_withdraws_the_routes_first_and_ends_the_sessions_last() -> None:
+def test_a_drain_ends_the_sessions_which_withdraw_the_routes() -> None:
     speaker, _ = started(snapshot(WEB, l2=(), bgp=(BGPAdvertisement("bgp"),)))
     speaker.drain(1.0)
-    assert work(speaker, 1.0) == [SetRoutes("router", {}), SetPeer("router", None), Leave()]
+    assert work(speaker, 1.0) == [SetPeer("router", None), Leave()]
 
 
 def test_a_speaker_that_never_served_leaves_at_once() -> None:
@@ -429,14 +430,34 @@ def test_what_a_stranger_has_is_not_announced_and_is_probed_again_after_a_minute
     assert not speaker.held_back
 
 
-def test_what_another_speaker_probes_is_left_to_it_for_a_moment() -> None:
-    speaker, _ = started(snapshot(WEB, nodes="a"))
-    speaker.in_use(IP, 1.0, node="b", mac=STRANGER)
+def test_what_a_speaker_has_that_comes_before_us_is_left_to_it_for_a_moment() -> None:
+    first, second = rank(IP, {"a": 0, "b": 0})
+    speaker, _ = started(snapshot(WEB, nodes="a b", members=second), second)
+    speaker.in_use(IP, 1.0, node=first, mac=STRANGER)
     assert work(speaker, 1.0) == [Release(IP)], "and nobody is told"
     assert speaker.held_back == {IP: ""}
-    ((when, again),) = keep(speaker, 1.1, 10.0)
-    assert when == 4.0
-    assert announced([again]) == {"192.0.2.10": Occasion.TAKEOVER}
+    renew(speaker, 4.0, second)
+    assert announced(work(speaker, 4.0)) == {"192.0.2.10": Occasion.TAKEOVER}
+
+
+def test_what_another_speaker_has_answered_while_it_was_ours_is_taken_over_at_once() -> None:
+    first, second = rank(IP, {"a": 0, "b": 0})
+    speaker, _ = started(snapshot(WEB, nodes="a b"), first)
+    speaker.in_use(IP, 1.0, node=second, mac=STRANGER)
+    effects = work(speaker, 1.0)
+    assert effects[0] == Release(IP), "it is not probed any more"
+    assert announced(effects) == {"192.0.2.10": Occasion.TAKEOVER}
+
+
+def test_a_stranger_that_turns_out_to_be_a_speaker_is_no_conflict() -> None:
+    speaker, _ = started(snapshot(WEB, nodes="a"))
+    speaker.in_use(IP, 1.0, mac=STRANGER)
+    assert told(work(speaker, 1.0)) == ["AddressConflict 192.0.2.10"]
+    links = (MemberLink("eth0", bytes.fromhex(STRANGER.replace(":", ""))),)
+    speaker.observe(Change(Kind.LEASE, "b", Lease("b", "1.5", draining=True, links=links)), 1.5)
+    renew(speaker, 1.5, "a")
+    assert announced(work(speaker, 1.5)) == {"192.0.2.10": Occasion.NEW}
+    assert not speaker.held_back
 
 
 def test_that_something_is_in_use_that_is_not_ours_is_no_news() -> None:

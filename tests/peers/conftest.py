@@ -68,6 +68,8 @@ class Seen:
     next_hop: str
     local_pref: int | None = None
     communities: tuple[str, ...] = ()
+    med: int | None = None
+    prepend: int = 0  # how often the first AS of the path is in it, beyond the first time
 
 
 def seen(entries: list[dict[str, Any]]) -> Seen:
@@ -78,6 +80,8 @@ def seen(entries: list[dict[str, Any]]) -> Seen:
         hops[0],
         path.get("localpref", path.get("locPrf")),
         (*path.get("community", {}).get("list", []), *(f"large:{each}" for each in large)),
+        path.get("metric", path.get("med")),
+        max(len(path["aspath"].get("string", "").replace("Local", "").split()) - 1, 0),
     )
 
 
