@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from ipaddress import ip_network
+from typing import Literal
 
 import pytest
 from hypothesis import given
@@ -440,6 +441,29 @@ WHY_NOT = {
         snapshot(WEB, l2=NO_L2, nodes="a", bgp=(BGP, BGPAdvertisement("2", local_pref=200))),
         ["bgp a ConflictingAdvertisements"],
     ),
+    "two that contradict each other in another way": (
+        snapshot(WEB, l2=NO_L2, nodes="a", bgp=(replace(BGP, med=1), BGPAdvertisement("2", med=2))),
+        ["bgp a ConflictingAdvertisements"],
+    ),
+    "no endpoint, and routes that are kept": (
+        snapshot(WEB, on="", l2=NO_L2, nodes="a b", bgp=(replace(BGP, when_no_endpoints="Keep"),)),
+        [],
+    ),
+    "kept routes are not those of an excluded node": (
+        snapshot(
+            WEB,
+            on="",
+            l2=NO_L2,
+            nodes="a b",
+            bgp=(replace(BGP, when_no_endpoints="Keep"),),
+            node_fields={"b": EXCLUDED},
+        ),
+        ["bgp b NodeExcluded"],
+    ),
+    "kept routes are not those of a node without an endpoint, while others have some": (
+        snapshot(LOCAL, on="a", l2=NO_L2, bgp=(replace(BGP, when_no_endpoints="Keep"),), nodes="a b"),
+        ["bgp b NoLocalEndpoint"],
+    ),
     "advertised for other services only": (
         snapshot(WEB, l2=(L2Advertisement("l2", scope(service_selectors=(selector(tier="x"),))),)),
         ["bgp - NoAdvertisement", "layer2 - NoAdvertisement"],
@@ -468,6 +492,24 @@ def test_every_node_announces_the_same_to_the_router() -> None:
     assert planned.route.local_pref == 150
     assert planned.route.communities == ("64512:1",)
     assert planned.services == ("default/web",)
+
+
+def test_of_two_advertisements_one_may_keep_its_routes() -> None:
+    keeping = BGPAdvertisement("2", aggregation_length=24, when_no_endpoints="Keep")
+    routes = seen(snapshot(WEB, on="", l2=NO_L2, nodes="a", bgp=(BGP, keeping))).bgp["a"]["router"]
+    assert list(map(str, routes)) == ["192.0.2.0/24"]
+
+
+@pytest.mark.parametrize(("on_cordon", "leaving"), [("Stay", ()), ("Move", ("65535:0",))])
+def test_a_cordoned_node_may_be_the_last_choice(
+    on_cordon: Literal["Stay", "Move"], leaving: tuple[str, ...]
+) -> None:
+    ad = replace(BGP, communities=("64512:1",), on_cordon=on_cordon, med=7, prepend=2)
+    world = snapshot(WEB, l2=NO_L2, nodes="a b", bgp=(ad,), node_fields={"b": {"cordoned": True}})
+    found = {node: next(iter(routes["router"].values())).route for node, routes in seen(world).bgp.items()}
+    assert found["a"].communities == ("64512:1",)
+    assert found["b"].communities == ("64512:1", *leaving)
+    assert {(route.med, route.prepend) for route in found.values()} == {(7, 2)}
 
 
 def test_an_aggregate_stays_while_one_service_needs_it() -> None:
