@@ -1,15 +1,16 @@
 """The process that speaks BFD, as the speaker's child: kept running from the first peer on that wants it."""
 
 import asyncio
-import contextlib
 import sys
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import structlog
 
 from lbspeaker.errors import LbspeakerError, Malformed
+from lbspeaker.model import BFDState, BFDStatus
 from lbspeaker.shell.linechild import LineChild
-from lbspeaker.wire import watch
+from lbspeaker.wire import bfd, status, watch
 
 RESTART_S = (0.1, 5.0)  # first and longest pause before a restart
 STEADY_S = 60.0  # who has run for so long begins with the first pause again
@@ -21,37 +22,47 @@ class Ended:
 
 
 Heard = watch.Report | Ended
+News = tuple[str, BFDStatus | None]  # of a peer; None: nothing is known of it any more
 
 
 class Detecting:
-    """The routers that are watched, by the name of their peer. `report` hears what becomes of them."""
+    """The routers that are watched, by the name of their peer. `report` is given what the process says."""
 
     def __init__(self, report: Callable[[Heard], None]) -> None:
         self._report = report
         self._targets: dict[str, watch.Target] = {}
+        self._statuses: dict[str, BFDStatus] = {}  # by target
+        self._counted: dict[str, watch.Counted] = {}  # by target
+        self._failures: dict[str, watch.Failed] = {}  # by target
+        self._hint = ""  # how to get a better priority
         self._child: LineChild | None = None
         self._wanted = asyncio.Event()
         self._left = False
-        self._log = structlog.get_logger()
+        self._log: Any = structlog.get_logger()
 
-    def watch(self, targets: Mapping[str, watch.Target]) -> None:
-        """From now on these, and no others."""
+    def want(self, targets: Mapping[str, watch.Target]) -> list[str]:
+        """From now on these, and no others; return the peers that have another session than before."""
         if self._left or targets == self._targets:
-            return
-        self._targets = dict(targets)
+            return []
+        before, self._targets = self._targets, dict(targets)
+        names = {target.name for target in targets.values()}
+        for kept in (self._statuses, self._counted, self._failures):
+            for gone in kept.keys() - names:
+                del kept[gone]
         if targets:
             self._wanted.set()
         self._tell()
+        return [peer for peer, one in targets.items() if peer in before and before[peer].name != one.name]
 
-    def peers(self, target: str) -> list[str]:
-        """The peers whose router `target` is."""
-        return [peer for peer, one in self._targets.items() if one.name == target]
+    def known(self, peer: str) -> BFDStatus | None:
+        """What is known of a peer's router; None: nothing so far."""
+        return self._statuses.get(self._targets[peer].name) if peer in self._targets else None
 
     async def run(self) -> None:
-        """Keep the process running while there is somebody to watch, until cancelled."""
+        """Keep the process running, as soon as there is somebody to watch, until cancelled."""
         pause = RESTART_S[0]
+        await self._wanted.wait()
         while True:
-            await self._wanted.wait()
             began = asyncio.get_running_loop().time()
             try:
                 await self._live()
@@ -63,11 +74,81 @@ class Detecting:
             pause = min(pause * 2, RESTART_S[1])
 
     async def leave(self) -> None:
-        """Have all sessions shut down, and told so."""
+        """Have all sessions shut down, and routers told so."""
         self._left = True
         if self._child is not None:
             self._child.send(watch.build(watch.Leave()))
             await asyncio.sleep(LEAVE_S)
+
+    # -- what it says --
+
+    def heard(self, report: Heard) -> list[News]:
+        """Log what is worth it; return the peers that something is new for."""
+        match report:
+            case watch.Ready():
+                self._hint = report.hint
+                level = self._log.warning if report.hint else self._log.info
+                level("bfd-ready", priority=report.priority, **({"hint": report.hint} if report.hint else {}))
+            case watch.Changed():
+                return self._changed(report)
+            case watch.Failed():
+                self._failures[report.target] = report
+                self._log.error("bfd-unusable", router=report.target, why=report.what, hint=report.hint)
+            case watch.Stood():
+                why = "routers may have missed packets of this node"
+                self._log.warning("bfd-stood-still", seconds=report.seconds, why=why)
+            case watch.Counted():
+                self._counted[report.target] = report
+                if report.received and report.sent:
+                    self._failures.pop(report.target, None)
+            case Ended():
+                self._statuses.clear()
+                return [(peer, None) for peer in self._targets]
+        return []
+
+    def _changed(self, report: watch.Changed) -> list[News]:
+        target, now = report.target, report.status
+        before = self._statuses.get(target, BFDStatus(BFDState.DOWN))
+        self._statuses[target] = now
+        peers = [peer for peer, one in self._targets.items() if one.name == target]
+        fields = {"router": target, "peer": ",".join(peers)}
+        if now.state is BFDState.UP:
+            self._failures.pop(target, None)
+            if before.state is not BFDState.UP:
+                self._log.info("bfd-up", **fields)
+        elif before.state is BFDState.UP:
+            self._log.warning("bfd-down", why=bfd.diagnostic(now.diagnostic), **fields)
+        return [(peer, now) for peer in peers]
+
+    # -- for `lbspeaker status` --
+
+    def rows(self) -> tuple[status.BFD, ...]:
+        """Every router that is watched."""
+        found = []
+        for target in {one.name: one for one in self._targets.values()}.values():
+            now = self._statuses.get(target.name, BFDStatus(BFDState.DOWN))
+            counted = self._counted.get(target.name, watch.Counted(target.name, 0, 0, 0.0, 0.0))
+            found.append(
+                status.BFD(
+                    target.name,
+                    now.state.name.lower(),
+                    bfd.diagnostic(now.diagnostic) if now.diagnostic else "",
+                    counted.interval_ms,
+                    counted.detection_ms,
+                    counted.sent,
+                    counted.received,
+                    counted.dropped,
+                )
+            )
+        return tuple(found)
+
+    def problems(self) -> list[str]:
+        found = [f"BFD with {one.target}: {one.what}; {one.hint}" for one in self._failures.values()]
+        if self._hint and self._targets:
+            found.append(f"BFD has no better priority than others, and may be late: {self._hint}")
+        return found
+
+    # -- the process --
 
     async def _live(self) -> None:
         """One process, from start to end."""
@@ -91,7 +172,7 @@ class Detecting:
             self._child.send(watch.build(watch.Watch(tuple(unique.values()))))
 
     def _hear(self, line: bytes) -> None:
-        with contextlib.suppress(Malformed):
+        try:
             self._report(watch.report(line))
-            return
-        self._log.error("bfd-garbled", line=line[:120])
+        except Malformed as error:
+            self._log.error("bfd-garbled", why=error.what)

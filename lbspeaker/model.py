@@ -984,7 +984,9 @@ class Resend:
 
 @dataclass(frozen=True, slots=True)
 class Teardown:
-    """End the session with a Cease, Administrative Shutdown (RFC 4486 §3)."""
+    """End the session with a Cease: Administrative Shutdown (RFC 4486 §3), or BFD Down (RFC 9384 §3)."""
+
+    subcode: int = 2
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,17 +12,31 @@ import itertools
 import re
 import socket
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 
+from lbspeaker.core.gate import Gate
 from lbspeaker.core.session import Session, State
 from lbspeaker.core.supervision import Supervision
 from lbspeaker.errors import LbspeakerError, Malformed, Unavailable
-from lbspeaker.model import Address, Family, Network, Peer, Refusal, Route, SessionUp
+from lbspeaker.model import (
+    Address,
+    BFDStatus,
+    Family,
+    Network,
+    Peer,
+    Refusal,
+    Route,
+    SessionUp,
+    Teardown,
+)
 from lbspeaker.shell.child import Child, own_user, shim_command
-from lbspeaker.wire import exabgp
+from lbspeaker.wire import bfd, exabgp
+
+BFD_DOWN = 10  # RFC 9384 §3
+GOODBYE_S = 0.3  # to say why a session ends to a router that most likely does not hear it
 
 _serial = itertools.count()  # a peering and the one that replaces it never share a directory
 
@@ -31,9 +45,10 @@ _serial = itertools.count()  # a peering and the one that replaces it never shar
 class PeerStatus:
     """How one peer is.
 
-    `state`: idle (not started), connecting, up, held (a storm: see `last_error`), draining or stopped.
+    `state`: idle (not started), connecting, up, held (for a storm or BFD: `last_error`), draining or stopped.
     `since`: Unix time at which the state began. `sent` routes are on the wire, of `desired` that should be.
-    `restarts` counts children after the first, `flaps` sessions that ended.
+    `restarts` counts children after the first, `flaps` sessions that ended. `bfd`: its state in a word, ""
+    without; `doubt`: what is worth a word about it, though BGP may be up.
     """
 
     name: str
@@ -44,6 +59,8 @@ class PeerStatus:
     last_error: str | None
     restarts: int
     flaps: int
+    bfd: str = ""
+    doubt: str | None = None
 
 
 def local_address_towards(address: Address) -> Address:
@@ -87,6 +104,9 @@ class Peering:
         self._directory = runtime_dir / f"{directory_name(peer.name)}-{next(_serial)}"
         self._report = report
         self._session = Session(peer)
+        self._gate = Gate(peer.address)
+        self._fallen: str | None = None  # why BFD wants the session to end
+        self._waits: str | None = None  # why BFD wants none to begin
         self._supervision = Supervision()
         self._child: Child | None = None
         self._inbox: list[bytes] = []
@@ -101,6 +121,28 @@ class Peering:
     @property
     def status(self) -> PeerStatus:
         return self._status
+
+    @property
+    def peer(self) -> Peer:
+        return self._peer
+
+    def adopt(self, peer: Peer) -> bool:
+        """Go on with `peer`, if the session itself stays as it is."""
+        same = replace(peer, bfd=None) == replace(self._peer, bfd=None)
+        if same:
+            self._peer = peer
+        return same
+
+    def watch(self, *, watched: bool) -> None:
+        """From now on BFD is spoken with the router, or not; nothing is known of it so far."""
+        self._gate.watch(self._now(), watched=watched)
+        self._wake.set()
+
+    def hear_bfd(self, status: BFDStatus) -> None:
+        """BFD with the router is like this."""
+        why = bfd.diagnostic(status.diagnostic)
+        self._fallen = self._gate.heard(status, why, self._now()) or self._fallen
+        self._wake.set()
 
     @property
     def unservable(self) -> Mapping[Network, Refusal]:
@@ -149,15 +191,17 @@ class Peering:
     async def _rest(self) -> None:
         """Wait until the next child may start."""
         while self._drain_until is None:
-            wait_s = self._supervision.start_at - self._now()
-            if wait_s <= 0:
+            now = self._now()
+            wait_s = self._supervision.start_at - now
+            self._waits = self._gate.shut(now)
+            if wait_s <= 0 and self._waits is None:
                 return
             self._tell()
-            await self._wait(wait_s)
+            await self._wait(wait_s if wait_s > 0 else self._until(now, [self._gate.next_wakeup(now)]))
 
     async def _start(self) -> bool:
         child = Child(self._directory, self._hear, self._lose)
-        self._inbox, self._child_error, self._held = [], None, False
+        self._inbox, self._child_error, self._held, self._fallen = [], None, False, None
         try:
             local = self._local_address or local_address_towards(exabgp.address_of(self._peer))
             text = exabgp.configuration(self._peer, local, self._router_id, shim_command(self._directory))
@@ -182,6 +226,9 @@ class Peering:
                 self._supervision.ended(now)
                 await self._end(self._child_error)
                 return
+            if self._fallen is not None and self._drain_until is None:
+                await self._tear_down(self._fallen)
+                return
             verdict = self._supervision.judge(
                 self._session.view, self._session.stuck, self._session.misconfigured, now
             )
@@ -195,6 +242,16 @@ class Peering:
             if self._drained(now):
                 return
             await self._wait(self._until_next(now))
+
+    async def _tear_down(self, why: str) -> None:
+        """BFD has lost the router: end the session, and say so in case that it hears it."""
+        self._waits = why
+        self._send(exabgp.build(Teardown(BFD_DOWN)))
+        until = self._now() + GOODBYE_S
+        while self._session.view.state is State.UP and self._child_error is None and self._now() < until:
+            await self._wait(until - self._now())
+            self._take(self._now())
+        await self._end(why)
 
     async def _end(self, error: str | None) -> None:
         child, self._child = self._child, None
@@ -228,11 +285,14 @@ class Peering:
             self._child.send(line)
 
     def _until_next(self, now: float) -> float | None:
-        times = [self._session.next_wakeup(), self._drain_until]
+        times = [self._session.next_wakeup(), self._drain_until, self._gate.next_wakeup(now)]
         view = self._session.view
         if view.state is State.CONNECTING:
             times.append(self._supervision.recycle_at(view, self._session.misconfigured))
-        known = [when for when in times if when is not None]
+        return self._until(now, times)
+
+    def _until(self, now: float, moments: Sequence[float | None]) -> float | None:
+        known = [when for when in moments if when is not None]
         return max(0.0, min(known) - now) if known else None
 
     async def _wait(self, timeout_s: float | None) -> None:
@@ -262,8 +322,8 @@ class Peering:
         """Report the status, if it is another one."""
         view = self._session.view
         state = str(view.state)
-        if view.state is State.IDLE and (self._starts or view.last_error):
-            state = "held" if self._held else str(State.CONNECTING)
+        if view.state is State.IDLE and (self._starts or view.last_error or self._waits):
+            state = "held" if self._held or self._waits else str(State.CONNECTING)
         since = self._status.since if state == self._status.state else time.time()
         status = PeerStatus(
             self._peer.name,
@@ -271,9 +331,11 @@ class Peering:
             since,
             view.on_wire,
             view.desired,
-            view.last_error,
+            (self._waits if state == "held" else None) or view.last_error,
             max(0, self._starts - 1),
             view.flaps,
+            self._gate.state,
+            self._gate.complaint(self._now()),
         )
         if status != self._status:
             self._status = status

@@ -24,10 +24,12 @@ import structlog
 
 from lbspeaker import __version__
 from lbspeaker.answering.layer2 import Layer2
+from lbspeaker.core import gate
 from lbspeaker.core import links as core_links
 from lbspeaker.core import speaker as core
 from lbspeaker.core.announce import PlannedRoute, Release, SetPeer, SetRoutes
 from lbspeaker.core.lifecycle import State
+from lbspeaker.detecting import Detecting, Ended
 from lbspeaker.events import Events
 from lbspeaker.ledger import Ledger
 from lbspeaker.model import (
@@ -44,7 +46,7 @@ from lbspeaker.peering import Peering, PeerStatus
 from lbspeaker.shell import http, links
 from lbspeaker.shell.apiserver import ApiError, ApiServer, credentials
 from lbspeaker.shell.packet import ETH_P_ARP, open_link
-from lbspeaker.wire import bpf, kube, orders, status
+from lbspeaker.wire import bpf, kube, orders, status, watch
 
 KINDS = (Kind.SERVICE, Kind.ENDPOINT_SLICE, Kind.NODE, Kind.LEASE, Kind.SECRET, Kind.CONFIG)
 CONNECTIONS = 4
@@ -73,7 +75,7 @@ class Drain:
     """Somebody wants the speaker to end."""
 
 
-Item = Change | Synced | tuple[Link, ...] | orders.Report | PeerStatus | Drain
+Item = Change | Synced | tuple[Link, ...] | orders.Report | watch.Report | Ended | PeerStatus | Drain
 
 
 async def run(options: Options) -> None:
@@ -103,9 +105,12 @@ class Program:
         self._ledger = Ledger(directory, mine) if directory else None
         self._layer2 = Layer2(options.node, options.guard, self._core, self, self._inbox.put_nowait)
         self._events = Events(api, "lbspeaker-speaker", options.node) if api else None
+        self._detecting = Detecting(self._inbox.put_nowait)
         self._peerings: dict[str, tuple[Peering, asyncio.Task[None]]] = {}
+        self._parting: dict[asyncio.Task[None], Peering] = {}  # that end in order
         self._routes: dict[str, dict[Network, PlannedRoute]] = {}
         self._peer_states: dict[str, tuple[str, str | None]] = {}
+        self._doubts: dict[str, str | None] = {}
         self._told: dict[str, set[str]] = {}  # by service: what events were sent
         self._renewals: asyncio.Queue[core.Renew] = asyncio.Queue()
         self._pins_due: asyncio.Queue[core.WritePins] = asyncio.Queue()
@@ -122,6 +127,7 @@ class Program:
             self._core.resumed = await self._died_just_now(self._api)
         async with asyncio.TaskGroup() as self._tasks:
             background = [self._tasks.create_task(work) for work in self._background()]
+            detecting = self._tasks.create_task(self._detecting.run())
             try:
                 while not self._left:
                     await self._turn()
@@ -129,6 +135,8 @@ class Program:
                 for task in background:
                     task.cancel()
             await self._end_peerings()
+            await self._detecting.leave()  # last, as routers end BGP with it
+            detecting.cancel()
         if self._api is not None:
             await self._delete_lease(self._api)
 
@@ -165,7 +173,13 @@ class Program:
             self._layer2.ips(),
             self._layer2.guards(),
             {str(ip): pin.node for ip, pin in self._core.world.pins.items()},
-            (*self._layer2.problems(now), *(f"{what}: {why}" for what, why in self._unusable.items())),
+            (
+                *self._layer2.problems(now),
+                *(f"{what}: {why}" for what, why in self._unusable.items()),
+                *(f"peer {n}: {p.status.doubt}" for n, (p, _) in self._peerings.items() if p.status.doubt),
+                *self._detecting.problems(),
+            ),
+            self._detecting.rows(),
         )
 
     def _catch_signals(self) -> None:
@@ -232,8 +246,15 @@ class Program:
         elif isinstance(item, tuple):
             self._unusable = {w: why for w, why in self._unusable.items() if not w.startswith("link ")}
             self._layer2.set_links(item)
+            self._watch_routers()
         elif isinstance(item, PeerStatus):
             self._peer_changed(item)
+        elif isinstance(item, watch.Report | Ended):
+            for name, found in self._detecting.heard(item):
+                if name in self._peerings and found is not None:
+                    self._peerings[name][0].hear_bfd(found)
+                elif name in self._peerings:
+                    self._peerings[name][0].watch(watched=True)
         elif isinstance(item, Drain):
             self._core.drain(now)
             self._layer2.leave()
@@ -282,10 +303,41 @@ class Program:
         present = self._peerings.pop(name, None)
         if peer is None:
             if present is not None:
-                self._tasks.create_task(_end(*present, BGP_DRAIN_S))
+                self._parting[self._tasks.create_task(self._part(*present))] = present[0]
             return
-        peering = self._peering(peer)
-        self._peerings[name] = (peering, self._tasks.create_task(_follow(present, peering)))
+        watched = present is not None and present[0].peer.bfd is not None
+        if present is not None and present[0].adopt(peer):  # all but BFD is as before
+            self._peerings[name] = present
+        else:
+            peering, watched = self._peering(peer), False
+            self._peerings[name] = (peering, self._tasks.create_task(_follow(present, peering)))
+        self._watch_routers()
+        if watched != (peer.bfd is not None):
+            peering = self._peerings[name][0]
+            peering.watch(watched=not watched)
+            if (known := self._detecting.known(name)) is not None:
+                peering.hear_bfd(known)
+
+    async def _part(self, peering: Peering, running: asyncio.Task[None]) -> None:
+        """End the session, and BFD only then."""
+        await _end(peering, running, BGP_DRAIN_S)
+        self._parting = {task: one for task, one in self._parting.items() if one is not peering}
+        self._watch_routers()
+
+    def _watch_routers(self) -> None:
+        """Have BFD with all routers that want it."""
+        peers = [peering.peer for peering in self._parting.values()]
+        peers += [peering.peer for peering, _ in self._peerings.values()]
+        targets = {peer.name: target for peer in peers if (target := self._target(peer)) is not None}
+        for name in self._detecting.want(targets):
+            if name in self._peerings:
+                self._peerings[name][0].watch(watched=True)
+
+    def _target(self, peer: Peer) -> watch.Target | None:
+        if peer.bfd is None or peer.address is None:
+            return None
+        multihop = gate.over_hops(peer, near=core_links.is_near(peer.address, self._layer2.links))
+        return watch.Target(str(peer.address), peer.bfd, str(peer.source_address or ""), multihop=multihop)
 
     def _peering(self, peer: Peer) -> Peering:
         mine = core_links.addresses_towards(peer.address, self._layer2.links) if peer.address else ()
@@ -307,6 +359,9 @@ class Program:
             level = self._log.warning if trouble else self._log.info
             fields = {"why": status.last_error} if trouble else {}
             level(f"peer-{state}", peer=status.name, routes=status.desired, **fields)
+        if status.doubt and status.doubt != self._doubts.get(status.name):
+            self._log.warning("bfd-doubtful", peer=status.name, why=status.doubt)
+        self._doubts[status.name] = status.doubt
         self._tell_unservable(status.name)
         if state == "up" and status.sent >= status.desired:
             for prefix, planned in self._routes.get(status.name, {}).items():
@@ -330,6 +385,7 @@ class Program:
     async def _end_peerings(self) -> None:
         """Withdraw everything from everybody at once."""
         await asyncio.gather(*(_end(*present, BGP_DRAIN_S) for present in self._peerings.values()))
+        await asyncio.gather(*self._parting)
         self._peerings.clear()
 
     # -- the Lease --

@@ -21,6 +21,7 @@ from lbspeaker.wire import bfd, orders, watch
 STOOD_S = 0.05  # who is woken so much too late stood still
 IDLE_S = 1.0
 COUNTED_EVERY_S = 5.0
+SETTLED_S = 0.5  # after a change
 LISTEN_EVERY_S = 5.0  # between two tries to get a port that is taken
 MOST_UNREAD = 1 << 20  # bytes of reports that wait for a speaker that does not read
 
@@ -187,6 +188,8 @@ class Detector:
     # -- reports --
 
     def _report(self, report: watch.Report) -> None:
+        if isinstance(report, watch.Changed):  # with other timers, most likely
+            self._counted_at = min(self._counted_at, time.monotonic() + SETTLED_S)
         if len(self._unsent) < MOST_UNREAD:
             self._unsent += watch.build(report)
 

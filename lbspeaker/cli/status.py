@@ -115,6 +115,15 @@ def _print(found: format_.Status) -> None:
             str(guard.storms),
         )
     console.print(table)
+    if found.bfd:
+        console.print()
+        table = _table("ROUTER", "BFD", "INTERVAL", "DETECTION", "SENT", "RECEIVED", "DROPPED")
+        for each in found.bfd:
+            state = f"{each.state}: {each.why}" if each.why else each.state
+            times = (f"{each.interval_ms:g} ms", f"{each.detection_ms:g} ms")
+            counts = (str(each.sent), str(each.received), _counts(each.dropped))
+            table.add_row(each.router, state, *times, *counts)
+        console.print(table)
     if found.members:
         console.print()
         table = _table("MEMBER", "ALIVE", "HEARD ON", "SILENT ON")

@@ -12,16 +12,21 @@ So a session that BFD has ended is not back before BFD, or before the router has
 
 import math
 
-from lbspeaker.model import Address, BFDState, BFDStatus
+from lbspeaker.model import BFDState, BFDStatus, Peer
 
 SILENT_S = 3.0
 COMPLAIN_S = 10.0  # without BFD for so long is worth a word
 
 
-class Gate:
-    """Between BFD and BGP of one router at `address`, watched or not."""
+def over_hops(peer: Peer, *, near: bool) -> bool:
+    """Whether BFD with this router may go over several hops; `near`: it is in the network of a link."""
+    return peer.ebgp_multihop or (peer.ttl_hops or 1) > 1 or (peer.ibgp and not near)
 
-    def __init__(self, address: Address) -> None:
+
+class Gate:
+    """Between BFD and BGP of one router, watched or not; `address` is what it is called in messages."""
+
+    def __init__(self, address: object) -> None:
         self._address = address
         self._watched = False
         self._status = BFDStatus(BFDState.DOWN)

@@ -46,6 +46,11 @@ def default_gateway(links: Sequence[Link]) -> IPv4Address | None:
     return next((link.gateway for link in by_name if link.gateway and usable(link)), None)
 
 
+def is_near(peer: Address, links: Sequence[Link]) -> bool:
+    """Whether `peer` is in the network of a link, so that nobody forwards what goes there."""
+    return peer.is_link_local or any(peer in own.network for link in links for own in link.addresses)
+
+
 def router_id(node: str) -> IPv4Address:
     """Return an identifier for a node without any IPv4 address: hardly that of another node (RFC 6286)."""
     return IPv4Address(hashlib.sha256(node.encode()).digest()[:4])

@@ -7,7 +7,7 @@ apiserver           here       the API server in memory (or `forward`, to one th
 switch              switch     writes down ARP frames, shuts ports that storm
 backend-NODE        NODE       the pod: a tiny HTTP server
 cluster             control    stand-ins: Nodes, Pods, EndpointSlices, kube-proxy
-router              router     FRR (with router-zebra), BIRD or ExaBGP: see `routers`
+router              router     FRR (with router-zebra, router-bfdd), BIRD or ExaBGP: see `routers`
 controller          control    ours
 speaker-NODE        NODE       ours
 ==================  =========  ==============================================================

@@ -2,8 +2,8 @@
 
 AS 64512, peering by eBGP with every node (AS 64513). It takes the lab's service networks and what is inside
 them, nothing else. It asks for no short hold time, so that the peer's counts (RFC 4271 §4.2). Up to eight
-equal routes to a prefix share the traffic, also in the kernel. Nothing of a router that runs on this machine
-is touched: configuration, sockets and logs are in a directory of the lab.
+equal routes to a prefix share the traffic, also in the kernel. FRR speaks BFD with nodes that do. Nothing of
+a router that runs on this machine is touched: configuration, sockets and logs are in a directory of the lab.
 """
 
 import grp
@@ -123,15 +123,17 @@ class Router:
         return {prefix: _ordered(hops) for prefix, hops in found.items()}
 
     def _start_frr(self, networks: Sequence[Network], spawn: Spawn) -> None:
-        """zebra before bgpd, which else tries again only after ten seconds. Both run as user frr."""
+        """zebra before bgpd, which else tries again only after ten seconds. All run as user frr."""
         shutil.chown(self.directory, "frr", "frr")
         self._write("zebra.conf", "hostname router\n")
+        self._write("bfdd.conf", _FRR_BFD)
         self._write("bgpd.conf", frr(networks))
-        for daemon, socket in (("zebra", "zserv.api"), ("bgpd", "bgpd.vty")):
+        for daemon, socket in (("zebra", "zserv.api"), ("bfdd", "bfdd.vty"), ("bgpd", "bgpd.vty")):
             files = f"-f {self.directory}/{daemon}.conf -i {self.directory}/{daemon}.pid"
             sockets = f"-z {self.directory}/zserv.api --vty_socket {self.directory} --vty_port 0"
+            sockets += f" --bfdctl {self.directory}/bfdd.sock" if daemon == "bfdd" else ""
             argv = [str(_FRR / daemon), *files.split(), *sockets.split(), "--log", "stdout"]
-            spawn("router" if daemon == "bgpd" else "router-zebra", argv, {})
+            spawn("router" if daemon == "bgpd" else f"router-{daemon}", argv, {})
             self._wait_for(socket)
 
     def _frr_table(self, family: str) -> Table:
@@ -171,6 +173,16 @@ class Router:
 # --- configurations -------------------------------------------------------------------------------------
 
 
+# As quick as speakers may wish; the slower wish of both counts.
+_FRR_BFD = """hostname router
+bfd
+ profile NODES
+  detect-multiplier 3
+  receive-interval 100
+  transmit-interval 100
+"""
+
+
 def frr(networks: Sequence[Network]) -> str:
     """Return bgpd's configuration: whoever calls from the segment with the nodes' AS is a peer."""
     lines = ["frr defaults traditional", "hostname router"]
@@ -191,6 +203,7 @@ def frr(networks: Sequence[Network]) -> str:
         " no bgp default ipv4-unicast",
         " neighbor NODES peer-group",
         f" neighbor NODES remote-as {NODES_AS}",
+        " neighbor NODES bfd profile NODES",
         " bgp listen range 192.0.2.0/24 peer-group NODES",
         " bgp listen range 2001:db8::/64 peer-group NODES",
     ]

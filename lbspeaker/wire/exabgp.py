@@ -203,8 +203,8 @@ def build(command: SessionCommand, asn: int = 0) -> str:
             return end_of_rib(family)
         case Resend():
             return "flush adj-rib out"
-        case Teardown():
-            return "neighbor * teardown 2"
+        case Teardown(subcode):
+            return f"neighbor * teardown {subcode:d}"
         case Ping():
             return "version"
 

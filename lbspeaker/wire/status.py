@@ -55,6 +55,22 @@ class IP(msgspec.Struct, frozen=True):
     vendor: str = ""
 
 
+class BFD(msgspec.Struct, frozen=True):
+    """A router that is watched by BFD: `state` of our end, and why, if it fell.
+
+    Intervals as negotiated, 0 while the router is not heard; packets since the session began.
+    """
+
+    router: str
+    state: str
+    why: str
+    interval_ms: float
+    detection_ms: float
+    sent: int
+    received: int
+    dropped: dict[str, int]
+
+
 class Status(msgspec.Struct, frozen=True):
     """All of it. `problems`: each in one line, with what to do."""
 
@@ -68,6 +84,7 @@ class Status(msgspec.Struct, frozen=True):
     guards: tuple[Guard, ...]
     pins: dict[str, str]
     problems: tuple[str, ...]
+    bfd: tuple[BFD, ...] = ()
 
 
 _encode = msgspec.json.Encoder().encode
@@ -151,6 +168,22 @@ def metrics(status: Status) -> bytes:
         "gauge",
         "1 for each IP that a host uses that is no speaker.",
         [({"ip": o.ip, "mac": o.conflict, "vendor": o.vendor}, 1) for o in status.ips if o.conflict],
+    )
+    watched = [({"router": one.router}, one) for one in status.bfd]
+    family(
+        "bfd_up",
+        "gauge",
+        "1 for each router with which BFD is up.",
+        [(r, one.state == "up") for r, one in watched],
+    )
+    for name in ("sent", "received"):
+        help_ = f"Control packets of BFD that were {name}."
+        family(f"bfd_packets_{name}_total", "counter", help_, [(r, getattr(one, name)) for r, one in watched])
+    family(
+        "bfd_packets_dropped_total",
+        "counter",
+        "Control packets of BFD that did not count, by why.",
+        [({**r, "reason": why}, n) for r, one in watched for why, n in sorted(one.dropped.items())],
     )
     family("members", "gauge", "Live speakers.", [({}, sum(member.alive for member in status.members))])
     family("api_silent_seconds", "gauge", "Since the API last answered.", [({}, status.api_silent_s)])
