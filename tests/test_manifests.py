@@ -82,7 +82,7 @@ def test_every_file_of_config_is_applied() -> None:
     ("kind", "name", "powers"),
     [
         ("Deployment", "controller", {"drop": ["ALL"]}),
-        ("DaemonSet", "speaker", {"drop": ["ALL"], "add": ["NET_RAW"]}),
+        ("DaemonSet", "speaker", {"drop": ["ALL"], "add": ["NET_RAW", "SYS_NICE"]}),
     ],
 )
 def test_the_programs_hold_no_power_that_they_do_not_need(kind: str, name: str, powers: Object) -> None:

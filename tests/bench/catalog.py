@@ -6,6 +6,7 @@ from tests.bench import (
     allocation,
     answers,
     assign,
+    bfd,
     failover,
     latency,
     memory,
@@ -31,6 +32,7 @@ ALL: dict[str, Callable[[], list[Result]]] = {
     "failover": failover.failover,
     "two-owners": owners.two_owners,
     "answers": answers.answers,
+    "bfd": bfd.bfd,
     "assign-10000": assign.in_memory,
 }
 if real_binaries():

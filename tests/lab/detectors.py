@@ -200,6 +200,11 @@ class Bfdd:
             time.sleep(0.01)
         return time.monotonic()
 
+    @property
+    def pids(self) -> list[int]:
+        """Of zebra and of bfdd."""
+        return [process.pid for process in self._processes]
+
     def kill(self) -> None:
         """As by a power cut."""
         for process in self._processes:
