@@ -15,6 +15,7 @@ from lbspeaker.errors import ConfigError, LbspeakerError
 COMMANDS = {
     "check": "check:check",
     "plan": "plan:plan",
+    "upstream": "upstream:upstream",
     "migrate": "migrate:migrate",
     "controller": "run:controller",
     "speaker": "run:speaker",
@@ -47,6 +48,7 @@ def lbspeaker() -> None:
     Try it on this machine, without a cluster:   lbspeaker demo
     Check a configuration:                       lbspeaker check pools.yaml
     See what it would do:                        lbspeaker plan pools.yaml services.yaml
+    Configure and check a BGP router:            lbspeaker upstream config --for frr pools.yaml nodes.yaml
     Ask the speaker of this node:                lbspeaker status
     Bring MetalLB's configuration over:          lbspeaker migrate metallb.yaml
     """

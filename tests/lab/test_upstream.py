@@ -1,0 +1,371 @@
+"""`lbspeaker upstream` with real routers: what it prints works unedited, and what is wrong there is named."""
+
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lbspeaker.lab import rootless, routers
+from tests.lab.upstream import FOUR, SIX, Bench, eventually
+
+pytestmark = [
+    pytest.mark.lab,
+    pytest.mark.peers,
+    pytest.mark.timeout(180),
+    pytest.mark.skipif(bool(rootless.obstacle()), reason=rootless.obstacle()),
+]
+
+
+@contextmanager
+def bench(kind: Any, peer: str = "") -> Iterator[Bench]:
+    if kind not in routers.installed():
+        pytest.skip(f"router {kind} cannot run here")
+    with tempfile.TemporaryDirectory(prefix="lbs-upstream-") as name:
+        Path(name).chmod(0o755)
+        made = Bench(f"u{kind[0]}", Path(name), peer)
+        try:
+            yield made
+        finally:
+            made.close()
+
+
+@pytest.fixture(scope="module")
+def frr() -> Iterator[Bench]:
+    """FRR, configured as the command says, with three nodes that announce."""
+    with bench("frr") as made:
+        made.start_frr()
+        made.load_frr(made.config("frr"))
+        for node in made.picture.nodes:
+            made.speak(node)
+        yield made
+
+
+@pytest.fixture(scope="module")
+def bird() -> Iterator[Bench]:
+    with bench("bird") as made:
+        made.start_bird(made.config("bird"))
+        for node in made.picture.nodes:
+            made.speak(node)
+        yield made
+
+
+def codes(made: Bench, *options: str) -> dict[str, list[str]]:
+    """The findings by code; notes are none."""
+    found = made.check(*options)
+    assert (found["code"] == 1) == any(f["severity"] != "note" for f in found["findings"])
+    return {f["code"]: f["subjects"] for f in found["findings"] if f["severity"] != "note"}
+
+
+def finds(made: Bench, expected: dict[str, list[str]], *options: str) -> None:
+    eventually(lambda: codes(made, *options), expected, 40)
+
+
+def well(made: Bench, *options: str) -> None:
+    """Both prefixes with three next hops, in BGP and in the kernel; and nothing to complain about."""
+    finds(made, {}, *options)
+    for row in made.check(*options)["routes"]:
+        assert len(row["received"]) == len(row["nextHops"]) == len(row["installed"]) == 3, row
+
+
+# --- FRR ------------------------------------------------------------------------------------------------
+
+
+def of_frr(made: Bench) -> tuple[str, str]:
+    return ("--frr", made.frr_command)
+
+
+def test_frr_as_printed_has_all_routes_over_all_nodes(frr: Bench) -> None:
+    well(frr, *of_frr(frr))
+    table = frr.check(*of_frr(frr))
+    assert {row["prefix"] for row in table["routes"]} == {FOUR, SIX}
+    assert all(session["state"] == "Established" for session in table["sessions"])
+
+
+A, B, C = "node-a (192.0.2.201)", "node-b (192.0.2.202)", "node-c (192.0.2.203)"
+_PREFIX_LIST = "ip prefix-list LBS-router-V4-routed seq 5 permit 203.0.113.0/24"
+_CLEAR = ("clear bgp * soft in",)
+
+# What is done to FRR (inside `router bgp`, or before it), how it is undone, and what is found meanwhile.
+FRR_MISTAKES = {
+    "prefix list without le 32": (
+        [_PREFIX_LIST],
+        [f"{_PREFIX_LIST} ge 32 le 32"],
+        {"prefix-length": [f"{FOUR} from {node}" for node in (A, B, C)]},
+    ),
+    "prefix list of something else": (
+        [
+            "no ip prefix-list LBS-router-V4-routed",
+            "ip prefix-list LBS-router-V4-routed permit 10.0.0.0/8 le 32",
+        ],
+        ["no ip prefix-list LBS-router-V4-routed", f"{_PREFIX_LIST} ge 32 le 32"],
+        {"policy-refuses": [f"{FOUR} from {node}" for node in (A, B, C)]},
+    ),
+    "one next hop": (
+        ["router bgp 64512", "address-family ipv4 unicast", "maximum-paths 1"],
+        ["router bgp 64512", "address-family ipv4 unicast", "maximum-paths 8"],
+        {"multipath": [FOUR]},
+    ),
+    "two next hops": (
+        ["router bgp 64512", "address-family ipv6 unicast", "maximum-paths 2"],
+        ["router bgp 64512", "address-family ipv6 unicast", "maximum-paths 8"],
+        {"multipath": [SIX]},
+    ),
+    "no policy": (
+        [
+            "router bgp 64512",
+            "address-family ipv4 unicast",
+            "no neighbor 192.0.2.202 route-map LBS-router-IN in",
+        ],
+        [
+            "router bgp 64512",
+            "address-family ipv4 unicast",
+            "neighbor 192.0.2.202 route-map LBS-router-IN in",
+        ],
+        {"no-policy": [B]},
+    ),
+    "another AS": (
+        ["router bgp 64512", "neighbor 192.0.2.203 remote-as 64999"],
+        ["router bgp 64512", "neighbor 192.0.2.203 remote-as 64513"],
+        {"wrong-as": [C]},
+    ),
+    "a password on the router alone": (
+        ["router bgp 64512", "neighbor 192.0.2.201 password other"],
+        ["router bgp 64512", "no neighbor 192.0.2.201 password"],
+        {"password": [A]},
+    ),
+    "shut down": (
+        ["router bgp 64512", "neighbor 192.0.2.201 shutdown"],
+        ["router bgp 64512", "no neighbor 192.0.2.201 shutdown"],
+        {"shutdown": [A]},
+    ),
+    "a limit of routes": (
+        ["router bgp 64512", "address-family ipv4 unicast", "neighbor 192.0.2.201 maximum-prefix 100"],
+        ["router bgp 64512", "address-family ipv4 unicast", "no neighbor 192.0.2.201 maximum-prefix"],
+        {"max-prefix-limit": [A]},
+    ),
+    "a family less": (
+        ["router bgp 64512", "address-family ipv6 unicast", "no neighbor 192.0.2.202 activate"],
+        [
+            "router bgp 64512",
+            "address-family ipv6 unicast",
+            "neighbor 192.0.2.202 activate",
+            "neighbor 192.0.2.202 route-map LBS-router-IN in",
+            "neighbor 192.0.2.202 route-map LBS-router-OUT out",
+        ],
+        {"no-family": [B]},
+    ),
+    "BFD on the router alone": (
+        ["router bgp 64512", "neighbor 192.0.2.203 bfd"],
+        ["router bgp 64512", "no neighbor 192.0.2.203 bfd"],
+        {"bfd-unwanted": [C]},
+    ),
+    "a better route": (
+        [f"ip route {FOUR} blackhole"],
+        [f"no ip route {FOUR} blackhole"],
+        {"not-installed": [FOUR]},
+    ),
+    "one node's routes are changed": (
+        [
+            "route-map WORSE permit 10",
+            "set metric 50",
+            "router bgp 64512",
+            "address-family ipv4 unicast",
+            "neighbor 192.0.2.202 route-map WORSE in",
+        ],
+        [
+            "router bgp 64512",
+            "address-family ipv4 unicast",
+            "neighbor 192.0.2.202 route-map LBS-router-IN in",
+        ],
+        {"attributes-differ": [FOUR]},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FRR_MISTAKES)
+def test_what_is_wrong_with_frr_is_named_and_no_more_once_it_is_mended(frr: Bench, name: str) -> None:
+    breaking, mending, expected = FRR_MISTAKES[name]
+    well(frr, *of_frr(frr))
+    try:
+        change(frr, breaking)
+        finds(frr, expected, *of_frr(frr))
+    finally:
+        change(frr, mending)
+    well(frr, *of_frr(frr))
+
+
+def change(made: Bench, commands: list[str]) -> None:
+    made.vtysh("configure terminal", *commands)
+    made.vtysh(*_CLEAR)
+
+
+def test_a_neighbour_that_is_not_configured(frr: Bench) -> None:
+    frr.vtysh("configure terminal", "router bgp 64512", "no neighbor 192.0.2.203")
+    finds(frr, {"no-neighbor": [C]}, *of_frr(frr))
+    frr.load_frr(frr.config("frr"))  # it adds what is missing, and disturbs nobody
+    well(frr, *of_frr(frr))
+
+
+def test_a_node_that_is_silent(frr: Bench) -> None:
+    node = frr.picture.nodes[1]
+    frr.silence(node)
+    finds(frr, {"no-session": [B]}, *of_frr(frr))
+    frr.speak(node)
+    well(frr, *of_frr(frr))
+
+
+def test_a_firewall_on_the_router(frr: Bench) -> None:
+    from lbspeaker.lab import namespaces
+
+    router, node = frr.picture.namespace("router"), frr.picture.nodes[0]
+    rules = f"table inet t {{ chain c {{ type filter hook input priority 0; ip saddr {node.ipv4} drop; }}; }}"
+    assert namespaces.run(router, ["nft", "-f", "-"], text=rules).returncode == 0
+    frr.vtysh(f"clear bgp {node.ipv4}")
+    eventually(lambda: set(codes(frr, *of_frr(frr))) <= {"no-session", "hold-timer"}, True, 40)
+    assert codes(frr, *of_frr(frr)) in ({"no-session": [A]}, {"hold-timer": [A]})
+    assert namespaces.run(router, ["nft", "delete table inet t"]).returncode == 0
+    well(frr, *of_frr(frr))
+
+
+def test_a_stranger_that_announces_a_service_ip(frr: Bench) -> None:
+    frr.vtysh("configure terminal", "router bgp 64512", "address-family ipv4 unicast", f"network {FOUR}")
+    frr.vtysh("configure terminal", f"ip route {FOUR} 192.0.2.2")
+    eventually(lambda: {"not-installed", "not-best"} & set(codes(frr, *of_frr(frr))) != set(), True)
+    frr.vtysh("configure terminal", f"no ip route {FOUR} 192.0.2.2", "router bgp 64512")
+    frr.vtysh("configure terminal", "router bgp 64512", "address-family ipv4 unicast", f"no network {FOUR}")
+    well(frr, *of_frr(frr))
+
+
+def test_a_pool_inside_a_network_of_a_link(frr: Bench) -> None:
+    inside = frr.documents.read_text()
+    try:
+        frr.documents.write_text(inside.replace("[203.0.113.0/24,", "[203.0.113.0/24, 198.51.100.128/25,"))
+        assert "pool-on-link" in codes(frr, *of_frr(frr))
+    finally:
+        frr.documents.write_text(inside)
+    assert "pool-on-link" not in codes(frr, *of_frr(frr))
+
+
+def test_frr_without_bgp(tmp_path: Path) -> None:
+    with bench("frr") as made:
+        made.start_frr()
+        assert codes(made, *of_frr(made)) == {"no-bgp": ["router"]}
+
+
+@pytest.mark.parametrize(
+    ("peer", "session"),
+    [
+        (", ttlSecurity: 1", "outgoing-ttl 255; incoming-ttl 255;"),
+        (", password: s3cret", "md5-password s3cret;"),
+        (", ebgpMultiHop: true", ""),
+    ],
+    ids=["ttl", "password", "multihop"],
+)
+@pytest.mark.parametrize("kind", ["frr", "bird"])
+def test_what_else_a_peer_can_have_works_as_printed(kind: str, peer: str, session: str) -> None:
+    with bench(kind, peer) as made:
+        text = made.config(kind)
+        assert "s3cret" not in text
+        text = text.replace("REPLACE-WITH-THE-PASSWORD", "s3cret")
+        start(made, kind, text)
+        for node in made.picture.nodes:
+            made.speak(node, session)
+        well(made, *(of_frr(made) if kind == "frr" else of_bird(made)))
+
+
+def start(made: Bench, kind: str, text: str) -> None:
+    if kind == "frr":
+        made.start_frr()
+        made.load_frr(text)
+    else:
+        made.start_bird(text)
+
+
+@pytest.mark.parametrize("kind", ["frr", "bird"])
+def test_a_node_that_drains_is_left_out_by_the_router(kind: str) -> None:
+    with bench(kind) as made:
+        start(made, kind, made.config(kind))
+        leaving, *staying = made.picture.nodes
+        made.speak(leaving, attributes="community [65535:0]")
+        for node in staying:
+            made.speak(node)
+        options = of_frr(made) if kind == "frr" else of_bird(made)
+        finds(made, {}, *options)
+        hops = {row["prefix"]: row["nextHops"] for row in made.check(*options)["routes"]}
+        assert hops[FOUR] == ["192.0.2.202", "192.0.2.203"], "it comes last (RFC 8326)"
+
+
+# --- BIRD -----------------------------------------------------------------------------------------------
+
+
+def of_bird(made: Bench) -> tuple[str, str]:
+    return ("--bird", made.bird_command)
+
+
+def test_bird_as_printed_has_all_routes_over_all_nodes(bird: Bench) -> None:
+    well(bird, *of_bird(bird))
+    assert {row["prefix"] for row in bird.check(*of_bird(bird))["routes"]} == {FOUR, SIX}
+
+
+def swap(before: str, after: str, count: int = 1) -> Callable[[str], str]:
+    return lambda text: text.replace(before, after, count)
+
+
+BIRD_MISTAKES = {
+    "one next hop": (
+        swap("merge paths on limit 8", "merge paths off"),
+        {"multipath": [FOUR]},
+    ),
+    "filter for other lengths": (
+        swap("203.0.113.0/24{32,32}", "203.0.113.0/24{24,31}"),
+        {"policy-refuses": [f"{FOUR} from {node}" for node in (A, B, C)]},
+    ),
+    "no import": (
+        swap("import filter lbs_router_v4", "import none"),
+        {"policy-refuses": [f"{FOUR} from {A}"]},
+    ),
+    "another AS": (
+        swap("neighbor 192.0.2.202 as 64513", "neighbor 192.0.2.202 as 64999"),
+        {"wrong-as": [B]},
+    ),
+    "another AS of its own": (
+        swap("local as 64512", "local as 64510", 3),
+        {"wrong-as": [A, B, C]},
+    ),
+    "a neighbour less": (
+        swap("neighbor 192.0.2.203 as", "neighbor 192.0.2.99 as"),
+        {"no-neighbor": [C]},
+    ),
+    "a limit of routes": (
+        swap("import filter lbs_router_v4;", "import filter lbs_router_v4; import limit 50 action restart;"),
+        {"max-prefix-limit": [A]},
+    ),
+    "a limit that is reached": (
+        swap("import filter lbs_router_v6;", "import filter lbs_router_v6; import limit 0 action disable;"),
+        {"max-prefix": [A]},
+    ),
+    "nothing for the kernel": (
+        swap("export where source = RTS_BGP", "export none"),
+        {"multipath": [FOUR]},
+    ),
+    "a password on the router alone": (
+        swap('  description "node-b";', '  description "node-b"; password "x";'),
+        {"no-session": [B]},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BIRD_MISTAKES)
+def test_what_is_wrong_with_bird_is_named_and_no_more_once_it_is_mended(bird: Bench, name: str) -> None:
+    breaking, expected = BIRD_MISTAKES[name]
+    right = (bird.directory / "bird.conf").read_text()
+    well(bird, *of_bird(bird))
+    try:
+        bird.reload_bird(breaking)
+        finds(bird, expected, *of_bird(bird))
+    finally:
+        bird.reload_bird(lambda _: right)
+    well(bird, *of_bird(bird))
