@@ -3,9 +3,11 @@
 import signal
 import subprocess
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from lbspeaker.lab import namespaces
 from lbspeaker.lab.namespaces import running
 from tests.scenarios.conftest import CONFIG, SERVICES, World, wait_for
 
@@ -31,6 +33,13 @@ def hops(world: World, ip: str) -> int:
     length = 128 if ":" in ip else 32
     table = {str(prefix): where for prefix, where in world.lab.router.table().items()}
     return len(table.get(f"{ip}/{length}", ()))
+
+
+def routes(world: World, ip: str) -> str:
+    """What FRR says about all its routes to `ip`."""
+    router = world.lab.router
+    argv = ["vtysh", "--vty_socket", str(router.directory), "-c", f"show bgp ipv4 unicast {ip}/32 json"]
+    return namespaces.run(router.namespace, argv).stdout
 
 
 def converged(world: World, ip: str, number: int, seconds: float = 15) -> None:
@@ -85,7 +94,13 @@ def test_a_killed_child_is_replaced_and_nothing_is_missing_afterwards(bgp: World
 
 def test_a_speaker_that_ends_withdraws_its_routes_first(bgp: World) -> None:
     ip = bgp.ip("web")
-    bgp.lab.stop("speaker-node-c")
+    with ThreadPoolExecutor() as pool:
+        stopping = pool.submit(bgp.lab.stop, "speaker-node-c")
+        said = []
+        while not stopping.done():
+            said.append(routes(bgp, ip))
+    assert any("gracefulShutdown" in one for one in said), "it said so first"
+    assert "gracefulShutdown" not in routes(bgp, ip)
     assert hops(bgp, ip) == 2
     bgp.lab.start("speaker-node-c")
     converged(bgp, ip, 3)
@@ -133,3 +148,28 @@ def test_an_edited_advertisement_keeps_the_sessions(bgp: World) -> None:
     time.sleep(2)
     assert hops(bgp, ip) == 3
     assert {node: children(bgp, node) for node in NODES} == before
+
+
+def test_an_edited_peer_is_back_at_once_and_the_others_notice_nothing(bgp: World) -> None:
+    ip = bgp.ip("web")
+    router = next(str(h.ipv6) for h in bgp.lab.topology.hosts if h.name == "router")
+    bgp.create("BGPPeer", "router6", myASN=64513, peerASN=64512, peerAddress=router, holdTime="3s")
+    wait_for(lambda: all(len(children(bgp, node)) == 2 for node in NODES), "a child for each peer")
+    before = {node: set(children(bgp, node)) for node in NODES}
+    spec = {"spec": {"holdTime": "6s"}}
+    bgp.call("PATCH", f"{CONFIG}/bgppeers/router", spec, patch=True)
+    wait_for(
+        lambda: all(len(children(bgp, n) and set(children(bgp, n)) - before[n]) == 1 for n in NODES), "new"
+    )
+    assert all(len(set(children(bgp, node)) & before[node]) == 1 for node in NODES), "the other one goes on"
+    converged(bgp, ip, 3, 4)
+    bgp.delete(f"{CONFIG}/bgppeers/router6")
+    wait_for(lambda: all(len(children(bgp, node)) == 1 for node in NODES), "one child less")
+    converged(bgp, ip, 3, 4)
+
+
+def test_the_default_gateway_is_found_by_itself(bgp: World) -> None:
+    ip = bgp.ip("web")
+    bgp.call("PATCH", f"{CONFIG}/bgppeers/router", {"spec": {"peerAddress": "auto"}}, patch=True)
+    time.sleep(3)
+    converged(bgp, ip, 3)
