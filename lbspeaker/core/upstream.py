@@ -37,13 +37,13 @@ from lbspeaker.model import (
 from lbspeaker.upstream import Accepted, Expected, Neighbor, PrefixList, Upstream
 
 _FAMILIES: tuple[Family, ...] = (4, 6)
-_LONGEST = 24  # of a part of a name; the whole stays below the 63 characters that routers take
+_LONGEST = 20  # of a part of a name; two of them, and what marks them, are the 63 that routers take
 
 
 def label(text: str, longest: int = _LONGEST) -> str:
     """Return `text` as routers can have it in a name: [A-Za-z0-9-], and no two texts alike."""
     plain = re.sub(r"[^A-Za-z0-9-]+", "-", text)[:longest].strip("-")
-    if plain == text:
+    if plain and plain == text:
         return plain
     return f"{plain}-{hashlib.sha256(text.encode()).hexdigest()[:6]}".strip("-")
 

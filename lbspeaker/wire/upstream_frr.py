@@ -5,7 +5,7 @@ dial, and never listen. FRR itself makes a route with GRACEFUL_SHUTDOWN the last
 """
 
 from lbspeaker.upstream import Neighbor, Upstream
-from lbspeaker.wire.upstream import BGP_HOPS, PASSWORD, commented, head, lengths, name
+from lbspeaker.wire.upstream import BGP_HOPS, PASSWORD, commented, far, head, lengths, name
 
 _IP = {4: "ip", 6: "ipv6"}
 
@@ -13,13 +13,20 @@ _IP = {4: "ip", 6: "ipv6"}
 def build(up: Upstream) -> str:
     """Return the text of the configuration."""
     use = "Load it: vtysh -f FILE; keep it: vtysh -c 'write memory'."
-    lines = commented("!", head(up, "FRR", use))
+    lines = commented("!", [*head(up, "FRR", use), *cautions(up)])
     lines += [*_lists(up), *_maps(up), *_bfd(up), f"router bgp {up.asn:d}"]
     for neighbor in up.neighbors:
         lines += _neighbor(up, neighbor)
     for family in (4, 6):
         lines += _family(up, family)
     return "\n".join([*lines, "exit", ""])
+
+
+def cautions(up: Upstream) -> list[str]:
+    """Return what it does in its own way."""
+    if up.bfd is None or up.ttl_hops is None or far(up):
+        return []
+    return ["With ttl-security its BFD is that of several hops, and the nodes' is not: use one of the two."]
 
 
 def inbound(up: Upstream) -> str:

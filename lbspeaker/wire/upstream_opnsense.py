@@ -43,7 +43,7 @@ def build(up: Upstream) -> str:
     for number, step in enumerate(steps(up), 1):
         lines += ["#", f"# {number}. {step.page}"]
         width = max(len(label) for label, _ in step.fields)
-        lines += [f"#      {label:{width}}  {value}" for label, value in step.fields]
+        lines += [f"#      {label:{width}}  {value}".rstrip() for label, value in step.fields]
     return "\n".join([*lines, "", *_script(up), ""])
 
 

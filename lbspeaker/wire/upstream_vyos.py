@@ -5,7 +5,7 @@ FRR is inside, which honours GRACEFUL_SHUTDOWN by itself (RFC 8326 §4.3).
 
 from lbspeaker.upstream import Accepted, Neighbor, Upstream
 from lbspeaker.wire.upstream import BGP_HOPS, PASSWORD, commented, head, name
-from lbspeaker.wire.upstream_frr import inbound, outbound
+from lbspeaker.wire.upstream_frr import cautions, inbound, outbound
 
 _LISTS = {4: "prefix-list", 6: "prefix-list6"}
 _IP = {4: "ip", 6: "ipv6"}
@@ -14,7 +14,8 @@ _IP = {4: "ip", 6: "ipv6"}
 def build(up: Upstream) -> str:
     """Return the commands."""
     use = "Paste it in configuration mode; then: commit, save."
-    lines = commented("#", ["From the documentation of VyOS 1.4, not run.", *head(up, "VyOS", use)])
+    told = ["From the documentation of VyOS 1.4, not run.", *head(up, "VyOS", use), *cautions(up)]
+    lines = commented("#", told)
     for one in up.prefix_lists:
         for number, accepted in enumerate(one.entries, 1):
             lines += _rule(f"set policy {_LISTS[one.family]} {name(one.name)} rule {10 * number}", accepted)
