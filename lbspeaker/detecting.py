@@ -40,6 +40,11 @@ class Detecting:
         self._left = False
         self._log: Any = structlog.get_logger()
 
+    @property
+    def pid(self) -> int | None:
+        """The process that runs."""
+        return self._child.pid if self._child else None
+
     def want(self, targets: Mapping[str, watch.Target]) -> list[str]:
         """From now on these, and no others; return the peers that have another session than before."""
         if self._left or targets == self._targets:
@@ -98,13 +103,24 @@ class Detecting:
                 why = "routers may have missed packets of this node"
                 self._log.warning("bfd-stood-still", seconds=report.seconds, why=why)
             case watch.Counted():
-                self._counted[report.target] = report
-                if report.received and report.sent:
-                    self._failures.pop(report.target, None)
+                self._count(report)
             case Ended():
                 self._statuses.clear()
                 return [(peer, None) for peer in self._targets]
         return []
+
+    def _count(self, report: watch.Counted) -> None:
+        before = self._counted.get(report.target)
+        self._counted[report.target] = report
+        if report.received:
+            self._failures.pop(report.target, None)
+        elif report.dropped.get("ttl") and (before is None or not before.dropped.get("ttl")):
+            what = "its packets come with too low a TTL: from further away than they may"
+            hint = (
+                "over several hops: lower minimumTtl (BIRD sends with 64); else the router must send with 255"
+            )
+            self._failures[report.target] = watch.Failed(report.target, what, hint)
+            self._log.warning("bfd-unusable", router=report.target, why=what, hint=hint)
 
     def _changed(self, report: watch.Changed) -> list[News]:
         target, now = report.target, report.status

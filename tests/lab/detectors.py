@@ -223,3 +223,38 @@ def frr(*peers: str, receive_ms: int = 100, transmit_ms: int = 100, more: Sequen
     for peer in peers:
         lines += [f" peer {peer}", "  profile quick", " exit"]
     return "\n".join(lines) + "\n"
+
+
+class Bird:
+    """BIRD with BFD alone, in a namespace."""
+
+    def __init__(self, namespace: str, *neighbors: str) -> None:
+        self.directory = Path(tempfile.mkdtemp(prefix="lbspeaker-bird-"))
+        timers = "min rx interval 100 ms; min tx interval 100 ms; multiplier 3;"
+        lines = ["router id 192.0.2.2;", "protocol device {}", "protocol bfd {"]
+        lines += [f'  interface "*" {{ {timers} }};', f"  multihop {{ {timers} }};"]
+        lines += [*(f"  neighbor {neighbor};" for neighbor in neighbors), "}"]
+        (self.directory / "bird.conf").write_text("\n".join(lines) + "\n")
+        at = self.directory
+        words = ["bird", "-f", "-c", f"{at}/bird.conf", "-s", f"{at}/ctl", "-P", f"{at}/pid"]
+        with (at / "log").open("ab") as log:
+            self.process = subprocess.Popen(namespaces.command(namespace, words), stdout=log, stderr=log)
+
+    def wait(self, address: str, state: str, seconds: float = 5.0) -> float:
+        """Return when its session with `address` is in this state, and say when that was seen."""
+        deadline = time.monotonic() + seconds
+        while True:
+            words = ["birdc", "-s", str(self.directory / "ctl"), "show bfd sessions"]
+            said = subprocess.run(words, capture_output=True, text=True, check=False, timeout=5).stdout
+            if any(line.split()[:1] == [address] and state in line.split() for line in said.splitlines()):
+                return time.monotonic()
+            assert time.monotonic() < deadline, said
+            time.sleep(0.01)
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    def end(self) -> None:
+        self.kill()
+        shutil.rmtree(self.directory, ignore_errors=True)

@@ -1,6 +1,7 @@
 """Our BFD against FRR's: both families, several hops, and who notices what within which time."""
 
 import os
+import shutil
 import signal
 import socket
 import statistics
@@ -27,6 +28,7 @@ from tests.lab.detectors import (
     ROUTER6,
     ROUTER_LOCAL,
     Bfdd,
+    Bird,
     Detecting,
     cables,
     frr,
@@ -126,6 +128,41 @@ def test_up_and_lost_and_up_again(
     again = bfdd(configuration, getattr(place, where))
     ours.state(UP)
     again.wait(node, "up")
+
+
+BIRDS = [
+    ("IPv4", watch.Target(ROUTER, QUICK), "router", NODE, f"{NODE} dev \"eth0\""),
+    ("IPv6", watch.Target(ROUTER6, QUICK), "router", NODE6, f"{NODE6} dev \"eth0\""),
+    # It sends with the kernel's TTL, 64.
+    ("two hops", watch.Target(FAR, BFDProfile("", 100, 100, 3, minimum_ttl=60), multihop=True), "far", NODE,
+     f"{NODE} local {FAR} multihop on"),
+]  # fmt: skip
+
+
+@pytest.mark.skipif(not shutil.which("birdc"), reason="BIRD is not installed")
+@pytest.mark.parametrize(
+    ("way", "target", "where", "node", "neighbor"), BIRDS, ids=[way for way, *_ in BIRDS]
+)
+def test_bird_notices_and_is_noticed(
+    place: Place, ours: Detecting, way: str, target: watch.Target, where: str, node: str, neighbor: str
+) -> None:
+    bird = Bird(getattr(place, where), neighbor)
+    try:
+        ours.watch(target)
+        ours.state(UP)
+        bird.wait(node, "Up")
+        ours.quiet(0.6)
+        ours.watch()
+        bird.wait(node, "Down", 0.3)
+        ours.watch(target)
+        ours.state(UP)
+        bird.wait(node, "Up")
+        bird.kill()
+        killed = time.monotonic()
+        assert ours.state(DOWN, 1.0).diagnostic == 1
+        assert time.monotonic() - killed < 0.36
+    finally:
+        bird.end()
 
 
 def test_frr_notices_that_we_are_gone(ours: Detecting, bfdd: Start) -> None:

@@ -133,10 +133,7 @@ def test_a_speaker_that_ends_withdraws_before_bfd_ends(bfd: World) -> None:
 
 
 def test_a_router_without_bfd_has_bgp_and_is_named(bfd: World) -> None:
-    line = ["vtysh", "--vty_socket", str(bfd.lab.router.directory), "-c", "configure terminal"]
-    no = [*line, "-c", "router bgp 64512", "-c", "no neighbor NODES bfd"]
-    yes = [*line, "-c", "router bgp 64512", "-c", "neighbor NODES bfd profile NODES"]
-    assert bfd.lab.exec("router", no).returncode == 0
+    configure(bfd, "router bgp 64512", "no neighbor NODES bfd")
     try:
         wait_for(lambda: hops(bfd, bfd.ip("web")) == 3, "BGP without it", 20)
         told = "no BFD from 192.0.2.1 for 10 s; is bfd configured there for this neighbour?"
@@ -144,5 +141,40 @@ def test_a_router_without_bfd_has_bgp_and_is_named(bfd: World) -> None:
         said = subprocess.run(bfd.status("node-a"), capture_output=True, text=True, check=False).stdout
         assert f"peer router: {told}" in said
     finally:
-        bfd.lab.exec("router", yes)
+        configure(bfd, "router bgp 64512", "neighbor NODES bfd profile NODES")
+    all_up(bfd)
+
+
+def configure(world: World, *lines: str) -> None:
+    """Type these lines into the router."""
+    words = ["vtysh", "--vty_socket", str(world.lab.router.directory), "-c", "configure terminal"]
+    for line in lines:
+        words += ["-c", line]
+    assert world.lab.exec("router", words).returncode == 0
+
+
+def test_a_router_that_shuts_bfd_down_keeps_bgp(bfd: World) -> None:
+    before = {node.name: children(bfd, node.name) for node in bfd.lab.nodes}
+    configure(bfd, "bfd", "profile NODES", "shutdown")
+    try:
+        told = "BFD is shut down on the router at 192.0.2.1; BGP goes on without it"
+        wait_for(lambda: told in bfd.log("node-a"), "it is told", 5)
+        time.sleep(1)
+        assert hops(bfd, bfd.ip("web")) == 3
+        assert {node.name: children(bfd, node.name) for node in bfd.lab.nodes} == before
+    finally:
+        configure(bfd, "bfd", "profile NODES", "no shutdown")
+    all_up(bfd)
+
+
+def test_a_profile_that_is_taken_away_here_costs_a_moment_with_this_frr(bfd: World) -> None:
+    """FRR 8.4 takes the word that BFD is shut down for a failure, and is dialled again at once."""
+    before = children(bfd, "node-a")
+    bfd.call("PATCH", f"{CONFIG}/bgppeers/router", {"spec": {"bfdProfile": None}}, patch=True)
+    time.sleep(1.5)
+    wait_for(lambda: hops(bfd, bfd.ip("web")) == 3, "BGP is back", 3)
+    assert children(bfd, "node-a") == before
+    bfd.call("PATCH", f"{CONFIG}/bgppeers/router", {"spec": {"bfdProfile": "fast"}}, patch=True)
+    configure(bfd, "router bgp 64512", "no neighbor NODES bfd")  # that was forgotten with the old session
+    configure(bfd, "router bgp 64512", "neighbor NODES bfd profile NODES")
     all_up(bfd)

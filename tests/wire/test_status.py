@@ -6,7 +6,7 @@ import pytest
 
 from lbspeaker.errors import Malformed
 from lbspeaker.wire import status
-from lbspeaker.wire.status import IP, Guard, Member, Status
+from lbspeaker.wire.status import BFD, IP, Guard, Member, Status
 
 GUARD = Guard(
     "eth0", "arp", "standard", False, {"new": 3, "answer": 7}, {"new": 2}, 1, 0.25, 0.1, 30, 4, 5, 6, 1.5, 2
@@ -31,6 +31,10 @@ STATUS = Status(
     (GUARD,),
     {"192.0.2.10": "node-a"},
     ("192.0.2.11 is also used by somebody",),
+    (
+        BFD("192.0.2.1", "up", "", 100.0, 300.0, 50, 49, {}),
+        BFD("192.0.2.9", "down", "nothing was heard", 1000.0, 0.0, 7, 3, {"ttl": 2}),
+    ),
 )
 SAMPLE = re.compile(r'(\w+)(?:\{((?:\w+="(?:[^"\\\n]|\\["\\n])*",?)*)\})? (\S+)')
 
@@ -76,6 +80,19 @@ def test_the_metrics_say_the_same() -> None:
 
 
 REASONS = ("coalesced", "expired", "repetitive")
+
+
+def test_the_metrics_of_bfd() -> None:
+    found = {name: value for name, value in samples().items() if "_bfd_" in name}
+    assert found == {
+        'lbspeaker_bfd_up{router="192.0.2.1"}': 1,
+        'lbspeaker_bfd_up{router="192.0.2.9"}': 0,
+        'lbspeaker_bfd_packets_sent_total{router="192.0.2.1"}': 50,
+        'lbspeaker_bfd_packets_sent_total{router="192.0.2.9"}': 7,
+        'lbspeaker_bfd_packets_received_total{router="192.0.2.1"}': 49,
+        'lbspeaker_bfd_packets_received_total{router="192.0.2.9"}': 3,
+        'lbspeaker_bfd_packets_dropped_total{router="192.0.2.9",reason="ttl"}': 2,
+    }
 
 
 def test_a_vendor_with_quotes_stays_one_label() -> None:
