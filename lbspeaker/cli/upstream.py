@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import click
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from lbspeaker.core.allocator import ours
 from lbspeaker.core.upstream import expected as routes_of
@@ -314,7 +315,11 @@ def _print(up: Upstream, expected: Expected, view: RouterView, findings: list[Fi
     for row in _sessions(up, view):
         counts = [str(row["accepted"].get(f, "-")) for f in ("ipv4", "ipv6")]
         table.add_row(
-            row["node"], row["address"], row["state"] or "unknown there", *counts, row["bfd"] or "-"
+            row["node"],
+            row["address"],
+            Text(_plain(row["state"] or "unknown there")),
+            *counts,
+            row["bfd"] or "-",
         )
     console.print(table)
     _print_routes(console, _routes(up, expected, view))
@@ -339,8 +344,12 @@ def _subjects(names: Any, most: int = 6) -> str:
 
 
 def _line(console: Console, text: str) -> None:
-    shown = "".join(letter if letter.isprintable() or letter == "\n" else "�" for letter in text)
-    console.print(shown, soft_wrap=True, markup=False)
+    console.print("\n".join(map(_plain, text.split("\n"))), soft_wrap=True, markup=False)
+
+
+def _plain(text: str) -> str:
+    """What a router says, so that it can neither move the cursor nor paint."""
+    return "".join(letter if letter.isprintable() else "�" for letter in text)
 
 
 def _table(*columns: str) -> Table:

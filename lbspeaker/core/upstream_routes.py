@@ -140,8 +140,8 @@ def _unused(up: Upstream, prefix: Network, paths: Sequence[Path], view: RouterVi
             remedy = "is the speaker on its way back? on the node: lbspeaker status"
             yield Finding("stale", "warning", (f"{prefix} from {who(nodes[path.neighbor])}",), what, remedy)
         if not path.valid:
-            what = f"the router cannot reach the next hop {path.next_hop}"
-            remedy = "give the router a link or a route to the node's own address"
+            what = "the router cannot reach the next hop, the node's own address"
+            remedy = "give it a link or a route to the nodes (BIRD: protocol direct, kernel with learn)"
             yield Finding("next-hop", "error", (f"{prefix} from {who(nodes[path.neighbor])}",), what, remedy)
     staying = [path for path in ours if path.valid and not _drains(path)]
     if staying:
@@ -168,7 +168,7 @@ def _among(
     if not used:
         other = next((path for path in paths if path.used and path.neighbor not in nodes), None)
         if other is not None:
-            what = f"{other.neighbor} announces it as well, and the router likes that route better"
+            what = f"{_whom(other)} announces it as well, and that route is better"
             yield Finding("shadowed", "error", subject, what, "let only the nodes announce it")
         elif not any(path.used for path in paths):
             what = "the router has the routes of the nodes, and uses none: another route to it is better"
@@ -178,6 +178,10 @@ def _among(
         yield _fewer(used, staying, subject, view)
     else:
         yield from _not_installed(prefix, used, subject, view)
+
+
+def _whom(path: Path) -> str:
+    return "the router itself" if path.neighbor.is_unspecified else str(path.neighbor)
 
 
 def _fewer(
@@ -246,9 +250,12 @@ def _others(
     for prefix, paths in by_prefix.items():
         if not any(accepted.admits(prefix) for accepted in entries):
             continue
+        ours_used = any(path.used for path in paths if path.neighbor in nodes)
         for path in paths:
             if path.neighbor not in nodes:
-                what = f"{path.neighbor}, which is no node, announces an address of a pool"
+                if prefix in expected and not (path.used and ours_used):
+                    continue  # it changes nothing, or it shadows ours, which is told with those
+                what = f"{_whom(path)}, which is no node, announces an address of a pool"
                 yield Finding("foreign", "warning", (str(prefix),), what, "let only the nodes announce it")
             elif expected and path.neighbor not in _expecting(expected, prefix, nodes):
                 what = "the router has it, and no Service that was given here explains it"

@@ -18,7 +18,7 @@ def build(up: Upstream) -> str:
     use = "A whole bird.conf; leave out what yours has already (protocol device, kernel, bfd)."
     lines = commented("#", head(up, "BIRD 2", use))
     lines += ["protocol device { }"]
-    if up.ibgp:  # next hops are looked up in the table, so what is on the links must be there
+    if _looks_up(up):
         lines.append("protocol direct { ipv4; ipv6; }")
     if up.bfd is not None:
         lines.append("protocol bfd { }")
@@ -38,10 +38,17 @@ def _filter_name(up: Upstream, family: int) -> str:
     return f"lbs_{_symbol(up.label)}_v{family}"
 
 
+def _looks_up(up: Upstream) -> bool:
+    """Whether next hops are looked up in its table, so that links and routes of the kernel must be there."""
+    return up.ibgp or up.multihop or far(up)
+
+
 def _kernel(up: Upstream, family: int) -> list[str]:
+    imported = "all" if _looks_up(up) else "none"
     return [
         f"protocol kernel lbs_kernel{family} {{",
-        f"  ipv{family} {{ import none; export where source = RTS_BGP; }};",
+        *(["  learn;"] if _looks_up(up) else []),
+        f"  ipv{family} {{ import {imported}; export where source = RTS_BGP; }};",
         f"  merge paths on limit {up.paths:d};",
         "}",
     ]

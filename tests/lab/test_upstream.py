@@ -230,12 +230,15 @@ def test_a_firewall_on_the_router(frr: Bench) -> None:
     well(frr, *of_frr(frr))
 
 
-def test_a_stranger_that_announces_a_service_ip(frr: Bench) -> None:
-    frr.vtysh("configure terminal", "router bgp 64512", "address-family ipv4 unicast", f"network {FOUR}")
+def test_a_router_that_announces_a_service_ip_itself(frr: Bench) -> None:
+    announce = ("configure terminal", "router bgp 64512", "address-family ipv4 unicast")
     frr.vtysh("configure terminal", f"ip route {FOUR} 192.0.2.2")
-    eventually(lambda: {"not-installed", "not-best"} & set(codes(frr, *of_frr(frr))) != set(), True)
-    frr.vtysh("configure terminal", f"no ip route {FOUR} 192.0.2.2", "router bgp 64512")
-    frr.vtysh("configure terminal", "router bgp 64512", "address-family ipv4 unicast", f"no network {FOUR}")
+    try:
+        frr.vtysh(*announce, f"network {FOUR}")
+        finds(frr, {"shadowed": [FOUR]}, *of_frr(frr))
+    finally:
+        frr.vtysh(*announce, f"no network {FOUR}")
+        frr.vtysh("configure terminal", f"no ip route {FOUR} 192.0.2.2")
     well(frr, *of_frr(frr))
 
 
