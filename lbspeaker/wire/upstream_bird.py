@@ -10,13 +10,14 @@ BIRD takes nothing from an eBGP neighbour without filters (RFC 8212), gives the 
 from lbspeaker.upstream import Accepted, Neighbor, Upstream
 from lbspeaker.wire.upstream import BGP_HOPS, GRACEFUL_SHUTDOWN, PASSWORD, commented, far, head, name
 
+_BFD_TTL = 64  # what the kernel gives
 _PREFERENCE = "  if ({}, {}) ~ bgp_community then bgp_local_pref = 0;".format(*GRACEFUL_SHUTDOWN)
 
 
 def build(up: Upstream) -> str:
     """Return the text of the configuration."""
     use = "A whole bird.conf; leave out what yours has already (protocol device, kernel, bfd)."
-    lines = commented("#", head(up, "BIRD 2", use))
+    lines = commented("#", [*head(up, "BIRD 2", use), *_cautions(up)])
     lines += ["protocol device { }"]
     if _looks_up(up):
         lines.append("protocol direct { ipv4; ipv6; }")
@@ -27,6 +28,14 @@ def build(up: Upstream) -> str:
     for neighbor in up.neighbors:
         lines += _neighbor(up, neighbor)
     return "\n".join(lines) + "\n"
+
+
+def _cautions(up: Upstream) -> list[str]:
+    if up.bfd is None or not far(up) or up.bfd.minimum_ttl <= _BFD_TTL:
+        return []
+    return [
+        f"It sends BFD over several hops with a TTL of {_BFD_TTL}: minimumTtl of the BFDProfile is too high."
+    ]
 
 
 def _symbol(text: str) -> str:

@@ -1,5 +1,7 @@
 """`lbspeaker upstream` with real routers: what it prints works unedited, and what is wrong there is named."""
 
+import contextlib
+import json
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -8,8 +10,12 @@ from typing import Any
 
 import pytest
 
-from lbspeaker.lab import rootless, routers
-from tests.lab.upstream import FOUR, SIX, Bench, eventually
+from lbspeaker.lab import namespaces, rootless, routers
+from lbspeaker.model import BFDProfile
+from lbspeaker.wire import watch
+from tests.lab.detectors import Detecting
+from tests.lab.upstream import FOUR, POOLS, SIX, Bench, eventually
+from tests.opnsense import KEY, SECRET, pages, serving
 
 pytestmark = [
     pytest.mark.lab,
@@ -30,6 +36,12 @@ def bench(kind: Any, peer: str = "") -> Iterator[Bench]:
             yield made
         finally:
             made.close()
+
+
+@pytest.fixture(autouse=True)
+def _key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPNSENSE_KEY", KEY)
+    monkeypatch.setenv("OPNSENSE_SECRET", SECRET)
 
 
 @pytest.fixture(scope="module")
@@ -218,8 +230,6 @@ def test_a_node_that_is_silent(frr: Bench) -> None:
 
 
 def test_a_firewall_on_the_router(frr: Bench) -> None:
-    from lbspeaker.lab import namespaces
-
     router, node = frr.picture.namespace("router"), frr.picture.nodes[0]
     rules = f"table inet t {{ chain c {{ type filter hook input priority 0; ip saddr {node.ipv4} drop; }}; }}"
     assert namespaces.run(router, ["nft", "-f", "-"], text=rules).returncode == 0
@@ -299,6 +309,98 @@ def test_a_node_that_drains_is_left_out_by_the_router(kind: str) -> None:
         finds(made, {}, *options)
         hops = {row["prefix"]: row["nextHops"] for row in made.check(*options)["routes"]}
         assert hops[FOUR] == ["192.0.2.202", "192.0.2.203"], "it comes last (RFC 8326)"
+
+
+# --- BFD ------------------------------------------------------------------------------------------------
+
+_PROFILE = """---
+apiVersion: lbspeaker.io/v1beta1
+kind: BFDProfile
+metadata: {name: fast, namespace: lbspeaker-system}
+spec: {receiveInterval: 100, transmitInterval: 100, detectMultiplier: 3}
+"""
+
+
+@pytest.mark.parametrize("kind", ["frr", "bird"])
+def test_bfd_as_printed_comes_up_with_our_own_and_its_absence_is_named(kind: str) -> None:
+    with bench(kind) as made:
+        made.describe(", bfdProfile: fast", POOLS + _PROFILE)
+        start(made, kind, made.config(kind))
+        options = of_frr(made) if kind == "frr" else of_bird(made)
+        target = watch.Target("192.0.2.1", BFDProfile("fast", 100, 100, 3))
+        for node in made.picture.nodes:
+            made.speak(node)
+        with contextlib.ExitStack() as stack:
+            for node in made.picture.nodes[:2]:
+                detecting = Detecting(made.picture.namespace(node.name))
+                stack.callback(detecting.end)
+                detecting.watch(target)
+            finds(made, {"bfd-down": [C]}, *options)
+            last = Detecting(made.picture.namespace("node-c"))
+            stack.callback(last.end)
+            last.watch(target)
+            well(made, *options)
+            assert [session["bfd"] for session in made.check(*options)["sessions"]] == ["up"] * 3
+            if kind == "frr":
+                change(made, ["router bgp 64512", "no neighbor 192.0.2.201 bfd"])
+            else:
+                made.reload_bird(_without_bfd)
+            finds(made, {"no-bfd": [A]}, *options)
+
+
+def _without_bfd(text: str) -> str:
+    """The first neighbour without its block about BFD."""
+    begin = text.index("  bfd {")
+    return text[:begin] + text[text.index("};", begin) + 3 :]
+
+
+# --- OPNsense: its API is a stand-in, its FRR is real -----------------------------------------------------
+
+
+def rendered(calls: list[dict[str, Any]]) -> tuple[str, list[dict[str, str]]]:
+    """What the plugin makes of these calls, as its template says: FRR's configuration, and its lists."""
+    lists = [call["body"]["prefixlist"] for call in calls if call["path"].endswith("addPrefixlist")]
+    names = {call["keep"]: call["body"]["prefixlist"]["name"] for call in calls if call["keep"]}
+    (bgp,) = (call["body"]["bgp"] for call in calls if call["path"].endswith("bgp/set"))
+    neighbors = [call["body"]["neighbor"] for call in calls if call["path"].endswith("bgp/addNeighbor")]
+    lines = [f"router bgp {bgp['asnumber']}", " no bgp default ipv4-unicast", " no bgp ebgp-requires-policy"]
+    for each in neighbors:
+        peer = f" neighbor {each['address']}"
+        lines += [f"{peer} remote-as {each['remoteas']}", f"{peer} description {each['description']}"]
+        lines.append(f"{peer} timers {each['keepalive']} {each['holddown']}")
+        lines += [f"{peer} password {each['password']}"] if "password" in each else []
+    for family in ("ipv4", "ipv6"):
+        lines += [f" address-family {family} unicast", f"  maximum-paths {bgp['maximumpaths']}"]
+        for each in neighbors:
+            if each["multiprotocol"] == "1" or (":" in each["address"]) == (family == "ipv6"):
+                peer = f"  neighbor {each['address']}"
+                lines.append(f"{peer} activate")
+                for way, key in (("in", "linkedPrefixlistIn"), ("out", "linkedPrefixlistOut")):
+                    lines.append(f"{peer} prefix-list {names[each[key].removeprefix('$')]} {way}")
+        lines.append(" exit-address-family")
+    lines.append("exit")
+    for one in lists:
+        ip = "ip" if one["version"] == "IPv4" else "ipv6"
+        lines.append(
+            f"{ip} prefix-list {one['name']} seq {one['seqnumber']} {one['action']} {one['network']}"
+        )
+    return "\n".join(lines) + "\n", lists
+
+
+def test_what_opnsense_makes_of_its_calls_works_and_is_checked_by_its_api() -> None:
+    with bench("frr") as made:
+        printed = json.loads(made.config("opnsense", "-o", "json"))
+        text, lists = rendered(printed["calls"])
+        made.start_frr()
+        made.load_frr(text)
+        for node in made.picture.nodes:
+            made.speak(node)
+        with serving(pages(lambda command: json.loads(made.vtysh(command)), lists)) as (url, _):
+            options = ("--opnsense", url, "--insecure")
+            well(made, *options)
+            lists[0]["network"] = "203.0.113.0/24"
+            change(made, [f"ip prefix-list LBS-router-IN seq {lists[0]['seqnumber']} permit 203.0.113.0/24"])
+            finds(made, {"prefix-length": [f"{FOUR} from {node}" for node in (A, B, C)]}, *options)
 
 
 # --- BIRD -----------------------------------------------------------------------------------------------

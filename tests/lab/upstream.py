@@ -133,15 +133,16 @@ class Bench:
         return f"birdc -r -s {self.directory}/bird.ctl"
 
     def start_frr(self) -> None:
-        """zebra, bgpd and staticd, without any configuration."""
+        """Its daemons, without any configuration."""
         directory = self.directory / "frr"
         directory.mkdir()
         shutil.chown(directory, "frr", "frr")
-        for daemon in ("zebra", "bgpd", "staticd"):
+        for daemon in ("zebra", "bgpd", "staticd", "bfdd"):
             (directory / f"{daemon}.conf").write_text("hostname router\n")
             argv = [str(FRR / daemon), "-f", f"{directory}/{daemon}.conf", "-i", f"{directory}/{daemon}.pid"]
             argv += ["-z", f"{directory}/zserv.api", "--vty_socket", str(directory), "--vty_port", "0"]
-            self.spawn("router", daemon, [*argv, "--log", "stdout"])
+            control = ["--bfdctl", f"{directory}/bfdd.sock"] if daemon == "bfdd" else []
+            self.spawn("router", daemon, [*argv, "--log", "stdout", *control])
             eventually((directory / f"{daemon}.vty").exists, True)
 
     def vtysh(self, *commands: str) -> str:
