@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
+from tests.lab import apiserver_backends
 from tests.lab.upstream import POOLS, lbspeaker
 from tests.opnsense import KEY, SECRET, pages, serving
 
@@ -135,6 +137,49 @@ def test_help(words: list[str]) -> None:
     assert done.returncode == 0
     if words != ["--help"]:
         assert "Example" in done.stdout and "Exit status" in " ".join(done.stdout.split())
+
+
+# --- from the cluster -----------------------------------------------------------------------------------
+
+
+def test_without_files_the_cluster_is_asked_what_is_in_force_there(tmp_path: Path) -> None:
+    """More Nodes than fit on one page; what counts is what the controller has published."""
+    published = list(yaml.safe_load_all(POOLS % ", password: s3cret"))
+    effective = {
+        "apiVersion": "lbspeaker.io/v1beta1",
+        "kind": "EffectiveConfiguration",
+        "metadata": {"name": "lbspeaker", "namespace": "lbspeaker-system"},
+        "spec": {"documents": published},
+    }
+    nodes = [
+        {
+            "apiVersion": "v1",
+            "kind": "Node",
+            "metadata": {"name": f"n{n}"},
+            "status": {"addresses": [{"type": "InternalIP", "address": f"10.0.{n // 250}.{n % 250 + 1}"}]},
+        }
+        for n in range(501)
+    ]
+    namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "lbspeaker-system"}}
+    file = tmp_path / "cluster.json"
+    file.write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": [namespace, effective, *nodes]}))
+    crds = ("--load", str(ROOT / "config" / "crds.yaml"))
+    with apiserver_backends.memory(tmp_path, *crds) as api:
+        empty = run("config", "--for", "frr", "--kubeconfig", str(api.kubeconfig))
+    assert empty.returncode == 3
+    assert "no configuration is published in namespace lbspeaker-system" in empty.stderr
+    with apiserver_backends.memory(tmp_path, *crds, "--load", str(file)) as api:
+        done = run("config", "--for", "frr", "--kubeconfig", str(api.kubeconfig), "-o", "json")
+    assert done.returncode == 0, done.stderr
+    assert "s3cret" not in done.stdout + done.stderr
+    up = json.loads(done.stdout)["upstream"]
+    assert (len(up["neighbors"]), up["paths"], up["asn"]) == (501, 501, 64512)
+
+
+def test_a_cluster_that_cannot_be_reached(tmp_path: Path) -> None:
+    done = run("config", "--for", "frr", "--kubeconfig", str(tmp_path / "none"))
+    assert done.returncode == 3
+    assert "name files with its objects" in done.stderr
 
 
 # --- check: a vtysh that says what is in a file ----------------------------------------------------------
