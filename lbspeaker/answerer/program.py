@@ -131,6 +131,8 @@ class Answerer:
                 for link in self._links.values():
                     link.release(*_of(order.ip))
             case orders.Alive():
+                if order.leaving and not self._leaving:
+                    self._fall_silent()
                 self._leaving = order.leaving
             case orders.Members():
                 self._set_members(order)
@@ -150,6 +152,12 @@ class Answerer:
             case orders.Setup():
                 self._setup = order
                 self._report(orders.Ready())
+
+    def _fall_silent(self) -> None:
+        """Answer as before, and claim nothing any more: the next owners would yield to who is about to go."""
+        for link in self._links.values():
+            for guard in link.guards.values():
+                guard.take(link.name)
 
     def _set_keys(self) -> None:
         self._sends_with = self._keys[0] if self._keys else b""

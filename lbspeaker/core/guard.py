@@ -266,10 +266,13 @@ class Guard:
         return False
 
     def take(self, link: str) -> list[tuple[Key, Occasion]]:
-        """Give up what waits about this link; return it, so that another guard may have it."""
+        """Give up what is to be said about this link; return it, so that another guard may have it.
+
+        Answers that wait are still given.
+        """
         taken = [(key, waiting.occasion) for key, waiting in self._waiting.items() if key[0] == link]
         for key, _ in taken:
-            self.cancel(key)
+            del self._waiting[key]
         return taken
 
     def heard(self, frames: int, now: float) -> None:

@@ -404,6 +404,16 @@ def test_or_one_frame_for_each_ip(segment: Segment, answerer: Running) -> None:
     assert all(2 <= count <= 5 for count in Counter(about(frame) for _, frame in told).values()), told
 
 
+def test_who_leaves_answers_and_claims_nothing_any_more(segment: Segment, answerer: Running) -> None:
+    ips = [f"192.0.2.{n}" for n in range(10, 40)]
+    answerer.tell(*(orders.Announce(ip, ("eth0",), "TAKEOVER") for ip in ips))
+    assert segment.hears(is_announcement, 0.5), "it has begun to tell, and needs four seconds"
+    answerer.tell(orders.Alive(leaving=True))
+    segment.hears(seconds=0.2)
+    assert segment.hears(is_announcement, 1.5) == [], "the next owner would yield to it"
+    assert segment.asks(who_has(ips[-1]))
+
+
 def test_a_dry_run_counts_and_sends_nothing(segment: Segment, answerer: Running) -> None:
     answerer.use(index(segment.node), dad="fast", dry_run=True)
     answerer.tell(orders.Keys((KEY,)), orders.Members({"other": ("020000000099",)}))

@@ -181,6 +181,8 @@ class Answerer:
                     self.link.voice.release(_packed(order.ip))
                     self.host.world.watch.released(self.host, IPv4Address(order.ip))
             case orders.Alive():
+                if order.leaving and not self._leaving and self._guard is not None:
+                    self._guard.take(LINK)
                 self._leaving = order.leaving
             case orders.Members():
                 self._macs = {bytes.fromhex(mac): node for node, macs in order.macs.items() for mac in macs}

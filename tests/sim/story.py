@@ -73,8 +73,8 @@ def settle(world: World) -> float:
         steady = now - max(watch.moved_at, watch.spoken_at) > STEADY_S
         if steady and held is None and not watch.wrong():
             break
-        if held is not None:  # what flaps is held for a while, and what follows takes its time
-            deadline = max(deadline, min(held + watch.bound_s, began + FLAP_S + 2 * watch.bound_s))
+        if held is not None:  # what flaps is held for a while; and its return may be one move too many, too
+            deadline = max(deadline, min(held + watch.bound_s, began + 2 * FLAP_S + 2 * watch.bound_s))
             if steady:
                 world.hush(True)
                 world.run(min(max(held - now, 0.0), FLAP_S))

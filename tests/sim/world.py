@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 POOL = pool("lan", "10.0.2.1-10.0.2.250")
 START_S = (0.5, 2.5)  # of a speaker, until it asks the API
 STANDARD, EVERYWHERE = LinkPolicy("all"), L2Advertisement("l2")
-KNOWN_S = 3.0  # so long after a change everybody has heard of it
+KNOWN_S = 4.0  # so long after a change everybody has heard of it, and what was yielded is over
 GRACE_S = 30.0  # a Pod that does not end by then is killed
 
 
