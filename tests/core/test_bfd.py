@@ -280,6 +280,17 @@ def test_one_that_was_never_up_is_forgotten_when_it_falls_silent() -> None:
     assert change == BFDStatus(DOWN)
 
 
+def test_what_the_other_end_is_in_is_told_also_where_nothing_follows() -> None:
+    one = session()
+    one.receive(said(ADMIN_DOWN), 0.0)
+    one.advance(0.0)
+    one.receive(said(ADMIN_DOWN), 0.1)
+    assert [e for e in one.advance(0.1) if isinstance(e, BFDStatus)] == []
+    one.receive(said(UP), 0.2)
+    (change,) = (e for e in one.advance(0.2) if isinstance(e, BFDStatus))
+    assert change == BFDStatus(DOWN, 0, UP, heard=True)
+
+
 def test_up_again_there_is_nothing_to_complain_of() -> None:
     one = session()
     up(one)

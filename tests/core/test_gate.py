@@ -1,12 +1,13 @@
 """What BFD means for BGP: told as stories of a router."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from ipaddress import ip_address
 
 import pytest
 
-from lbspeaker.core.gate import Gate
-from lbspeaker.model import BFDState, BFDStatus
+from lbspeaker.core.gate import Gate, over_hops
+from lbspeaker.model import BFDState, BFDStatus, Peer
 
 ADMIN_DOWN, DOWN, INIT, UP = BFDState
 SILENT = BFDStatus(DOWN)
@@ -76,6 +77,17 @@ def test_one_that_is_lost_is_silent_for_ten_seconds_first() -> None:
     assert "no BFD from" in str(one.complaint(60.0))
 
 
+def test_silence_is_counted_from_its_begin() -> None:
+    one, _ = gate((5, IS_UP), (50, LOST), (58, SILENT))
+    assert "no BFD from" in str(one.complaint(60.0))
+
+
+def test_one_that_fell_has_ten_seconds_to_come_up_again() -> None:
+    one, _ = gate((5, IS_UP), (50, ITS_FALL))
+    assert one.complaint(59.9) is None
+    assert "does not come up" in str(one.complaint(60.0))
+
+
 def test_one_that_does_not_come_up_and_one_that_is_shut_down_are_named() -> None:
     one, _ = gate((1, BEGINS))
     assert "does not come up" in str(one.complaint(10.0))
@@ -91,3 +103,20 @@ def test_without_a_profile_there_is_no_gate_and_what_was_known_counts_no_more() 
     one.watch(7.0, watched=True)
     assert one.shut(7.0) is None
     assert (one.complaint(16.9), one.complaint(17.0) is None) == (None, False)
+
+
+EBGP, IBGP = (Peer("router", 64513, asn, ip_address("192.0.2.1")) for asn in (64512, 64513))
+HOPS = [
+    ("eBGP, on the same segment", EBGP, True, False),
+    ("eBGP elsewhere, and nobody says so", EBGP, False, False),
+    ("eBGP, as it is said", replace(EBGP, ebgp_multihop=True), True, True),
+    ("GTSM with one hop", replace(EBGP, ttl_hops=1), True, False),
+    ("GTSM with more", replace(EBGP, ttl_hops=2), True, True),
+    ("iBGP, on the same segment", IBGP, True, False),
+    ("iBGP elsewhere", IBGP, False, True),
+]
+
+
+@pytest.mark.parametrize(("story", "peer", "near", "over"), HOPS, ids=[story for story, *_ in HOPS])
+def test_how_far_away_a_router_is(story: str, peer: Peer, near: bool, over: bool) -> None:
+    assert over_hops(peer, near=near) is over, story
