@@ -1,6 +1,7 @@
 """When a child is started, and when it is replaced.
 
-* A child that ends is started again after 1, 2, 4 … 30 s; a session that was up for a minute resets that.
+* A child that ends is started again at once, then after 1, 2, 4 … 30 s; a session that was up for a minute
+  resets that.
 * ExaBGP dials less and less often, up to a minute apart, and cannot be told to hurry. So a child that has
   had no session for 30 s is replaced, which dials at once; if the router has said that the configuration is
   wrong, 60 s are soon enough.
@@ -49,7 +50,8 @@ class Supervision:
 
     def ended(self, now: float) -> None:
         """The child ended by itself, or could not start."""
-        self._not_before = max(self._not_before, now + min(BACKOFF_MAX_S, 2.0**self._failures))
+        wait_s = min(BACKOFF_MAX_S, 2.0 ** (self._failures - 1)) if self._failures else 0.0
+        self._not_before = max(self._not_before, now + wait_s)
         self._failures = min(self._failures + 1, 10)
 
     def judge(self, view: View, stuck: str | None, misconfigured: bool, now: float) -> Replace | None:

@@ -169,11 +169,14 @@ class Bird:
     ) -> None:
         options = " ".join(f"{words};" for words in neighbor)
         channels = " ".join(f"ipv{family} {{ import all; export none; }};" for family in families)
-        (self.directory / "bird.conf").write_text(
+        self.serve(
             f"router id {ROUTER_IP};\nprotocol device {{}}\n"
             f"protocol bgp node {{ local {ROUTER_IP} as {router_as}; neighbor {NODE_IP} as {node_as};"
             f" passive; {options} {channels} }}\n"
         )
+
+    def serve(self, configuration: str) -> None:
+        (self.directory / "bird.conf").write_text(configuration)
         log = (self.directory / "log").open("ab")
         words = ["bird", "-f", "-c", str(self.directory / "bird.conf"), "-s", str(self.directory / "ctl")]
         words += ["-P", str(self.directory / "bird.pid")]
