@@ -233,7 +233,7 @@ class Peering:
                 self._session.view, self._session.stuck, self._session.misconfigured, now
             )
             if verdict is not None:
-                self._held = self._supervision.start_at > now
+                self._held = not verdict.quietly and self._supervision.start_at > now
                 await self._end(None if verdict.quietly else verdict.reason)
                 return
             for command in self._session.advance(now):
@@ -288,7 +288,7 @@ class Peering:
         times = [self._session.next_wakeup(), self._drain_until, self._gate.next_wakeup(now)]
         view = self._session.view
         if view.state is State.CONNECTING:
-            times.append(self._supervision.recycle_at(view, self._session.misconfigured))
+            times.append(self._supervision.recycle_at(view))
         return self._until(now, times)
 
     def _until(self, now: float, moments: Sequence[float | None]) -> float | None:

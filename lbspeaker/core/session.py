@@ -11,7 +11,8 @@ holds is dropped. So two quick changes of one prefix may end in the wrong one. T
 * a child that loses its session keeps what it was told and sends it again by itself when it is back: expect
   that, and correct only what differs;
 * what the wire shows and nobody desires is withdrawn, with the attributes with which it was announced;
-* what was told and is not on the wire after 1 s is asked for again; after three times it is given up.
+* what was told and is not on the wire after 1 s is asked for again, then after 2 and 4 s, for a child may
+  also be slow; after three times it is given up.
 
     IDLE ──started──▶ CONNECTING ──SessionUp──▶ UP ──drain──▶ LEAVING ──1 s──▶ DRAINING ──gone──▶ STOPPED
       ◀──ended─────────────┘ ◀──SessionDown──────┘
@@ -25,6 +26,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import groupby
 
+from lbspeaker.core import endings, fit
 from lbspeaker.model import (
     GRACEFUL_SHUTDOWN,
     Address,
@@ -49,7 +51,8 @@ from lbspeaker.model import (
     Withdraw,
 )
 
-CONFIRM_S = 1.0  # a command is overdue when nothing at all was sent for so long
+CONFIRM_S = 1.0  # a command is overdue when nothing at all was sent for so long; doubled each time
+CONFIRM_MAX_S = 8.0
 PATIENCE_S = 30.0  # or when it is so old, whatever else is sent
 TRIES = 3  # how often a prefix is asked for before it is given up
 BATCH = 500  # prefixes in one command
@@ -115,6 +118,7 @@ class Session:
         self._tries: dict[Network, int] = {}
         self._initial: set[Network] | None = None  # still missing before End-of-RIB; None: marked
         self._progress = 0.0
+        self._confirm_s = CONFIRM_S
         self._heard = 0.0
         self._pinged: float | None = None
         self._attempt_failed = False
@@ -166,6 +170,7 @@ class Session:
         self._forget_child()
         self._next_hops = {f: hop for f, hop in next_hops.items() if usable_next_hop(hop)}
         self._heard, self._pinged, self._stuck, self._attempt_failed = now, None, None, False
+        self._misconfigured = False
         self._enter(State.CONNECTING, now)
         self._assess()
 
@@ -235,7 +240,7 @@ class Session:
         times = [*leaves, self._heard + QUIET_S if self._pinged is None else self._pinged + SILENT_S]
         if self._waiting and self._state is not State.CONNECTING:
             oldest = next(iter(self._waiting.values()))
-            times.append(min(max(oldest, self._progress) + CONFIRM_S, oldest + PATIENCE_S))
+            times.append(min(max(oldest, self._progress) + self._confirm_s, oldest + PATIENCE_S))
         if self._state is State.CONNECTING and not self._attempt_failed:
             times.append(self._since + NO_ANSWER_S)
         return min(times)
@@ -247,11 +252,12 @@ class Session:
         before = self._desired
         self._desired, self._unservable = {}, {}
         for prefix, route in self._asked_for.items():
-            refusal = self._refuse(prefix.version)
+            sent = self._as_sent(route)
+            refusal = self._refuse(prefix.version) or self._too_long(sent)
             if refusal:
                 self._unservable[prefix] = refusal
             else:
-                self._desired[prefix] = self._as_sent(route)
+                self._desired[prefix] = sent
         for prefix in before.keys() | self._desired.keys():
             if before.get(prefix) != self._desired.get(prefix):
                 self._dirty[prefix] = None
@@ -271,6 +277,15 @@ class Session:
                 f" activate the family ipv{family} unicast for this neighbor on the router",
             )
         return None
+
+    def _too_long(self, route: Route) -> Refusal | None:
+        if fit.fits(route, path=0 if self._peer.ibgp else route.prepend + 1):
+            return None
+        return Refusal(
+            Reason.REFUSED_BY_CHILD,
+            f"BGPPeer/{self._peer.name}: {len(route.communities)} communities do not fit into an UPDATE of"
+            f" {fit.MESSAGE} bytes; name fewer in the BGPAdvertisements",
+        )
 
     def _as_sent(self, route: Route) -> Route:
         """`route` as it appears on the wire.
@@ -304,7 +319,7 @@ class Session:
         self._waiting = dict.fromkeys([*self._told, *self._waiting], now)
         self._initial = self._desired.keys() | self._told.keys()
         self._dirty = dict.fromkeys(self._desired)
-        self._progress = now
+        self._progress, self._confirm_s = now, CONFIRM_S
         self._misconfigured = False
         self._enter(State.UP, now)
 
@@ -313,28 +328,14 @@ class Session:
         if self._state in _ENDING:
             self._enter(State.STOPPED, now)
             return
-        self._misconfigured = event.notification is not None and event.notification[0] == 2
-        self._last_error = self._explain(event)
+        self._misconfigured = endings.hopeless(event)
+        self._last_error = endings.explain(self._peer, event, was_up=self._state is State.UP)
         self._flaps += self._state is State.UP
         self._wire.clear()
         self._waiting = {p: asked for p, asked in self._waiting.items() if p not in self._told}
         self._families = None
         self._enter(State.CONNECTING, now)
         self._assess()
-
-    def _explain(self, event: SessionDown) -> str:
-        peer = self._peer
-        if event.notification == (2, 2):
-            hint = (
-                f"the router at {peer.address} expects another AS than {peer.my_asn} (myASN) from this node"
-                if event.by_peer
-                else f"the router at {peer.address} is not in AS {peer.peer_asn} (peerASN)"
-            )
-        elif event.notification is None and self._state is not State.UP:
-            hint = f"does the router at {peer.address} port {peer.port} run BGP and know this neighbor?"
-        else:
-            return event.reason
-        return f"{event.reason}; {hint}"
 
     def _complain(self, now: float) -> None:
         if self._state is not State.CONNECTING or self._attempt_failed:
@@ -374,13 +375,16 @@ class Session:
     def _overdue(self, now: float) -> list[SessionCommand]:
         """Give a second thought to commands whose update was not seen in time."""
         if not self._waiting:
+            self._confirm_s = CONFIRM_S
             return []
-        stalled = now >= self._progress + CONFIRM_S
+        stalled = now >= self._progress + self._confirm_s
         late = [
             prefix
             for prefix, asked in self._waiting.items()
-            if now >= asked + (CONFIRM_S if stalled else PATIENCE_S)
+            if now >= asked + (self._confirm_s if stalled else PATIENCE_S)
         ]
+        if stalled and late:
+            self._confirm_s = min(2 * self._confirm_s, CONFIRM_MAX_S)
         again = [prefix for prefix in late if self._reconsider(prefix, now)]
         return [Resend()] if again else []
 

@@ -2,9 +2,10 @@
 
 * A child that ends is started again at once, then after 1, 2, 4 … 30 s; a session that was up for a minute
   resets that.
+* A child whose session was refused for what only a person can change ends, and the next one starts after
+  2, 4 … 30 s: it would dial every other second, and each time fill the router's log.
 * ExaBGP dials less and less often, up to a minute apart, and cannot be told to hurry. So a child that has
-  had no session for 30 s is replaced, which dials at once; if the router has said that the configuration is
-  wrong, 60 s are soon enough.
+  had no session for 30 s is replaced, which dials at once.
 * A session that comes up more than five times in ten seconds is a storm, most likely because the router
   rejects a route that is sent again each time. The child is held for 30, 60 … 300 s.
 """
@@ -16,7 +17,6 @@ from lbspeaker.core.session import State, View
 BACKOFF_MAX_S = 30.0
 STEADY_S = 60.0  # up for so long: all is forgiven
 RECYCLE_S = 30.0
-RECYCLE_MISCONFIGURED_S = 60.0
 STORM_UPS = 5
 STORM_S = 10.0
 HOLD_S = 30.0
@@ -37,6 +37,7 @@ class Supervision:
     def __init__(self) -> None:
         self._failures = 0
         self._storms = 0
+        self._refused = 0
         self._ups: list[float] = []
         self._not_before = 0.0
 
@@ -47,6 +48,7 @@ class Supervision:
 
     def came_up(self, now: float) -> None:
         self._ups = [when for when in self._ups if when > now - STORM_S] + [now]
+        self._refused = 0
 
     def ended(self, now: float) -> None:
         """The child ended by itself, or could not start."""
@@ -63,14 +65,18 @@ class Supervision:
         if stuck:
             self._not_before = now
             return Replace(stuck)
-        if view.state is State.CONNECTING and now >= self.recycle_at(view, misconfigured):
+        if misconfigured:
+            self._refused = min(self._refused + 1, 10)
+            self._not_before = now + min(BACKOFF_MAX_S, 2.0**self._refused)
+            return Replace("dial later", quietly=True)
+        if view.state is State.CONNECTING and now >= self.recycle_at(view):
             self._not_before = now
             return Replace("dial anew", quietly=True)
         return None
 
-    def recycle_at(self, view: View, misconfigured: bool) -> float:
+    def recycle_at(self, view: View) -> float:
         """When a child that has no session is replaced."""
-        return view.since + (RECYCLE_MISCONFIGURED_S if misconfigured else RECYCLE_S)
+        return view.since + RECYCLE_S
 
     def _hold(self, view: View, now: float) -> Replace:
         wait_s = min(HOLD_MAX_S, HOLD_S * 2**self._storms)

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import ctypes
 import fcntl
+import importlib.metadata
 import importlib.util
 import os
 import pwd
@@ -26,6 +27,7 @@ from pathlib import Path
 from lbspeaker.errors import Unable, Unavailable
 from lbspeaker.shell import engine, shim
 
+INSTALL = f"run: {sys.executable} -m pip install 'exabgp>=5,<6'"
 START_S = 15.0  # from exec to the pipes; 0.3 s on an idle machine
 TERM_S = 2.0
 HELPER_S = 0.5  # a helper that dies may be the first sign of an ExaBGP that ends
@@ -45,13 +47,22 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def exabgp_command() -> list[str]:
-    """Return the command that runs ExaBGP; raises Unable if it is not installed."""
+    """Return the command that runs ExaBGP; raises Unable if it is not installed, or is not version 5."""
     if importlib.util.find_spec("exabgp") is not None:
+        _check_version()
         return [sys.executable, str(Path(engine.__file__).resolve())]
     found = shutil.which("exabgp")
     if found:
         return [found]
-    raise Unable("ExaBGP is not installed", f"run: {sys.executable} -m pip install exabgp")
+    raise Unable("ExaBGP is not installed", INSTALL)
+
+
+def _check_version() -> None:
+    """What other versions are told and tell is not what we know. Where it does not say, it is tried."""
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+        version = importlib.metadata.version("exabgp")
+        if not version.startswith("5."):
+            raise Unable(f"ExaBGP {version} is installed, and 5 is needed", INSTALL)
 
 
 def shim_command(directory: Path) -> list[str]:

@@ -423,8 +423,8 @@ _NOTIFICATION = re.compile(r"notification (sent|received) \((\d{1,3}), ?(\d{1,3}
 def _down(reason: str) -> SessionDown:
     found = _NOTIFICATION.search(reason)
     if not found:
-        text = "the connection was refused or closed" if reason == "closing connection" else reason[:200]
-        return SessionDown(text or "the session ended")
+        text = " ".join(reason.split())[:200] or "ExaBGP did not know what to do with what the router sent"
+        return SessionDown("the connection was refused or closed" if text == "closing connection" else text)
     by_peer = found[1] == "received"
     code, subcode = int(found[2]), int(found[3])
     words = [_CODES.get(code, f"code {code}"), _SUBCODES.get((code, subcode), "")]

@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
 
+from lbspeaker.core import endings
 from lbspeaker.core import session as module
 from lbspeaker.core.session import LEAVE_S, Session, State, View, usable_next_hop
 from lbspeaker.core.supervision import Replace, Supervision
@@ -203,14 +204,14 @@ def test_a_route_that_is_not_seen_is_asked_for_again_and_then_given_up() -> None
     session.desire(table(A, route(Y)), 1.0)
     session.advance(1.0)
     session.receive(Sent((route(Y),)), 1.0)
-    for now in (2.0, 3.0):
+    for now in (2.0, 4.0):
         assert session.next_wakeup() == now
         assert session.advance(now) == [Resend()]
-    assert session.advance(4.0) == []
+    assert session.advance(8.0) == [Ping()]
     assert session.unservable[X].reason is Reason.REFUSED_BY_CHILD
     assert session.stuck is None
-    session.desire(table(B, route(Y)), 5.0)
-    assert session.advance(5.0) == [Announce((B,), HOP4)], "another route is another chance"
+    session.desire(table(B, route(Y)), 9.0)
+    assert session.advance(9.0) == [Announce((B,), HOP4)], "another route is another chance"
     assert session.unservable == {}
 
 
@@ -223,6 +224,20 @@ def test_updates_that_flow_put_off_the_second_thought() -> None:
     assert session.advance(2.9) == [Resend()]
 
 
+def test_a_child_that_is_slow_gets_longer_each_time_and_is_trusted_again() -> None:
+    session = up(EBGP)
+    session.desire(table(A, route(Y)), 1.0)
+    session.advance(1.0)
+    assert session.advance(2.0) == [Resend()]
+    session.receive(Sent((route(Y),)), 2.9)
+    assert session.advance(4.8) == [], "2 s after the last update"
+    session.receive(Sent((A,)), 4.8)
+    session.advance(4.8)
+    session.desire(table(B, route(Y)), 5.0)
+    session.advance(5.0)
+    assert session.advance(6.0) == [Resend()]
+
+
 def test_a_leaked_route_is_withdrawn() -> None:
     session = up(EBGP)
     session.receive(Sent((A,)), 1.0)
@@ -232,9 +247,9 @@ def test_a_leaked_route_is_withdrawn() -> None:
 def test_a_leak_that_stays_needs_another_child() -> None:
     session = up(EBGP)
     session.receive(Sent((A,)), 1.0)
-    told = [session.advance(now) for now in (1.0, 2.0, 3.0)]
+    told = [session.advance(now) for now in (1.0, 2.0, 4.0)]
     assert told == [[Withdraw((A,), HOP4)]] * 3
-    session.advance(4.0)
+    session.advance(8.0)
     assert session.stuck == f"ExaBGP does not withdraw {X}"
 
 
@@ -362,6 +377,27 @@ def test_local_preference(peer: Peer, given: int | None, told: int | None) -> No
     assert session.advance(9.0) == [Ping()]
 
 
+@pytest.mark.parametrize(
+    ("peer", "prefix", "fits"),
+    [
+        # 4096 bytes, less 23 for the frame, 4 origin, 9 path of one AS, 7 next hop, 4 header of the list, 5 prefix
+        pytest.param(EBGP, X, 1011, id="IPv4"),
+        pytest.param(IBGP, X, 1010, id="a preference instead of a path"),
+        pytest.param(EBGP, V6, 1003, id="IPv6"),
+    ],
+)
+def test_a_route_has_as_many_communities_as_fit_into_one_message(
+    peer: Peer, prefix: Network, fits: int
+) -> None:
+    session = started(peer)
+    many = [f"65001:{n}" for n in range(fits + 1)]
+    session.desire(table(route(prefix, *many[:fits])), 0.0)
+    assert session.unservable == {}
+    session.desire(table(route(prefix, *many)), 0.0)
+    assert session.unservable[prefix].reason is Reason.REFUSED_BY_CHILD
+    assert f"{fits + 1} communities do not fit" in session.unservable[prefix].message
+
+
 # --- what it says ---------------------------------------------------------------------------------------
 
 
@@ -377,7 +413,12 @@ def test_local_preference(peer: Peer, given: int | None, told: int | None) -> No
             SessionDown("the connection was refused or closed"),
             "does the router at 10.99.0.2 port 179 run BGP",
         ),
-        (SessionDown("the router ended the session: cease (6/2)", (6, 2), True), "cease (6/2)"),
+        (
+            SessionDown("the router ended the session: cease (6/2)", (6, 2), True),
+            "(6/2); somebody has shut this neighbor down on the router",
+        ),
+        (SessionDown("ExaBGP ended the session: (1/2)", (1, 2)), "10.99.0.2 sent is not BGP"),
+        (SessionDown("the router ended the session: (6/99)", (6, 99), True), "(6/99)"),
     ],
 )
 def test_the_last_error_tells_what_to_look_at(event: SessionDown, says: str) -> None:
@@ -387,6 +428,28 @@ def test_the_last_error_tells_what_to_look_at(event: SessionDown, says: str) -> 
     assert event.reason in session.view.last_error
     assert says in session.view.last_error
     assert session.misconfigured == (event.notification == (2, 2))
+
+
+def test_an_ending_without_a_word_is_another_one_than_no_beginning() -> None:
+    session = up(EBGP, A)
+    session.receive(SessionDown("the connection was refused or closed"), 1.0)
+    assert "the log of the router at 10.99.0.2 may say why" in (session.view.last_error or "")
+
+
+def test_every_hint_can_be_told() -> None:
+    """Each has only names that are there to be filled in."""
+    for by_peer, code, subcode in endings._HINTS:
+        event = SessionDown("over", (code, subcode or 99), by_peer)
+        assert "{" not in endings.explain(EBGP, event, was_up=True)
+
+
+def test_a_new_child_has_not_been_refused_yet() -> None:
+    session = started()
+    session.receive(SessionDown("over (2/2)", (2, 2)), 1.0)
+    assert session.misconfigured
+    session.ended(None, 1.0)
+    session.started({4: HOP4}, 3.0)
+    assert not session.misconfigured
 
 
 def test_silence_of_the_router_is_worth_a_word() -> None:
@@ -508,16 +571,25 @@ def test_a_child_that_keeps_ending_is_started_less_and_less_often() -> None:
     assert supervision.start_at == now + 60, "a steady session earns a new start"
 
 
-@pytest.mark.parametrize(("misconfigured", "after_s"), [(False, 30.0), (True, 60.0)])
-def test_a_child_without_a_session_is_replaced_so_that_it_dials_anew(
-    misconfigured: bool, after_s: float
-) -> None:
+def test_a_child_without_a_session_is_replaced_so_that_it_dials_anew() -> None:
     supervision, connecting = Supervision(), view(State.CONNECTING, 5.0)
-    assert supervision.recycle_at(connecting, misconfigured) == 5 + after_s
-    assert supervision.judge(connecting, None, misconfigured, 5 + after_s - 0.1) is None
-    verdict = supervision.judge(connecting, None, misconfigured, 5 + after_s)
-    assert verdict == Replace("dial anew", quietly=True)
-    assert supervision.start_at <= 5 + after_s
+    assert supervision.recycle_at(connecting) == 35.0
+    assert supervision.judge(connecting, None, False, 34.9) is None
+    assert supervision.judge(connecting, None, False, 35.0) == Replace("dial anew", quietly=True)
+    assert supervision.start_at <= 35.0
+
+
+def test_a_router_that_refuses_us_is_asked_less_and_less_often() -> None:
+    supervision, now, waits = Supervision(), 0.0, []
+    for _ in range(6):
+        verdict = supervision.judge(view(State.CONNECTING, now), None, True, now)
+        assert verdict == Replace("dial later", quietly=True)
+        waits.append(supervision.start_at - now)
+        now = supervision.start_at
+    assert waits == [2, 4, 8, 16, 30, 30]
+    supervision.came_up(now)
+    supervision.judge(view(State.CONNECTING, now), None, True, now)
+    assert supervision.start_at == now + 2, "a session earns a new start"
 
 
 def test_a_stuck_child_is_replaced_at_once() -> None:

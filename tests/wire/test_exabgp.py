@@ -372,7 +372,7 @@ def test_events(said: bytes, event: SessionEvent) -> None:
         ),
         ("closing connection", SessionDown("the connection was refused or closed")),
         ("stop, message [removed]", SessionDown("stop, message [removed]")),
-        ("", SessionDown("the session ended")),
+        ("", SessionDown("ExaBGP did not know what to do with what the router sent")),
     ],
 )
 def test_why_a_session_ended(reason: str, event: SessionDown) -> None:
