@@ -562,7 +562,8 @@ class Namespace:
 class Lease:
     """A speaker's sign of life in the API. `renewed` is opaque: only its changes matter, never its clock.
 
-    `links`: those on which it can announce now; None: it does not say.
+    `links`: those on which it can announce now; None: it does not say. `doubts`: what it may not be able to
+    announce.
     """
 
     node: str
@@ -570,19 +571,30 @@ class Lease:
     draining: bool = False
     duration_s: float = 3.0
     links: tuple["MemberLink", ...] | None = None
+    doubts: "Doubts" = field(default_factory=lambda: Doubts())
+
+
+@dataclass(frozen=True, slots=True)
+class Doubts:
+    """IPs that hosts may have which are no speakers: their owner has found one there, or has not asked yet.
+
+    `everything`: whatever the member owns, because it has just started, and asks.
+    """
+
+    ips: frozenset[Address] = frozenset()
+    everything: bool = False
+
+    def __contains__(self, ip: Address) -> bool:
+        return self.everything or ip in self.ips
 
 
 @dataclass(frozen=True, slots=True)
 class MemberLink:
-    """A link of a member, as it tells the others: with the networks that it reaches directly.
-
-    `dry_run`: nothing is sent there; it counts only where no other does.
-    """
+    """A link of a member, as it tells the others: with the networks that it reaches directly."""
 
     name: str
     mac: bytes
     networks: tuple[Network, ...] = ()
-    dry_run: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -422,6 +422,7 @@ class Program:
             draining=renewal.draining,
             links=renewal.links,
             uid=self._core.uid,
+            doubts=renewal.doubts,
         )
         await self._write(api, kube.LEASE_PREFIX + node, body)
 

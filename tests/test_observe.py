@@ -142,7 +142,9 @@ def test_every_kind_is_told_and_complete() -> None:
         async with served(*documents) as (_, api), observing(api, *KINDS) as told:
             await until(lambda: told.synced == KINDS)
             assert list(told.of(Kind.SERVICE)) == ["default/web"]
-            assert told.of(Kind.NODE) == {"node-a": Node("node-a")}
+            (node,) = told.of(Kind.NODE).values()
+            assert isinstance(node, Node)
+            assert (node.name, bool(node.uid)) == ("node-a", True)
             assert told.of(Kind.SECRET) == {f"{NAMESPACE}/bgp": Secret(f"{NAMESPACE}/bgp", "x")}
             assert told.of(Kind.LEASE) == {"node-a": Lease("node-a", "1970-01-01T00:00:01.000000Z")}
             assert told.of(Kind.ENDPOINT_SLICE)["default/web-1"].endpoints == (Endpoint("node-a"),)

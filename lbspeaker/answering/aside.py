@@ -29,10 +29,15 @@ async def templates() -> orders.Frames:
     return orders.Frames(*output.split())
 
 
+def local(mac: str) -> str:
+    """Return what a MAC is that no vendor gave; "" for others."""
+    return "a locally administered MAC" if int(mac[:2], 16) & 2 else ""
+
+
 async def vendor(mac: str) -> str:
     """Return who made the interface with this MAC, as scapy knows; "" if it does not."""
-    if int(mac[:2], 16) & 2:
-        return "a locally administered MAC"
+    if local(mac):
+        return local(mac)
     try:
         named = (await _aside(_VENDOR, mac)).strip()
     except Unable:

@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 import structlog
 from msgspec import structs
 
-from lbspeaker.answering.aside import vendor
+from lbspeaker.answering.aside import local, vendor
 from lbspeaker.answering.child import Answering
 from lbspeaker.core import links as core_links
 from lbspeaker.core import speaker as core
@@ -233,7 +233,11 @@ class Layer2:
         self._seen[report.port] = report
         self._core.heard(report.port, frozenset(report.dead))
         was_dead = set(before.dead) if before else set()
-        fields = {"link": report.port, "heard": ",".join(report.alive) or "-"}
+        if before and before.dead == report.dead and _living(before) == _living(report):
+            if report.silent and not report.alive:
+                self._log.warning("cut-off", link=report.port, unheard=",".join(report.silent))
+            return
+        fields = {"link": report.port, "heard": ",".join(_living(report)) or "-"}
         if set(report.dead) - was_dead:
             self._log.warning("silent", dead=",".join(sorted(set(report.dead) - was_dead)), **fields)
         else:
@@ -275,7 +279,10 @@ class Layer2:
         message = tell.message
         if tell.mac:
             message = message.replace("{vendor}", await self._vendor(tell.mac))
-        self._log.warning("unannounced" if not tell.mac else "conflict", ip=str(tell.ip), why=message)
+        event = {Reason.FLAPPING: "flapping", Reason.ADDRESS_CONFLICT: "conflict"}.get(
+            tell.reason, "unannounced"
+        )
+        self._log.warning(event, ip=str(tell.ip), why=message)
         for key in tell.services:
             self._told.event(key, tell.kind, tell.reason.value, message)
 
@@ -283,6 +290,7 @@ class Layer2:
         effect = self._announced.get(ip)
         if effect is None or not ports:
             return
+        self._core.answers(ip)
         before = self._answered.get(ip)
         if before is not None and (before.effect.services, before.ports) == (effect.services, ports):
             return  # told again, or to be treated otherwise
@@ -308,7 +316,7 @@ class Layer2:
                 node,
                 node in self._core.members,
                 tuple(link for link, seen in self._seen.items() if node in seen.alive),
-                tuple(link for link, seen in self._seen.items() if node in seen.dead),
+                tuple(link for link, seen in self._seen.items() if node in (*seen.dead, *seen.silent)),
             )
             for node in sorted(nodes)
         )
@@ -328,7 +336,8 @@ class Layer2:
         found = self._core.current.announcements.get(ip)
         mac = held_back.get(ip) or self._core.conflict(ip)
         services = found.services if found else effect.services if effect else ()
-        row = status.IP(str(ip), services, role, conflict=mac, vendor=self._vendors.get(mac, ""))
+        made_by = (mac and local(mac)) or self._vendors.get(mac, "")
+        row = status.IP(str(ip), services, role, conflict=mac, vendor=made_by)
         if answered is None or role == "held-back":
             return row
         reason = answered.effect.occasion.name.lower()
@@ -369,7 +378,7 @@ class Layer2:
         found += [
             f"{ip} ({', '.join(effect.services)}) is announced on no link: none that fits is up"
             for ip, effect in self._announced.items()
-            if self._links and not self._ports_for(effect)
+            if self._links and ip in self._core.current.owned and not self._ports_for(effect)
         ]
         found += [
             f"{who} storms on {link}" for link, (at, who) in self._stormers.items() if now - at < STORM_S
@@ -387,11 +396,21 @@ class Layer2:
             )
         elif others and self._seen and not any(seen.alive for seen in self._seen.values()):
             found.append("no other speaker is heard on any link, though some live: look at links and switch")
+        found += [
+            f"{seen.port}: no other speaker is heard any more, though {', '.join(seen.silent)} may live: is "
+            "this link cut off?"
+            for seen in self._seen.values()
+            if seen.silent and not seen.alive
+        ]
         silent = {node for seen in self._seen.values() for node in seen.dead} & self._core.members
         found += [
             f"{node} has a Lease, but is not heard: look at its link, and at the switch" for node in silent
         ]
         return found
+
+
+def _living(seen: orders.Seen) -> list[str]:
+    return sorted((*seen.alive, *seen.silent))
 
 
 def _counts(counts: dict[str, int]) -> str:

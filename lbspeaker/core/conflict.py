@@ -87,6 +87,11 @@ class Conflicts:
         found = self._by_ip.get(ip)
         return found is not None and found.yielded is not None
 
+    @property
+    def given_up(self) -> frozenset[Address]:
+        """What must not be announced now."""
+        return frozenset(ip for ip, conflict in self._by_ip.items() if conflict.yielded is not None)
+
     def mac_of(self, ip: Address) -> str | None:
         """Who else has it; None: nobody, as far as is known."""
         found = self._by_ip.get(ip)

@@ -21,6 +21,7 @@ from lbspeaker.model import (
     Config,
     L2Advertisement,
     L2Announcement,
+    MemberLink,
     Network,
     Node,
     Reason,
@@ -31,6 +32,15 @@ from lbspeaker.model import (
 )
 
 
+def _loud(snapshot: Snapshot, node: str, links: Iterable[MemberLink]) -> list[MemberLink]:
+    """Those on which it says what it decides. All know it of all nodes, so that they change at once."""
+    config = snapshot.config
+    if not any(policy.dry_run for policy in config.link_policies):
+        return list(links)
+    labels = snapshot.nodes[node].labels if node in snapshot.nodes else {}
+    return [link for link in links if not config.link_policy(labels, link.name).dry_run]
+
+
 class _Reach:
     """Which nodes have a link for an IP, as far as they tell; who tells nothing counts as if it had."""
 
@@ -39,7 +49,7 @@ class _Reach:
         by_name: dict[str, set[str]] = {}
         self._rehearsing: set[str] = set()
         for node, links in snapshot.links.items():
-            loud = [link for link in links if not link.dry_run]
+            loud = _loud(snapshot, node, links)
             if not loud:
                 self._rehearsing.add(node)
             for link in loud or links:

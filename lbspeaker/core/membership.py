@@ -15,9 +15,11 @@ says no hellos (it has no password, or a switch drops them): its Lease alone cou
 
 from collections.abc import Mapping
 
-from lbspeaker.model import Lease, MemberLink
+from lbspeaker.model import Doubts, Lease, MemberLink
 
 PATIENCE = 0.5  # of the own Lease's duration: how long after the last echo time still runs
+
+_NONE = Doubts()
 
 
 class Membership:
@@ -31,6 +33,7 @@ class Membership:
         self._base = 0.0  # API time at the last echo
         self._echo: float | None = None  # when the own Lease was last seen to change
         self._silent: dict[str, frozenset[str]] = {}
+        self._doubts: dict[str, Doubts] = {}
         self._mute: dict[str, set[str]] = {}  # by link: who was heard by ARP, though not by hellos
 
     @property
@@ -45,11 +48,18 @@ class Membership:
     def observe(self, node: str, lease: Lease | None, now: float) -> bool:
         """Take note of a Lease as it is now; None: it was deleted, so its speaker has left for good.
 
-        Return whether it tells of other links than before.
+        Return whether it tells of other links or doubts than before.
         """
         before = self._leases.get(node)
         self._observe(node, before, lease, now)
-        return (before.links if before else None) != (lease.links if lease else None)
+        if lease is None:  # its doubts stay: nobody knows better
+            return before is not None and before.links is not None
+        doubted, self._doubts[node] = self._doubts.get(node), lease.doubts
+        return (before.links if before else None) != lease.links or doubted != lease.doubts
+
+    def doubts(self, node: str) -> Doubts:
+        """What a node that is or was a member may not have announced."""
+        return self._doubts.get(node, _NONE)
 
     def _observe(self, node: str, before: Lease | None, lease: Lease | None, now: float) -> None:
         if lease is None:

@@ -61,10 +61,14 @@ _GONE = (Heard.SILENT, Heard.DEAD)
 
 
 class View(NamedTuple):
-    """What follows for elections: nodes that live here, and nodes that must be taken for dead."""
+    """What follows for elections: nodes that live here, and nodes that must be taken for dead.
+
+    `silent`: of those that live, who is not heard now; it may be our own link that is cut.
+    """
 
     alive: frozenset[str]
     dead: frozenset[str]
+    silent: frozenset[str] = frozenset()
 
 
 @dataclass(slots=True)
@@ -204,7 +208,8 @@ class Segment:
                 (dead if out else alive).add(node)
             elif member.state is State.DEAD:
                 dead.add(node)
-        return View(frozenset(alive), frozenset(dead))
+        silent = alive & {n for n, member in self._members.items() if member.state is State.SILENT}
+        return View(frozenset(alive), frozenset(dead), frozenset(silent))
 
     def node_of(self, mac: bytes) -> str:
         """The member that says its hellos from `mac`; "": none."""

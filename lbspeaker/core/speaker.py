@@ -35,6 +35,7 @@ from lbspeaker.core.world import World
 from lbspeaker.model import (
     Address,
     Change,
+    Doubts,
     Kind,
     Lease,
     Link,
@@ -50,6 +51,7 @@ from lbspeaker.model import (
 GATE = frozenset({Kind.SERVICE, Kind.ENDPOINT_SLICE, Kind.NODE, Kind.CONFIG})
 LEASE_DURATION_S = 3.0
 RENEW_EVERY_S = 1.0
+PROVED_S = 8.0  # so long after somebody began to own an IP, it would be known that a host has it
 _SOMEBODY = ""  # no node has this name
 
 
@@ -68,10 +70,14 @@ class Announce:
 
 @dataclass(frozen=True, slots=True)
 class Renew:
-    """Renew the own Lease, and say in it on which links this node can announce."""
+    """Renew the own Lease, and say in it on which links this node can announce; and what it doubts.
+
+    `doubts` None: what the Lease says of them stays.
+    """
 
     draining: bool
     links: tuple[MemberLink, ...] = ()
+    doubts: Doubts | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,9 +136,13 @@ class Speaker:
         self._place_at = float("-inf")  # then pins may have to change, though nothing else does
         self._conflicts = Conflicts()
         self._owners: dict[Address, str] = {}  # who was last seen to own it
+        self._proved_at: dict[Address, float] = {}  # from then on, whoever owned it has answered for it
         self._members: frozenset[str] = frozenset()
         self._changed = True
         self._renew_at = float("-inf")
+        self._unproved: set[Address] = set()  # since the start: it is not known whether somebody has them
+        self._asked: set[Address] = set()  # new, and not answered yet
+        self._told_doubts: Doubts | None = None
         self._claims = Claims()
         self._reactions: list[Effect] = []
         self._missed = False  # others have taken us for dead
@@ -165,10 +175,7 @@ class Speaker:
             self._membership.keep_links(frozenset(link.name for link in links))
 
     def _tell_links(self) -> None:
-        told = tuple(
-            replace(link, dry_run=self.world.config.link_policy(self.world.labels, link.name).dry_run)
-            for link in member_links(self._links, self.world.named_links)
-        )
+        told = member_links(self._links, self.world.named_links)
         if told != self._told_links:
             self._told_links = told
             self._changed = True
@@ -213,12 +220,17 @@ class Speaker:
             self._gone(ip, now + YIELDED_S)
             return
         if node:  # it has answered while we could not; it is ours now, and neighbours have to hear of that
-            self._owners[ip] = node
+            self._owners[ip], self._proved_at[ip] = node, now
             self._gone(ip, None)
             return
         self._conflicts.refused(ip, mac, now)
         self._tell_conflict(ip, mac, "it is not announced, and tried again in a minute")
         self._gone(ip, None)
+
+    def answers(self, ip: Address) -> None:
+        """It is answered here: nobody else has it."""
+        self._unproved.discard(ip)
+        self._asked.discard(ip)
 
     def woke(self, ips: tuple[Address, ...], now: float) -> None:
         """The answerer stood still, and does not answer for these any more."""
@@ -378,12 +390,25 @@ class Speaker:
         return self._synced >= GATE | {Kind.LEASE} and self._membership.ready and self.can_answer
 
     def _renewal(self, now: float) -> list[Effect]:
-        if self._membership is None or self.state is State.STOPPED or now < self._renew_at:
+        if self._membership is None or self.state is State.STOPPED:
+            return []
+        doubts = self._doubts() if self.state is State.SERVING else None
+        if now < self._renew_at and doubts in (None, self._told_doubts):
             return []
         self._renew_at = now + RENEW_EVERY_S
+        self._told_doubts = doubts or self._told_doubts
         # Who cannot answer yet takes no part, unless it died so lately that others still count on it.
         counts = self.state is State.SERVING or (self.state is State.STARTING and self.resumed)
-        return [Renew(not counts, self._told_links)]
+        return [Renew(not counts, self._told_links, doubts)]
+
+    def _doubts(self) -> Doubts | None:
+        if self._unserved:
+            return None if self.resumed else Doubts(everything=True)
+        return Doubts(self._conflicts.given_up, everything=bool(self._unproved))
+
+    def _doubted(self, node: str, ip: Address) -> bool:
+        """Whether that node, for all that it says, does not answer for `ip` though it owns it."""
+        return self._membership is not None and ip in self._membership.doubts(node)
 
     def _serve(self, now: float) -> list[Effect]:
         """From what is announced to what ought to be; nothing, if nothing has changed."""
@@ -413,7 +438,9 @@ class Speaker:
         effects += self._steps(wanted, held, now)
         effects += self._without_owner(lambda ip: wanted.owner(ip) is not None)
         effects += self._defend(wanted, now)
-        self._remember_owners(wanted, held)
+        self._remember_owners(wanted, held, now)
+        self._unproved &= wanted.owned.keys()
+        self._asked &= wanted.owned.keys()
         self.current = wanted
         effects += self._tell_unannounced(wanted)
         effects += [
@@ -423,21 +450,26 @@ class Speaker:
         self._unserved = self._unserved and self.node not in members
         return effects + self._place(now)
 
-    def _remember_owners(self, wanted: Desired, held: Holders) -> None:
+    def _remember_owners(self, wanted: Desired, held: Holders, now: float) -> None:
         for ip in self._owners.keys() - held.keys():
             del self._owners[ip]  # whoever has it meanwhile: when it is given again, it is new
         for ip, found in wanted.announcements.items():
-            if self._conflicts.held_back(ip):
-                self._owners.pop(ip, None)  # a stranger has it: when it is tried again, it is new
-            else:  # who has taken what we leave to him was heard, but not seen in the cluster
-                self._owners[ip] = _SOMEBODY if ip in self._claims.yielded else found.owner
+            doubted = found.owner != self.node and self._doubted(found.owner, ip)
+            if doubted or self._conflicts.held_back(ip):
+                self._owners.pop(ip, None)  # a stranger may have it: when it is tried again, it is new
+            elif ip in self._claims.yielded:  # who has taken it was heard, but not seen in the cluster
+                self._owners[ip], self._proved_at[ip] = _SOMEBODY, now
+            else:
+                if ip not in self._owners:
+                    self._proved_at[ip] = now if self._unserved else now + PROVED_S
+                self._owners[ip] = found.owner
 
     def _steps(self, wanted: Desired, held: Holders, now: float) -> list[Effect]:
         effects: list[Effect] = []
         lent: list[Address] = []
         for step in announce.plan(self.current, wanted):
             if isinstance(step, Claim):
-                effects.append(self._announce(step.ip, step.duty, held))
+                effects.append(self._announce(step.ip, step.duty, held, wanted, now))
                 self._claims.end([step.ip])
             elif isinstance(step, Release) and wanted.owner(step.ip) not in (None, self.node):
                 if step.ip in self._claims.contested:  # its next owner was heard before we knew of it
@@ -450,9 +482,16 @@ class Speaker:
             self._claims.lend([ip], now, before)
         return effects
 
-    def _announce(self, ip: Address, duty: announce.Duty, held: Holders) -> Announce:
+    def _announce(
+        self, ip: Address, duty: announce.Duty, held: Holders, wanted: Desired, now: float
+    ) -> Announce:
         users = tuple(service.key for service in held[ip])
-        return Announce(ip, duty.interfaces, self._occasion(ip), users, False, duty.any_subnet, duty.above)
+        occasion = self._occasion(ip, wanted, now)
+        if occasion is Occasion.NEW:
+            self._asked.add(ip)
+            if self._unserved:
+                self._unproved.add(ip)
+        return Announce(ip, duty.interfaces, occasion, users, False, duty.any_subnet, duty.above)
 
     def _without_owner(self, has_owner: Callable[[Address], bool]) -> list[Effect]:
         """Release what is lent to nobody any more."""
@@ -497,17 +536,26 @@ class Speaker:
         pins = self._placement.advance(self.current.announcements, self.world.pins, self.world.nodes, now)
         return [] if pins is None else [WritePins(pins)]
 
-    def _occasion(self, ip: Address) -> Occasion:
-        """Why the segment has to hear of `ip`: what do neighbours believe that is wrong?"""
+    def _occasion(self, ip: Address, wanted: Desired, now: float) -> Occasion:
+        """Why the segment has to hear of `ip`: what do neighbours believe that is wrong?
+
+        What nobody is known to have answered before is new, and somebody else may have it.
+        """
         if ip in self._claims.lent:
             return Occasion.REFRESH
-        if self._unserved:  # others notice sooner than a process starts again
+        if self._unserved:
+            candidates = wanted.announcements[ip].candidates
+            before = next((node for node in candidates if node != self.node), None)
             alone = self._members <= {self.node}
-            return Occasion.REFRESH if self.resumed and alone else Occasion.TAKEOVER
+            if self._doubted(self.node if self.resumed or before is None else before, ip):
+                return Occasion.NEW
+            if self.resumed:
+                return Occasion.REFRESH if alone else Occasion.TAKEOVER
+            return Occasion.NEW if before is None else Occasion.TAKEOVER
         owner = self._owners.get(ip)
-        if owner is None:
-            return Occasion.NEW
-        return Occasion.REFRESH if owner == self.node else Occasion.TAKEOVER
+        if owner == self.node:
+            return Occasion.NEW if ip in self._asked else Occasion.REFRESH
+        return Occasion.NEW if owner is None or now < self._proved_at[ip] else Occasion.TAKEOVER
 
     def _hand_over(self, now: float) -> list[Effect]:
         """Release what others have claimed; at the end, everything."""

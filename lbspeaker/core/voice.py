@@ -135,7 +135,7 @@ class Voice:
             self.release(ip)
             return Claim(ip, mac, node, yielded=True)
         at, before = self._claims.get(ip, (-math.inf, b""))
-        if before == mac and now - at < TOLD_AGAIN_S:
+        if now - at < TOLD_AGAIN_S and (before == mac or not node):  # strangers are told of by the IP
             return None
         self._claims[ip] = (now, mac)
         return Claim(ip, mac, node, yielded=False)

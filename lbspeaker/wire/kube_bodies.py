@@ -9,11 +9,13 @@ from typing import Any, Literal
 import msgspec
 
 from lbspeaker import model
-from lbspeaker.model import Address, LeaderRecord, MemberLink, Pin
+from lbspeaker.model import Address, Doubts, LeaderRecord, MemberLink, Pin
 from lbspeaker.wire.kube_objects import (
     ALLOCATED_FROM,
     ALLOCATED_IPS,
+    DOUBTS,
     DRAINING,
+    EVERYTHING,
     LEASE_PREFIX,
     LINKS,
     MOST_LINKS,
@@ -29,6 +31,7 @@ EFFECTIVE_NAME = "lbspeaker"  # the one EffectiveConfiguration
 LEADER = "lbspeaker.controller"  # its Lease; no speaker's begins so (LEASE_PREFIX)
 HELLO_SECRET = "lbspeaker-hello"  # noqa: S105  # by which speakers know each other's hellos
 
+MOST_DOUBTS = 256  # that are named in a Lease
 _MESSAGE_LENGTH = 1024  # of an Event
 
 _encode = msgspec.json.Encoder().encode
@@ -154,17 +157,21 @@ def lease(
     version: str = "",
     links: tuple[MemberLink, ...] | None = None,
     uid: str = "",
+    doubts: Doubts | None = None,
 ) -> bytes:
     """Return the whole Lease of a node's speaker: for POST, and as a merge-patch of the one there.
 
-    `links` None: what the one there says of its links stays. PUT needs the `version` of the one there. `uid`
-    is that of the Node: the Lease is removed with it ("": it is not).
+    `links` or `doubts` None: what the one there says of them stays. PUT needs the `version` of the one
+    there. `uid` is that of the Node: the Lease is removed with it ("": it is not).
     renewTime is a MicroTime: exactly six digits, and Z.
     """
     draining_text = "true" if draining else "false"
     metadata = _speakers(LEASE_PREFIX, node, namespace, {DRAINING: draining_text}, uid)
     if links is not None:
         metadata["annotations"][LINKS] = _links(links)
+    if doubts is not None:
+        many = doubts.everything or len(doubts.ips) > MOST_DOUBTS
+        metadata["annotations"][DOUBTS] = EVERYTHING if many else ",".join(sorted(map(str, doubts.ips)))
     if version:
         metadata["resourceVersion"] = version
     return _encode(
@@ -219,7 +226,6 @@ def _links(links: tuple[MemberLink, ...]) -> str:
             "name": link.name,
             "mac": link.mac.hex(":"),
             "networks": list(map(str, link.networks[:MOST_NETWORKS])),
-            **({"dryRun": True} if link.dry_run else {}),
         }
         for link in links[:MOST_LINKS]
     ]

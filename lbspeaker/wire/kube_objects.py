@@ -31,6 +31,8 @@ ANNOTATIONS = (IPS, POOL, SHARING, ALLOCATED_FROM, ALLOCATED_IPS)
 _OWN_POOL, _OWN_IPS = PREFIXES[0] + ALLOCATED_FROM, PREFIXES[0] + ALLOCATED_IPS
 DRAINING = "lbspeaker.io/draining"
 LINKS = "lbspeaker.io/links"
+DOUBTS = "lbspeaker.io/held-back"  # IPs with commas between, or EVERYTHING
+EVERYTHING = "*"
 PINS = "lbspeaker.io/pins"
 LEASE_PREFIX = "lbspeaker-"  # the Lease of node-a's speaker is lbspeaker-node-a
 PINS_PREFIX = "lbspeaker.pins."  # the one with its pins is lbspeaker.pins.node-a
@@ -152,7 +154,6 @@ class MemberLink(Struct):
     name: Annotated[str, msgspec.Meta(min_length=1, max_length=15)]  # IFNAMSIZ
     mac: Annotated[str, msgspec.Meta(pattern=r"\A([0-9a-f]{2}:){5}[0-9a-f]{2}\Z")]
     networks: Annotated[list[str], msgspec.Meta(max_length=MOST_NETWORKS)]
-    dry_run: bool = False
 
 
 PinEntry = tuple[
@@ -263,6 +264,7 @@ def speaker_lease(obj: Lease) -> model.Lease | None:
         draining=annotations.get(DRAINING) == "true",
         duration_s=_seconds(spec.lease_duration_seconds, model.Lease("", "").duration_s),
         links=_links(annotations.get(LINKS, "")),
+        doubts=_doubts(annotations.get(DOUBTS, "")),
     )
 
 
@@ -279,12 +281,19 @@ def _links(text: str) -> tuple[model.MemberLink, ...] | None:
                 link.name,
                 bytes.fromhex(link.mac.replace(":", "")),
                 _networks(link.networks),
-                link.dry_run,
             )
             for link in _decode_links(text)
         )
     except (msgspec.DecodeError, ValueError, RecursionError):
         return None
+
+
+def _doubts(text: str) -> model.Doubts:
+    """What cannot be read may be anything: then everything is asked for."""
+    try:
+        return model.Doubts(frozenset(map(ip_address, filter(None, text.split(",")))), False)
+    except ValueError:
+        return model.Doubts(everything=True)
 
 
 def _networks(texts: list[str]) -> tuple[model.Network, ...]:

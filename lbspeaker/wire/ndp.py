@@ -54,6 +54,11 @@ def parse(frame: bytes) -> Message:
     sender, target = frame[22:38], frame[_TARGET]
     if target[0] == 0xFF or (sender == NOBODY and kind == SOLICITATION and mac is not None):
         raise Malformed("a target or an option that is not allowed")
+    group = frame[38] == 0xFF
+    if kind == SOLICITATION and sender == NOBODY and frame[38:54] != solicited_node(target):
+        raise Malformed("a probe that does not go to the solicited-node group")
+    if kind == ADVERTISEMENT and group and frame[_ICMP + 4] & _SOLICITED:
+        raise Malformed("an answer that goes to a group")
     return Message(kind, sender, target, mac or frame[6:12])
 
 

@@ -143,11 +143,15 @@ class InUse(msgspec.Struct, frozen=True, tag="in-use"):
 
 
 class Seen(msgspec.Struct, frozen=True, tag="seen"):
-    """Which members live on the segment of a link, and which must be taken for dead; told on change."""
+    """Which members are heard on the segment of a link, and which must be taken for dead; told on change.
+
+    `silent`: who is not heard, and counts as alive all the same.
+    """
 
     port: str
     alive: tuple[str, ...]
     dead: tuple[str, ...]
+    silent: tuple[str, ...] = ()
 
 
 class Missed(msgspec.Struct, frozen=True, tag="missed"):

@@ -1,7 +1,9 @@
 """Who is alive, as far as the Leases tell."""
 
+from ipaddress import ip_address
+
 from lbspeaker.core.membership import Membership
-from lbspeaker.model import Lease, MemberLink
+from lbspeaker.model import Doubts, Lease, MemberLink
 
 
 class World:
@@ -172,8 +174,9 @@ def test_links_are_those_of_who_tells_of_them_and_a_change_is_news() -> None:
         membership.observe("b", Lease("b", "2", links=eth0), 1.0),
         membership.observe("b", Lease("b", "2", links=eth1), 1.0),
         membership.observe("c", Lease("c", "1"), 1.0),
+        membership.observe("c", Lease("c", "2"), 2.0),
     ]
-    assert news == [True, False, True, False]
+    assert news == [True, False, True, True, False]
     assert membership.links == {"b": eth1}
     assert membership.known == {"b", "c"}
     assert membership.observe("b", None, 2.0)
@@ -181,6 +184,18 @@ def test_links_are_those_of_who_tells_of_them_and_a_change_is_news() -> None:
     assert not membership.observe("z", None, 2.0)
     assert membership.links == {}
     assert membership.known == frozenset()
+
+
+def test_what_a_member_doubts_is_remembered_when_it_has_left() -> None:
+    membership, ips = Membership("a"), frozenset({ip_address("192.0.2.9")})
+    assert ip_address("192.0.2.9") not in membership.doubts("b")
+    assert membership.observe("b", Lease("b", "1", doubts=Doubts(ips)), 0.0)
+    assert not membership.observe("b", Lease("b", "2", doubts=Doubts(ips)), 1.0)
+    membership.observe("b", None, 2.0)
+    assert ip_address("192.0.2.9") in membership.doubts("b")
+    assert ip_address("192.0.2.8") not in membership.doubts("b")
+    assert membership.observe("b", Lease("b", "3", doubts=Doubts(everything=True)), 3.0)
+    assert ip_address("192.0.2.8") in membership.doubts("b")
 
 
 def test_who_is_silent_on_a_link_is_known_until_it_is_heard_or_the_link_is_gone() -> None:

@@ -15,6 +15,7 @@ from lbspeaker.model import (
     BGPAdvertisement,
     Change,
     ConfigSet,
+    Doubts,
     EndpointSlice,
     Kind,
     L2Advertisement,
@@ -33,6 +34,7 @@ from lbspeaker.model import (
 )
 from tests.build import ROUTER, ip, pool, service, snapshot
 
+IP = ip("192.0.2.10")
 WEB = service("web", held="192.0.2.10")  # of a, b, c: the owner is found by the ranking
 SERVICES = [service(f"s{n}", held=f"192.0.2.{n + 10}") for n in range(30)]
 NO_RENEWAL = float("inf")
@@ -119,10 +121,64 @@ def test_a_new_service_is_new_and_what_a_dead_member_owned_is_a_takeover() -> No
     assert announced(effects)["192.0.2.59"] is Occasion.NEW
 
 
-def test_after_a_start_everything_is_a_takeover_unless_it_died_just_now() -> None:
-    world = snapshot(WEB, nodes="a")
-    assert announced(started(world)[1]) == {"192.0.2.10": Occasion.TAKEOVER}
-    assert announced(started(world, resumed=True)[1]) == {"192.0.2.10": Occasion.REFRESH}
+def test_after_a_start_it_matters_who_may_have_answered_before() -> None:
+    alone = snapshot(WEB, nodes="a")
+    assert announced(started(alone)[1]) == {"192.0.2.10": Occasion.NEW}, "nobody, as far as is known"
+    assert announced(started(alone, resumed=True)[1]) == {"192.0.2.10": Occasion.REFRESH}, "itself, just now"
+    first, _ = rank(IP, {"a": 0, "b": 0})
+    both = snapshot(WEB, nodes="a b")
+    assert announced(started(both, first)[1]) == {"192.0.2.10": Occasion.TAKEOVER}, "the other one"
+    assert announced(started(both, first, resumed=True)[1]) == {"192.0.2.10": Occasion.TAKEOVER}
+
+
+def doubting(node: str, doubts: Doubts, *, resumed: bool = False) -> list[Effect]:
+    """What the first of two nodes does when it starts, if that node's Lease says so."""
+    first, second = rank(IP, {"a": 0, "b": 0})
+    speaker = Speaker(first, resumed=resumed)
+    tell(speaker, snapshot(WEB, nodes="a b"), 0.0)
+    for kind in GATE | {Kind.LEASE}:
+        speaker.observe(Synced(kind), 0.0)
+    for name in (first, second):
+        own = doubts if name == (first if node == "itself" else second) else Doubts()
+        speaker.observe(Change(Kind.LEASE, name, Lease(name, "0", doubts=own)), 0.0)
+    return work(speaker, 0.0)
+
+
+@pytest.mark.parametrize("doubts", [Doubts(frozenset({IP})), Doubts(everything=True)])
+def test_what_another_host_may_have_is_asked_about_whoever_owns_it_next(doubts: Doubts) -> None:
+    assert announced(doubting("the other", doubts)) == {"192.0.2.10": Occasion.NEW}
+    assert announced(doubting("itself", doubts, resumed=True)) == {"192.0.2.10": Occasion.NEW}
+    assert announced(doubting("itself", doubts)) == {"192.0.2.10": Occasion.TAKEOVER}, "that was long ago"
+
+
+def test_an_ip_that_its_owner_holds_back_is_new_for_who_owns_it_after_that() -> None:
+    first, second = rank(IP, {"a": 0, "b": 0})
+    speaker, _ = started(snapshot(WEB, nodes="a b"), second)
+    lease = Lease(first, "1", doubts=Doubts(frozenset({IP})))
+    speaker.observe(Change(Kind.LEASE, first, lease), 1.0)
+    renew(speaker, 1.0, second)
+    assert work(speaker, 1.0) == []
+    speaker.observe(Change(Kind.LEASE, first, None), 1.1)
+    assert announced(work(speaker, 1.1)) == {"192.0.2.10": Occasion.NEW}
+
+
+def test_what_it_doubts_is_told_at_once_and_so_is_that_it_doubts_no_more() -> None:
+    speaker = Speaker("a")
+    tell(speaker, snapshot(WEB, nodes="a"), 0.0)
+    for kind in GATE | {Kind.LEASE}:
+        speaker.observe(Synced(kind), 0.0)
+    assert doubts_told(speaker, 0.0) == [None], "it takes no part yet: what it doubted before, it still does"
+    renew(speaker, 0.0, "a")
+    assert doubts_told(speaker, 0.1) == [Doubts(everything=True)]
+    assert doubts_told(speaker, 0.2) == []
+    speaker.answers(IP)
+    assert doubts_told(speaker, 0.3) == [Doubts()]
+    speaker.in_use(IP, 0.4, mac=STRANGER)
+    assert doubts_told(speaker, 0.4) == [Doubts(frozenset({IP}))]
+
+
+def doubts_told(speaker: Speaker, now: float) -> list[Doubts | None]:
+    return [effect.doubts for effect in speaker.advance(now) if isinstance(effect, Renew)]
 
 
 def test_a_resync_that_changes_nothing_does_nothing() -> None:
@@ -167,8 +223,14 @@ def test_endpoints_of_several_slices_count_together_and_a_slice_may_change_its_s
 
 def test_the_lease_is_renewed_every_second_whatever_else_happens() -> None:
     speaker, _ = started(snapshot(WEB))
+    speaker.advance(0.0)
     times = [tenth / 10 for tenth in range(1, 51)]
-    assert [t for t in times if Renew(draining=False) in speaker.advance(t)] == [1.0, 2.0, 3.0, 4.0, 5.0]
+    assert [t for t in times if renewed(speaker.advance(t))] == [1.0, 2.0, 3.0, 4.0, 5.0]
+
+
+def renewed(effects: list[Effect]) -> list[tuple[bool, tuple[MemberLink, ...]]]:
+    """What Leases say, but for doubts."""
+    return [(effect.draining, effect.links) for effect in effects if isinstance(effect, Renew)]
 
 
 def test_a_silent_api_withdraws_nothing() -> None:
@@ -285,11 +347,11 @@ def test_a_speaker_joins_the_election_only_once_it_can_answer() -> None:
     renew(speaker, 0.0, "a")
     assert speaker.advance(0.0) == [Renew(draining=True)]
     speaker.can_answer = True
-    assert Renew(draining=False) in speaker.advance(0.2)
+    assert (False, ()) in renewed(speaker.advance(0.2))
     assert Speaker("a", resumed=True).advance(0.0) == [Renew(draining=False)], "others still count on it"
 
 
-def test_what_it_owns_when_it_joins_late_is_a_takeover() -> None:
+def test_what_it_owns_when_it_joins_late_and_alone_is_new() -> None:
     speaker = Speaker("a")
     tell(speaker, snapshot(WEB, nodes="a b"), 0.0)
     for kind in GATE | {Kind.LEASE}:
@@ -297,7 +359,7 @@ def test_what_it_owns_when_it_joins_late_is_a_takeover() -> None:
     speaker.observe(Change(Kind.LEASE, "a", Lease("a", "0", draining=True)), 0.0)
     assert work(speaker, 0.0) == []
     renew(speaker, 1.0, "a")
-    assert announced(work(speaker, 1.0)) == {"192.0.2.10": Occasion.TAKEOVER}
+    assert announced(work(speaker, 1.0)) == {"192.0.2.10": Occasion.NEW}
 
 
 def test_a_peer_whose_secret_is_missing_is_not_used_without_it() -> None:
@@ -399,7 +461,6 @@ def test_what_has_no_service_any_more_is_not_lent() -> None:
 
 # --- what others say ------------------------------------------------------------------------------------
 
-IP = ip("192.0.2.10")
 STRANGER = "02:00:00:00:00:99"
 
 
@@ -591,12 +652,12 @@ def test_the_own_links_are_told_in_the_lease_and_at_once_when_they_change() -> N
     wakeup = speaker.next_wakeup(0.3)
     assert wakeup is not None
     assert wakeup <= 0.3
-    assert [e for e in speaker.advance(0.3) if isinstance(e, Renew)] == [Renew(False, (near,))]
+    assert renewed(speaker.advance(0.3)) == [(False, (near,))]
     speaker.observe_links((link("eth0", "192.0.2.1/24"),))
-    assert [e for e in speaker.advance(0.4) if isinstance(e, Renew)] == [], "nothing has changed"
-    assert [e for e in speaker.advance(1.3) if isinstance(e, Renew)] == [Renew(False, (near,))]
+    assert renewed(speaker.advance(0.4)) == [], "nothing has changed"
+    assert renewed(speaker.advance(1.3)) == [(False, (near,))]
     speaker.observe_links(())
-    assert [e for e in speaker.advance(1.4) if isinstance(e, Renew)] == [Renew(False, ())]
+    assert renewed(speaker.advance(1.4)) == [(False, ())]
 
 
 def test_a_link_that_is_named_from_now_on_is_told_from_now_on() -> None:
@@ -604,7 +665,7 @@ def test_a_link_that_is_named_from_now_on_is_told_from_now_on() -> None:
     speaker, _ = started(world)
     speaker.observe_links((link("cni0", "10.0.0.1/24"),))
     speaker.advance(0.2)
-    assert [e for e in speaker.advance(1.2) if isinstance(e, Renew)] == [Renew(False, ())]
+    assert renewed(speaker.advance(1.2)) == [(False, ())]
     named = replace(world.config, l2_advertisements=(L2Advertisement("l2", interfaces=frozenset({"cni0"})),))
     speaker.observe(Change(Kind.CONFIG, "", ConfigSet(named)), 1.3)
     speaker.advance(1.3)

@@ -216,12 +216,13 @@ def test_whether_we_yield_to(node: str, doubtful: bool, yields: bool) -> None:
     assert wire.run(9) == ([] if yields else ["REPEAT", "REPEAT"]), "who yields says nothing more"
 
 
-def test_the_same_claim_is_told_once_in_a_second_and_another_one_at_once() -> None:
+def test_claims_of_strangers_are_told_once_in_a_second_and_those_of_members_at_once() -> None:
     wire = Wire()
     wire.own(ONE, TAKEOVER)
     told = [tenth for tenth in range(25) if wire.voice.claimed(ONE, MAC, "", tenth / 10)]
     assert told == [0, 10, 20]
-    assert wire.voice.claimed(ONE, OTHER, "", 2.5) == Claim(ONE, OTHER, "", yielded=False)
+    assert not wire.voice.claimed(ONE, OTHER, "", 2.5), "MACs cost a stranger nothing"
+    assert wire.voice.claimed(ONE, OTHER, "b", 2.5) == Claim(ONE, OTHER, "b", yielded=False)
     wire.own(TWO, TAKEOVER)
     assert wire.voice.claimed(TWO, OTHER, "", 2.5), "it is about another IP"
 

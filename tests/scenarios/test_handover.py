@@ -1,7 +1,9 @@
 """Who owns an IP when nodes fail, hang, are cut off, return or are cordoned: real processes, a real wire."""
 
+import json
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Iterator
 
@@ -273,6 +275,40 @@ def test_an_ip_that_was_released_and_taken_by_a_host_is_not_taken_back(world: Wo
         wait_for(lambda: any(e.startswith("AddressConflict") for e in world.events("web")), "an event")
     finally:
         world.lab.exec("client", ["ip", "address", "del", f"{ip}/24", "dev", "eth0"])
+
+
+def test_a_printer_keeps_its_ip_whoever_comes_next(world: World) -> None:
+    ip = "192.0.2.149"
+    world.lab.exec("client", ["ip", "address", "add", f"{ip}/24", "dev", "eth0"])
+    nodes = [node.name for node in world.lab.nodes]
+    try:
+        world.service("printer", annotations={"lbspeaker.io/loadBalancerIPs": ip})
+        wait_for(lambda: any(e.startswith("AddressConflict") for e in world.events("printer")), "an event")
+        first = world.elected(ip)
+        began = time.time()
+        world.lab.stop(f"speaker-{first}")
+        wait_for(lambda: any(held_back(world, n, ip) for n in nodes if n != first), "the next one asks", 15)
+        world.lab.start(f"speaker-{first}")
+        wait_for(lambda: held_back(world, first, ip), "and so does who comes back", 15)
+        for node in nodes:
+            world.lab.stop(f"speaker-{node}")
+        for node in nodes:
+            world.lab.start(f"speaker-{node}")
+        wait_for(lambda: held_back(world, world.elected(ip), ip), "and all, when they start", 20)
+        time.sleep(1)
+        claims = [f for f in world.lab.switch.frames(kind="gratuitous", since=began) if f.target == ip]
+        assert [claim.port for claim in claims] == []
+    finally:
+        world.lab.exec("client", ["ip", "address", "del", f"{ip}/24", "dev", "eth0"])
+        world.delete(f"{SERVICES}/printer")
+
+
+def held_back(world: World, node: str, ip: str) -> bool:
+    """Whether the speaker there leaves an IP to who has it."""
+    argv = [*world.status(node), "-o", "json"]
+    said = subprocess.run(argv, capture_output=True, text=True, check=False).stdout
+    found = json.loads(said or "{}").get("ips", [])
+    return any(one["ip"] == ip and one["role"] == "held-back" for one in found)
 
 
 def test_a_policy_that_is_edited_costs_no_frame(world: World) -> None:

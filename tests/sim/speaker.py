@@ -13,7 +13,7 @@ from lbspeaker.answering.layer2 import Layer2
 from lbspeaker.core import speaker as core
 from lbspeaker.core.announce import Release
 from lbspeaker.core.lifecycle import State
-from lbspeaker.model import Change, ConfigSet, Kind, Lease, Pins, Reason, Secret, Synced
+from lbspeaker.model import Change, ConfigSet, Doubts, Kind, Lease, Pins, Reason, Secret, Synced
 from lbspeaker.speaker import PINS_RETRY_S
 from lbspeaker.wire import orders
 from tests.sim.answerer import Answerer
@@ -235,7 +235,11 @@ class Program:
         if self._renewing or self._renewal is None or not self.alive or self.stopped:
             return
         due, self._renewal, self._renewing = self._renewal, None, True
-        lease = Lease(self.node, f"{self._clock.now:.6f}", due.draining, core.LEASE_DURATION_S, due.links)
+        before = self._api.objects[Kind.LEASE].get(self.node)
+        stays = before.doubts if isinstance(before, Lease) else Doubts()
+        doubts = stays if due.doubts is None else due.doubts
+        duration_s = core.LEASE_DURATION_S
+        lease = Lease(self.node, f"{self._clock.now:.6f}", due.draining, duration_s, due.links, doubts)
         self._api.write(self.node, lambda: self._api.put(Kind.LEASE, self.node, lease), self._renewed)
 
     def _renewed(self, _: bool) -> None:

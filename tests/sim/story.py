@@ -71,7 +71,8 @@ def settle(world: World) -> float:
         now = world.heap.now
         held = held_until(world)
         steady = now - max(watch.moved_at, watch.spoken_at) > STEADY_S
-        if steady and held is None and not watch.wrong():
+        there = all(host.serves for host in world.hosts.values())  # and nobody is about to go, or to come
+        if steady and held is None and there and not watch.wrong():
             break
         if held is not None:  # what flaps is held for a while; and its return may be one move too many, too
             deadline = max(deadline, min(held + watch.bound_s, began + 2 * FLAP_S + 2 * watch.bound_s))

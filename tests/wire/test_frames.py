@@ -202,12 +202,26 @@ def wrong_option() -> bytes:
         solicit(hops=64),
         solicit(src="::"),  # with an option that says who is asking
         solicit(target="ff02::1"),
+        bytes(Ether() / IPv6(src="::", dst=str(WEB6), hlim=255) / ICMPv6ND_NS(tgt=str(WEB6))),
+        bytes(Ether() / IPv6(dst="ff02::1", hlim=255) / ICMPv6ND_NA(tgt=str(WEB6), S=1)),
         wrong_checksum(),
         wrong_option(),
         bytes(Ether() / IPv6(hlim=255) / ICMPv6EchoRequest()) + bytes(40),
         who_has() + bytes(60),
     ],
-    ids=["empty", "cut", "routed", "unspecified", "multicast", "checksum", "option", "echo", "arp"],
+    ids=[
+        "empty",
+        "cut",
+        "routed",
+        "unspecified",
+        "multicast",
+        "probe to one",
+        "answer to all",
+        "checksum",
+        "option",
+        "echo",
+        "arp",
+    ],
 )
 def test_what_is_no_valid_neighbour_discovery_is_malformed(frame: bytes) -> None:
     with pytest.raises(Malformed):
