@@ -50,7 +50,7 @@ from lbspeaker.wire import bpf, kube, orders, status, watch
 
 KINDS = (Kind.SERVICE, Kind.ENDPOINT_SLICE, Kind.NODE, Kind.LEASE, Kind.SECRET, Kind.CONFIG)
 CONNECTIONS = 4
-BGP_DRAIN_S = 3.0
+BGP_DRAIN_S = 5.0
 PINS_RETRY_S = 2.0
 SLOW_S = 5.0  # who needs longer to tell everything is told of the profile that helps
 RENEWAL_TIMEOUT_S = 1.2  # so that one lost request does not cost the Lease

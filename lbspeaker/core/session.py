@@ -123,6 +123,7 @@ class Session:
         self._pinged: float | None = None
         self._attempt_failed = False
         self._torn_down = False
+        self._farewell_at: float | None = None  # when every route was on the wire as about to go
         self._stuck: str | None = None
 
     # --- what others may know ---------------------------------------------------------------------------
@@ -221,7 +222,9 @@ class Session:
 
     def advance(self, now: float) -> list[SessionCommand]:
         """What the child must be told now."""
-        if self._state is State.LEAVING and now >= self._since + LEAVE_S:
+        if self._state is State.LEAVING and self._farewell_at is None and not (self._waiting or self._dirty):
+            self._farewell_at = now
+        if self._state is State.LEAVING and now >= self._leaves_at():
             self._asked_for = {}
             self._assess()
             self._enter(State.DRAINING, now)
@@ -236,7 +239,7 @@ class Session:
         """When `advance` should be called next, if nothing happens before; None: not at all."""
         if self._state in (State.IDLE, State.STOPPED):
             return None
-        leaves = [self._since + LEAVE_S] if self._state is State.LEAVING else []
+        leaves = [self._leaves_at()] if self._state is State.LEAVING else []
         times = [*leaves, self._heard + QUIET_S if self._pinged is None else self._pinged + SILENT_S]
         if self._waiting and self._state is not State.CONNECTING:
             oldest = next(iter(self._waiting.values()))
@@ -244,6 +247,11 @@ class Session:
         if self._state is State.CONNECTING and not self._attempt_failed:
             times.append(self._since + NO_ANSWER_S)
         return min(times)
+
+    def _leaves_at(self) -> float:
+        """A moment after the router has been told; and not much later, if it does not take it."""
+        told = self._since + LEAVE_S if self._farewell_at is None else self._farewell_at
+        return told + LEAVE_S
 
     # --- desire -----------------------------------------------------------------------------------------
 

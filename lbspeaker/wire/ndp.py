@@ -52,7 +52,7 @@ def parse(frame: bytes) -> Message:
     wanted = _SOURCE_MAC_OPTION if kind == SOLICITATION else _TARGET_MAC_OPTION
     mac = _option(frame[_END:end], wanted)
     sender, target = frame[22:38], frame[_TARGET]
-    if target[0] == 0xFF or (sender == NOBODY and kind == SOLICITATION and mac is not None):
+    if 0xFF in (target[0], sender[0]) or (sender == NOBODY and kind == SOLICITATION and mac is not None):
         raise Malformed("a target or an option that is not allowed")
     group = frame[38] == 0xFF
     if kind == SOLICITATION and sender == NOBODY and frame[38:54] != solicited_node(target):

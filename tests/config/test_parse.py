@@ -514,7 +514,8 @@ def test_what_a_bfd_profile_means() -> None:
 BFD_OF_PEERS = [
     ("fast", []),
     ("''", []),
-    ("fats", ["9: spec.bfdProfile: there is no BFDProfile 'fats'; the peer is not used -> did you mean fast?"]),
+    ("fats", ["9: spec.bfdProfile: there is no BFDProfile 'fats'; the peer is not used"
+              " -> did you mean fast?"]),
     ("gold", ["9: spec.bfdProfile: there is no BFDProfile 'gold'; the peer is not used"
               " -> there are: fast, wrong"]),
     ("wrong", ["9: spec.bfdProfile: BFDProfile 'wrong' is refused, and so is the peer"

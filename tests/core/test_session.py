@@ -380,7 +380,7 @@ def test_local_preference(peer: Peer, given: int | None, told: int | None) -> No
 @pytest.mark.parametrize(
     ("peer", "prefix", "fits"),
     [
-        # 4096 bytes, less 23 for the frame, 4 origin, 9 path of one AS, 7 next hop, 4 header of the list, 5 prefix
+        # 4096 bytes, less 23 frame, 4 origin, 9 path of one AS, 7 next hop, 4 head of the list, 5 prefix
         pytest.param(EBGP, X, 1011, id="IPv4"),
         pytest.param(IBGP, X, 1010, id="a preference instead of a path"),
         pytest.param(EBGP, V6, 1003, id="IPv6"),
@@ -532,7 +532,19 @@ def test_drain_waits_for_what_is_on_its_way() -> None:
     assert session.advance(1.1) == [Announce((gone,), HOP4)]
     assert session.advance(2.0) == [], "what is on its way is waited for"
     session.receive(Sent((gone,)), 2.1)
-    assert session.advance(2.1) == [Withdraw((gone,), HOP4)]
+    assert session.advance(2.1) == [], "the router has just heard of it"
+    assert session.next_wakeup() == 2.1 + LEAVE_S
+    assert session.advance(2.1 + LEAVE_S) == [Withdraw((gone,), HOP4)]
+
+
+def test_a_router_that_takes_no_farewell_is_not_waited_for() -> None:
+    session = up(EBGP, A)
+    session.drain(1.0)
+    assert announced(session.advance(1.0))
+    assert session.next_wakeup() == 1.0 + 1.0, "the update is overdue by then"
+    for tenth in range(10, 31):
+        session.advance(tenth / 10)
+    assert session.view.state is State.DRAINING
 
 
 def test_what_a_router_prefers_by_goes_where_it_means_something() -> None:

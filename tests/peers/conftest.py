@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -242,6 +243,13 @@ def remove(names: list[str]) -> None:
             with suppress(ProcessLookupError):
                 os.kill(int(pid), signal.SIGKILL)
         run("ip", "netns", "del", name, check=False)
+
+
+@pytest.fixture
+def runtime() -> Iterator[Path]:
+    """A directory whose path is short: sockets are in it."""
+    with tempfile.TemporaryDirectory(prefix="lbp") as directory:
+        yield Path(directory) / "run"
 
 
 @pytest.fixture

@@ -44,8 +44,8 @@ X, V6 = Route(ip_network("192.0.2.1/32")), Route(ip_network("2001:db8::1/128"))
 
 
 @pytest.fixture
-def node(segment: Segment, tmp_path: Path) -> Callable[..., Node]:
-    return lambda peer=BAD: Node(segment, tmp_path / "run", peer)
+def node(segment: Segment, runtime: Path) -> Callable[..., Node]:
+    return lambda peer=BAD: Node(segment, runtime, peer)
 
 
 @asynccontextmanager
@@ -273,7 +273,7 @@ def resident_mib(speaker: Node) -> float:
 
 
 def test_a_router_that_does_not_take_a_family(
-    segment: Segment, node: Callable[..., Node], tmp_path: Path
+    segment: Segment, node: Callable[..., Node], runtime: Path
 ) -> None:
     async def takes_ipv4(talk: Talk) -> None:
         await talk.establish(raw.opening(families=[1]))
@@ -281,7 +281,7 @@ def test_a_router_that_does_not_take_a_family(
 
     async def story() -> None:
         async with beside_a_good_one(segment, node), RawRouter(segment, takes_ipv4) as router:
-            made = Node(segment, tmp_path / "run", BAD, ip_address("fd99::1"))
+            made = Node(segment, runtime, BAD, ip_address("fd99::1"))
             async with made as speaker:
                 speaker.desire(X, V6)
                 await speaker.up()

@@ -15,12 +15,12 @@ X, Y, V6 = ip_network("192.0.2.1/32"), ip_network("192.0.2.2/32"), ip_network("2
 
 
 @pytest.mark.parametrize("router_as", [ROUTER_AS, NODE_AS])
-def test_routes_come_change_and_go(bird: Bird, segment: Segment, tmp_path: Path, router_as: int) -> None:
+def test_routes_come_change_and_go(bird: Bird, segment: Segment, runtime: Path, router_as: int) -> None:
     peer = Peer("bird", NODE_AS, router_as, ip_address(ROUTER_IP), password="bird;song")
 
     async def story() -> None:
         bird.start('password "bird;song"', router_as=router_as)
-        async with Node(segment, tmp_path / "run", peer, IPv6Address(NODE_IP6)) as speaker:
+        async with Node(segment, runtime, peer, IPv6Address(NODE_IP6)) as speaker:
             communities = ("65001:1", "65535:0", "large:65001:1:2")
             speaker.desire(Route(X, 300, communities), Route(Y), Route(V6, None, ("65001:6",)))
             assert await soon(lambda: set(bird.table()) == {X, Y, V6}), (speaker.status, bird.table())
@@ -42,12 +42,12 @@ def test_routes_come_change_and_go(bird: Bird, segment: Segment, tmp_path: Path,
     asyncio.run(asyncio.wait_for(story(), 30))
 
 
-def test_a_router_that_speaks_ipv4_only(bird: Bird, segment: Segment, tmp_path: Path) -> None:
+def test_a_router_that_speaks_ipv4_only(bird: Bird, segment: Segment, runtime: Path) -> None:
     peer = Peer("bird", NODE_AS, ROUTER_AS, ip_address(ROUTER_IP))
 
     async def story() -> None:
         bird.start(families=(4,))
-        async with Node(segment, tmp_path / "run", peer, IPv6Address(NODE_IP6)) as speaker:
+        async with Node(segment, runtime, peer, IPv6Address(NODE_IP6)) as speaker:
             speaker.desire(Route(X), Route(V6))
             assert await soon(lambda: set(bird.table()) == {X})
             assert await soon(lambda: V6 in speaker.peering.unservable)

@@ -46,9 +46,9 @@ def table(*routes: Route) -> dict[Any, Seen]:
 
 
 @pytest.fixture
-def node(segment: Segment, tmp_path: Path) -> Callable[..., Node]:
+def node(segment: Segment, runtime: Path) -> Callable[..., Node]:
     def make(peer: Peer = PEER, next_hop_v6: IPv6Address | None = None) -> Node:
-        return Node(segment, tmp_path / "run", peer, next_hop_v6)
+        return Node(segment, runtime, peer, next_hop_v6)
 
     return make
 
@@ -308,7 +308,7 @@ def test_one_peer_s_trouble_stays_its_own(frr: Frr, node: Callable[..., Node]) -
     play(story())
 
 
-def test_drain_leaves_nothing_and_says_goodbye(frr: Frr, node: Callable[..., Node], tmp_path: Path) -> None:
+def test_drain_leaves_nothing_and_says_goodbye(frr: Frr, node: Callable[..., Node], runtime: Path) -> None:
     async def story() -> None:
         frr.start()
         async with node() as speaker:
@@ -320,7 +320,7 @@ def test_drain_leaves_nothing_and_says_goodbye(frr: Frr, node: Callable[..., Nod
             assert not Path(f"/proc/{pid}").exists()
             assert await soon(lambda: frr.table() == {})
             assert "Cease/Administrative Shutdown" in frr.last_reset()
-            assert list((tmp_path / "run").iterdir()) == []
+            assert list(runtime.iterdir()) == []
         assert [report.state for report in speaker.reports][-1] == "stopped"
 
     play(story())

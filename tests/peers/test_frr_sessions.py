@@ -22,8 +22,8 @@ FAREWELL = "gracefulShutdown"  # as FRR calls the community
 
 
 @pytest.fixture
-def node(segment: Segment, tmp_path: Path) -> Callable[..., Node]:
-    return lambda peer=PEER: Node(segment, tmp_path / "run", peer)
+def node(segment: Segment, runtime: Path) -> Callable[..., Node]:
+    return lambda peer=PEER: Node(segment, runtime, peer)
 
 
 class Watching:

@@ -118,14 +118,14 @@ def addresses(segment: Segment) -> None:
 
 @pytest.mark.usefixtures("addresses")
 def test_every_kind_of_session(
-    router: Router, links: tuple[Link, ...], segment: Segment, tmp_path: Path
+    router: Router, links: tuple[Link, ...], segment: Segment, runtime: Path
 ) -> None:
     async def story() -> None:
         router.serve(links)
         async with AsyncExitStack() as stack:
             nodes = {
                 link: await stack.enter_async_context(
-                    Node(segment, tmp_path / "run", link.peer(), IPv6Address(hop_v6(link)))
+                    Node(segment, runtime, link.peer(), IPv6Address(hop_v6(link)))
                 )
                 for link in links
             }

@@ -43,17 +43,32 @@ def bfd() -> Iterator[World]:
         yield world
 
 
+def typed(world: World, *lines: str) -> str:
+    """What the router says to these lines."""
+    words = ["vtysh", "--vty_socket", str(world.lab.router.directory)]
+    done = world.lab.exec("router", words + [word for line in lines for word in ("-c", line)])
+    assert done.returncode == 0, done
+    return done.stdout
+
+
+def configure(world: World, *lines: str) -> None:
+    typed(world, "configure terminal", *lines)
+
+
 def sessions(world: World) -> dict[str, str]:
     """What the router says about BFD with each node."""
-    line = ["vtysh", "--vty_socket", str(world.lab.router.directory), "-c", "show bfd peers brief"]
-    said = world.lab.exec("router", line).stdout
+    said = typed(world, "show bfd peers brief")
     return {found[1]: found[2] for found in re.finditer(r"(192\.0\.2\.20\d) +(\w+)", said)}
 
 
 def all_up(world: World) -> None:
     ip = world.ip("web")
-    wait_for(lambda: hops(world, ip) == 3, "three next hops", 30)
-    wait_for(lambda: list(sessions(world).values()) == ["up"] * 3, "BFD is up with all", 10)
+    try:
+        wait_for(lambda: hops(world, ip) == 3, "three next hops", 30)
+        wait_for(lambda: list(sessions(world).values()) == ["up"] * 3, "BFD is up with all", 10)
+    except AssertionError as error:
+        said = {node.name: world.log(node.name)[-1500:] for node in world.lab.nodes}
+        raise AssertionError(f"{error}; the router: {typed(world, 'show bfd peers')}; {said}") from None
     time.sleep(0.6)
 
 
@@ -143,14 +158,6 @@ def test_a_router_without_bfd_has_bgp_and_is_named(bfd: World) -> None:
     finally:
         configure(bfd, "router bgp 64512", "neighbor NODES bfd profile NODES")
     all_up(bfd)
-
-
-def configure(world: World, *lines: str) -> None:
-    """Type these lines into the router."""
-    words = ["vtysh", "--vty_socket", str(world.lab.router.directory), "-c", "configure terminal"]
-    for line in lines:
-        words += ["-c", line]
-    assert world.lab.exec("router", words).returncode == 0
 
 
 def test_a_router_that_shuts_bfd_down_keeps_bgp(bfd: World) -> None:
