@@ -73,7 +73,7 @@ class Told:
         return [pool.name for pool in self.configs[-1].config.pools] if self.configs else []
 
 
-async def until(condition: Callable[[], bool], timeout_s: float = 5.0) -> None:
+async def until(condition: Callable[[], bool], timeout_s: float = 15.0) -> None:
     async with asyncio.timeout(timeout_s):
         while not condition():
             await asyncio.sleep(0.005)

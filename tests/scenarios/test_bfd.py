@@ -18,6 +18,7 @@ from tests.scenarios.conftest import CONFIG, World, wait_for
 from tests.scenarios.test_bgp import children, hops
 
 pytestmark = [
+    pytest.mark.alone,
     pytest.mark.lab,
     pytest.mark.timeout(180),
     pytest.mark.skipif(not installed(), reason="FRR is not installed"),

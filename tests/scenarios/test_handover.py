@@ -284,6 +284,20 @@ def test_an_ip_that_was_released_and_taken_by_a_host_is_not_taken_back(world: Wo
         world.lab.exec("client", ["ip", "address", "del", f"{ip}/24", "dev", "eth0"])
 
 
+def test_a_policy_that_is_edited_costs_no_frame(world: World) -> None:
+    ip = world.ip("web")
+    world.settle(ip)
+    time.sleep(4)
+    began = time.time()
+    world.create("LinkPolicy", "cables", group="cables", refreshSeconds=0)
+    wait_for(lambda: "LinkPolicy/cables" in world.published(), "it is in force")
+    time.sleep(1)
+    world.delete(f"{CONFIG}/linkpolicies/cables")
+    time.sleep(1.5)
+    assert world.unsolicited(began) == 0
+    assert len(answering(world, ip)) == 1
+
+
 def test_a_printer_keeps_its_ip_whoever_comes_next(world: World) -> None:
     ip = "192.0.2.149"
     world.lab.exec("client", ["ip", "address", "add", f"{ip}/24", "dev", "eth0"])
@@ -316,17 +330,3 @@ def held_back(world: World, node: str, ip: str) -> bool:
     said = subprocess.run(argv, capture_output=True, text=True, check=False).stdout
     found = json.loads(said or "{}").get("ips", [])
     return any(one["ip"] == ip and one["role"] == "held-back" for one in found)
-
-
-def test_a_policy_that_is_edited_costs_no_frame(world: World) -> None:
-    ip = world.ip("web")
-    world.settle(ip)
-    time.sleep(4)
-    began = time.time()
-    world.create("LinkPolicy", "cables", group="cables", refreshSeconds=0)
-    wait_for(lambda: "LinkPolicy/cables" in world.published(), "it is in force")
-    time.sleep(1)
-    world.delete(f"{CONFIG}/linkpolicies/cables")
-    time.sleep(1.5)
-    assert world.unsolicited(began) == 0
-    assert len(answering(world, ip)) == 1

@@ -15,7 +15,8 @@ pytestmark = [pytest.mark.lab, pytest.mark.timeout(180)]
 
 @pytest.fixture(scope="module", autouse=True)
 def web(world: World) -> None:
-    """The service of most stories."""
+    """The service of most stories; and nothing is refreshed, so that silence can be judged."""
+    world.create("LinkPolicy", "no-refresh", refreshSeconds=0)
     world.service("web")
 
 

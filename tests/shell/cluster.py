@@ -67,7 +67,7 @@ class Told:
         return state
 
 
-async def until(condition: Callable[[], bool], timeout_s: float = 5.0) -> None:
+async def until(condition: Callable[[], bool], timeout_s: float = 15.0) -> None:
     """Wait until `condition` holds; a test that waits in vain fails here."""
     async with asyncio.timeout(timeout_s):
         while not condition():
