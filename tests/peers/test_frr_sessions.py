@@ -168,7 +168,7 @@ def test_a_router_that_was_away_is_found_within_three_seconds(
 ) -> None:
     """Meanwhile its port is closed over IPv4, and over IPv6 nothing comes back.
 
-    ExaBGP by itself would be at intervals of 5 s by then, and of a minute later.
+    ExaBGP by itself would be at an interval of 5 s by then, and of a minute later.
     """
 
     async def story() -> None:
@@ -181,7 +181,7 @@ def test_a_router_that_was_away_is_found_within_three_seconds(
                 " add rule ip6 away in tcp dport 179 drop")  # fmt: skip
             await asyncio.to_thread(frr.stop, signal.SIGKILL)
             assert await soon(lambda: closed.status.state == silent.status.state == "connecting")
-            await asyncio.sleep(16.5)  # it would be 5.5 s more
+            await asyncio.sleep(10.3)  # it would be 4.7 s more
             await asyncio.to_thread(frr.restart)
             run(*rules, "delete table ip6 away")
             began = time.monotonic()
