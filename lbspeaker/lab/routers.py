@@ -81,7 +81,7 @@ class Router:
         self.directory.mkdir(parents=True, exist_ok=True)
         match self.kind:
             case "frr":
-                self._start_frr(networks, spawn)
+                self._start_frr(lab, networks, spawn)
             case "bird":
                 self._write("bird.conf", bird(lab, networks))
                 control = f"-c {self.directory}/bird.conf -s {self.directory}/bird.ctl"
@@ -122,12 +122,12 @@ class Router:
                     found.setdefault(_prefix(route["dst"]), []).extend(_next_hops(route))
         return {prefix: _ordered(hops) for prefix, hops in found.items()}
 
-    def _start_frr(self, networks: Sequence[Network], spawn: Spawn) -> None:
+    def _start_frr(self, lab: Topology, networks: Sequence[Network], spawn: Spawn) -> None:
         """zebra before bgpd, which else tries again only after ten seconds. All run as user frr."""
         shutil.chown(self.directory, "frr", "frr")
         self._write("zebra.conf", "hostname router\n")
         self._write("bfdd.conf", _FRR_BFD)
-        self._write("bgpd.conf", frr(networks))
+        self._write("bgpd.conf", frr(lab, networks))
         for daemon, socket in (("zebra", "zserv.api"), ("bfdd", "bfdd.vty"), ("bgpd", "bgpd.vty")):
             files = f"-f {self.directory}/{daemon}.conf -i {self.directory}/{daemon}.pid"
             sockets = f"-z {self.directory}/zserv.api --vty_socket {self.directory} --vty_port 0"
@@ -183,8 +183,12 @@ bfd
 """
 
 
-def frr(networks: Sequence[Network]) -> str:
-    """Return bgpd's configuration: whoever calls from the segment with the nodes' AS is a peer."""
+def frr(lab: Topology, networks: Sequence[Network]) -> str:
+    """Return bgpd's configuration: each node is a neighbour by name, and calls.
+
+    No listen range: when BFD ends a session that came by one, FRR 8.4 sometimes puts the next one into a peer
+    that has no table.
+    """
     lines = ["frr defaults traditional", "hostname router"]
     for number, network in enumerate(networks, 1):
         ip = "ip" if network.version == 4 else "ipv6"
@@ -203,9 +207,13 @@ def frr(networks: Sequence[Network]) -> str:
         " no bgp default ipv4-unicast",
         " neighbor NODES peer-group",
         f" neighbor NODES remote-as {NODES_AS}",
+        " neighbor NODES passive",
         " neighbor NODES bfd profile NODES",
-        " bgp listen range 192.0.2.0/24 peer-group NODES",
-        " bgp listen range 2001:db8::/64 peer-group NODES",
+        *(
+            f" neighbor {address} peer-group NODES"
+            for node in lab.nodes
+            for address in (node.ipv4, node.ipv6)
+        ),
     ]
     for family in ("ipv4", "ipv6"):
         lines += [
