@@ -7,6 +7,10 @@ from tests.bench import (
     answers,
     assign,
     bfd,
+    bgp_bursts,
+    bgp_routes,
+    bgp_sessions,
+    bgp_speaker,
     failover,
     latency,
     memory,
@@ -34,6 +38,12 @@ ALL: dict[str, Callable[[], list[Result]]] = {
     "answers": answers.answers,
     "bfd": bfd.bfd,
     "assign-10000": assign.in_memory,
+    "bgp-latency": bgp_routes.latency,
+    "bgp-10000": bgp_routes.ten_thousand,
+    "bgp-bursts": bgp_bursts.bursts,
+    "bgp-restart": bgp_sessions.restart,
+    "bgp-return": bgp_sessions.away,
+    "bgp-speaker": bgp_speaker.speaker,
 }
 if real_binaries():
     ALL |= {"ip-latency-real": latency.real, "assign-10000-real": assign.real}

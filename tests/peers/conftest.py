@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, ip_network
 from pathlib import Path
@@ -216,9 +216,15 @@ class Bird:
 def segment() -> Iterator[Segment]:
     if os.geteuid() != 0:
         pytest.skip("network namespaces need root (or: unshare --map-root-user --net --mount)")
+    with joined() as made:
+        yield made
+
+
+@contextmanager
+def joined() -> Iterator[Segment]:
+    """Make the two namespaces and what joins them; remove them in the end. Skips where there are none."""
     serial = next(_serial)
     names = [f"lbp{os.getpid()}-{serial}{side}" for side in ("n", "r")]
-    made = Segment(*names)
     try:
         for name in names:
             run("ip", "netns", "add", name)
@@ -232,7 +238,7 @@ def segment() -> Iterator[Segment]:
             run("ip", "-n", name, "addr", "add", f"{ip6}/64", "dev", "eth0", "nodad")
             for link in ("lo", "eth0"):
                 run("ip", "-n", name, "link", "set", link, "up")
-        yield made
+        yield Segment(*names)
     finally:
         remove(names)
 
