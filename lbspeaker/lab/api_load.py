@@ -9,7 +9,7 @@ import yaml
 from lbspeaker.errors import ConfigError, Problem
 from lbspeaker.lab import api_patch, api_request
 from lbspeaker.lab.api_errors import ApiStatus, Json
-from lbspeaker.lab.api_registry import Registry
+from lbspeaker.lab.api_registry import Options, Registry
 
 FIRST = {"CustomResourceDefinition": 0, "Namespace": 1}  # what others need
 SUFFIXES = (".yaml", ".yml", ".json")
@@ -69,7 +69,9 @@ def load(registry: Registry, documents: Iterable[Json], now: str) -> None:
                 body["metadata"]["resourceVersion"] = str(old.rv)
                 registry.replace(resource, namespace, old.name, body, now)
             else:
-                old = registry.create(resource, namespace, body, now).entry
+                old = registry.create(
+                    resource, namespace, body, now, Options(uid=metadata.get("uid", ""))
+                ).entry
             if resource.status and document.get("status"):
                 change = functools.partial(api_patch.merge, patch={"status": document["status"]})
                 registry.patch(resource, namespace, old.name, change, now, status=True)

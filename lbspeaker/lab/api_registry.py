@@ -42,7 +42,7 @@ class Options:
 
     dry_run: bool = False
     validation: str = "Warn"  # of unknown fields: Ignore, Warn or Strict
-    uid: str = ""  # preconditions
+    uid: str = ""  # a precondition; of a new object: the one that a backup has
     resource_version: str = ""
 
 
@@ -96,7 +96,7 @@ class Registry:
         if self.store.get(resource.table, key) is not None:
             raise already_exists(resource.named, name)
         metadata |= {
-            "uid": str(uuid.UUID(int=self._random.getrandbits(128), version=4)),
+            "uid": options.uid or str(uuid.UUID(int=self._random.getrandbits(128), version=4)),
             "creationTimestamp": now,
         }
         if resource.counted:

@@ -159,13 +159,20 @@ class World:
     def log(self, node: str) -> str:
         return self.lab.log(f"speaker-{node}")
 
-    def unsolicited(self, since: float) -> int:
-        """How many unsolicited frames the switch saw from nodes since then (Unix time)."""
+    def unsolicited(self, since: float) -> list[str]:
+        """The unsolicited frames that the switch saw from nodes since then (Unix time), in words."""
         nodes = {node.name for node in self.lab.nodes}
-        return sum(
-            frame.time >= since and frame.kind == "gratuitous" and frame.port in nodes
-            for frame in self.lab.switch.frames()
-        )
+        seen = self.lab.switch.frames(kind="gratuitous", since=since)
+        return [
+            f"{frame.time - since:.2f} s: {frame.port} for {frame.target}"
+            for frame in seen
+            if frame.port in nodes
+        ]
+
+    def quiet(self) -> float:
+        """Wait until nothing was sent for longer than any repeat waits; return when that was (Unix time)."""
+        wait_for(lambda: not self.unsolicited(time.time() - 4), "the last repeat has left", 20)
+        return time.time()
 
 
 class Probe:

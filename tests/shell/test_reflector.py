@@ -210,11 +210,15 @@ async def test_a_server_that_dies_takes_nothing_back_and_is_compared_when_it_ret
         server.load([json.loads(node("kept"))])
     with capture_logs() as logs:
         async with ApiServer(plain(server.url), "test", timings=QUICK) as api, reflecting(api) as told:
+            listed = json.loads(await api.request("GET", NODES))["items"]
+            backup = {one["metadata"]["name"]: {"kind": "Node", "apiVersion": "v1", **one} for one in listed}
             await server.stop()
             await asyncio.sleep(0.3)
             assert sorted(told.state) == ["changed", "kept", "lost"]
             successor = Server()
-            successor.load([json.loads(node("kept")), json.loads(node("changed", colour="red"))])
+            kept, changed = backup["kept"], backup["changed"]
+            changed["metadata"]["labels"] = {"colour": "red"}
+            successor.load([kept, changed])
             await successor.start([listening("127.0.0.1", port)])
             try:
                 await until(lambda: len(told.keys) == 5)
