@@ -251,8 +251,9 @@ class OpenLink:
             if mac in self.ours:
                 continue
             node = self._node_of(mac)
-            if frames := self.storm.seen(mac, now, member=bool(node)):
-                self._report(orders.Storm(self.name, mac.hex(":"), frames, node))
+            if news := self.storm.seen(mac, now, member=bool(node)):
+                who, frames = news
+                self._report(orders.Storm(self.name, who.hex(":") if who else "", frames, node))
 
     def _node_of(self, mac: bytes) -> str:
         return self.segment.node_of(mac) or self.macs.get(mac, "")

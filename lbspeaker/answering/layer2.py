@@ -267,13 +267,18 @@ class Layer2:
         )
 
     async def _tell_storm(self, report: orders.Storm) -> None:
-        who = f"{report.mac}, {await self._vendor(report.mac)}"
-        if report.node:
-            who = f"{report.mac}, the speaker of {report.node}"
+        who = await self._stormer(report)
         self._stormers[report.port] = (time.monotonic(), who)
         why = f"{report.frames} ARP frames in a second; this node sends half as many as it may meanwhile"
         self._log.warning("storm", link=report.port, who=who, why=why)
         self._told.node_event("Storm", f"{who} sends {report.frames} ARP frames in a second on {report.port}")
+
+    async def _stormer(self, report: orders.Storm) -> str:
+        if not report.mac:
+            return "a crowd of MACs"
+        if report.node:
+            return f"{report.mac}, the speaker of {report.node}"
+        return f"{report.mac}, {await self._vendor(report.mac)}"
 
     async def tell(self, tell: core.Tell) -> None:
         message = tell.message

@@ -168,7 +168,7 @@ class Woke(msgspec.Struct, frozen=True, tag="woke"):
 
 
 class Storm(msgspec.Struct, frozen=True, tag="storm"):
-    """Somebody sends so many ARP frames in a second."""
+    """Somebody sends so many ARP frames in a second; without a MAC: many strangers together."""
 
     port: str
     mac: str

@@ -2,14 +2,16 @@
 
 import pytest
 
-from lbspeaker.core.storm import CALM_S, MOST_MACS, StormDetector
+from lbspeaker.core.storm import CALM_S, MANY, MOST_MACS, STORM_OF_MANY_PER_S, StormDetector
 
 HOST, SPEAKER = bytes.fromhex("020000000001"), bytes.fromhex("020000000002")
 
 
 def storm(detector: StormDetector, mac: bytes, frames: int, now: float, *, member: bool = False) -> list[int]:
-    """So many frames at one moment; return what was news."""
-    return [news for _ in range(frames) if (news := detector.seen(mac, now, member=member))]
+    """So many frames at one moment; return how many there were when that was news, of this very MAC."""
+    told = [detector.seen(mac, now, member=member) for _ in range(frames)]
+    assert {news[0] for news in told if news} <= {mac}
+    return [news[1] for news in told if news]
 
 
 ARMED = {
@@ -77,10 +79,34 @@ def test_a_storm_is_over_when_it_was_calm_for_a_while_and_then_is_news_again() -
     assert detector.storms == 2
 
 
+def crowd(detector: StormDetector, strangers: int, each: int, now: float) -> list[tuple[bytes, int]]:
+    frames = [number.to_bytes(6, "big") for _ in range(each) for number in range(strangers)]
+    return [news for mac in frames if (news := detector.seen(mac, now))]
+
+
+def test_a_crowd_storms_together_though_nobody_does_alone() -> None:
+    detector = StormDetector(0.0)
+    assert crowd(detector, STORM_OF_MANY_PER_S, 1, 0.0) == []
+    assert crowd(detector, 1000, 2, 1.0) == [(MANY, STORM_OF_MANY_PER_S + 1)]
+    assert detector.stormy(1.0)
+    assert detector.storms == 1
+
+
+def test_who_storms_alone_is_no_crowd() -> None:
+    detector = StormDetector(0.0)
+    assert crowd(detector, 3, 1000, 0.0) == [(bytes(6)[:-1] + bytes([n]), 101) for n in range(3)]
+
+
+def test_members_are_no_crowd() -> None:
+    detector = StormDetector(0.0)
+    assert not any(detector.seen(number.to_bytes(6, "big"), 0.0, member=True) for number in range(1000))
+
+
 def test_of_too_many_macs_the_first_are_watched() -> None:
     detector = StormDetector(0.0)
     for number in range(MOST_MACS):
-        detector.seen(number.to_bytes(6, "big"), 0.0)
-    assert storm(detector, HOST, 1000, 0.5) == []
+        detector.seen(number.to_bytes(6, "big"), 0.0, member=True)
+    told = [detector.seen(HOST, 0.5) for _ in range(1000)]
+    assert list(filter(None, told)) == [(MANY, STORM_OF_MANY_PER_S + 1)], "with whom there is no room for"
     assert storm(detector, bytes(6), 1000, 0.5) == [101]
     assert storm(detector, HOST, 1000, 1.0) == [101], "a new second, and room"

@@ -375,6 +375,18 @@ def test_a_storm_is_reported_once_and_slows_us_down(segment: Segment, answerer: 
     assert max(stats.storms for stats in answerer.said(orders.Stats)) == 1
 
 
+def test_a_flood_that_changes_its_mac_with_every_frame_is_a_storm_too(
+    segment: Segment, answerer: Running
+) -> None:
+    crowd = [bytes(claim(f"203.0.113.{n}", f"02:00:00:99:00:{n:02x}")) for n in range(200)]
+    with segment.sends_on(crowd, 800):
+        told = answerer.wait(orders.Storm, 4.0)
+        assert (told.mac, told.node) == ("", "")
+        answerer.announce(*(f"192.0.2.{n}" for n in range(10, 50)))
+        assert most_in_a_second(segment.hears(is_announcement, 2.0)) <= 7, "half as many as usual"
+    assert len(answerer.said(orders.Storm, 1.5)) == 1
+
+
 def test_a_busy_segment_is_no_storm(segment: Segment, answerer: Running) -> None:
     with segment.sends_on([bytes(who_has(f"192.0.2.{n}")) for n in range(100, 200)], 80):
         assert answerer.said(orders.Storm, 2.5) == []

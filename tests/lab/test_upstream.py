@@ -65,8 +65,11 @@ def bird() -> Iterator[Bench]:
 
 
 def codes(made: Bench, *options: str) -> dict[str, list[str]]:
+    return faults(made.check(*options))
+
+
+def faults(found: dict[str, Any]) -> dict[str, list[str]]:
     """The findings by code; notes are none."""
-    found = made.check(*options)
     assert (found["code"] == 1) == any(f["severity"] != "note" for f in found["findings"])
     return {f["code"]: f["subjects"] for f in found["findings"] if f["severity"] != "note"}
 
@@ -77,8 +80,14 @@ def finds(made: Bench, expected: dict[str, list[str]], *options: str) -> None:
 
 def well(made: Bench, *options: str) -> None:
     """Both prefixes with three next hops, in BGP and in the kernel; and nothing to complain about."""
-    finds(made, {}, *options)
-    for row in made.check(*options)["routes"]:
+    found: dict[str, Any] = {}
+
+    def complaints() -> dict[str, list[str]]:
+        found.update(made.check(*options))
+        return faults(found)
+
+    eventually(complaints, {}, 40)
+    for row in found["routes"]:
         assert len(row["received"]) == len(row["nextHops"]) == len(row["installed"]) == 3, row
 
 
@@ -200,7 +209,6 @@ FRR_MISTAKES = {
 @pytest.mark.parametrize("name", FRR_MISTAKES)
 def test_what_is_wrong_with_frr_is_named_and_no_more_once_it_is_mended(frr: Bench, name: str) -> None:
     breaking, mending, expected = FRR_MISTAKES[name]
-    well(frr, *of_frr(frr))
     try:
         change(frr, breaking)
         finds(frr, expected, *of_frr(frr))

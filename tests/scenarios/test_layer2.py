@@ -226,6 +226,7 @@ def test_a_killed_answerer_is_back_at_once(world: World) -> None:
     assert "answerer-ended" in world.log(owner)
 
 
+@pytest.mark.alone  # whoever is kept from its hellos for half a second claims again
 def test_a_silent_api_server_withdraws_nothing_and_its_return_sends_nothing(world: World) -> None:
     ip = world.ip("web")
     owner = world.settle(ip)
@@ -243,6 +244,7 @@ def test_a_silent_api_server_withdraws_nothing_and_its_return_sends_nothing(worl
     world.reachable(world.ip("later"))
 
 
+@pytest.mark.alone  # whoever is kept from its hellos for half a second claims again
 def test_the_api_server_is_gone_and_nothing_is_withdrawn(world: World) -> None:
     """The last story: the lab's API server loses its objects with its life."""
     ip = world.ip("web")
