@@ -175,11 +175,14 @@ class Answerer:
                         self._own(order, Occasion[order.occasion], now)
                     else:
                         self.link.voice.release(_packed(order.ip))
+                self._tell_answering(order.ip)
             case orders.Release():
                 self._owned.pop(order.ip, None)
                 if self.link is not None:
+                    answered = _packed(order.ip) in self.link.voice.owned
                     self.link.voice.release(_packed(order.ip))
-                    self.host.world.watch.released(self.host, IPv4Address(order.ip))
+                    if answered:
+                        self.host.world.watch.released(self.host, IPv4Address(order.ip))
             case orders.Alive():
                 if order.leaving and not self._leaving and self._guard is not None:
                     self._guard.take(LINK)
@@ -214,6 +217,12 @@ class Answerer:
         assert self.link is not None
         voice, ip = self.link.voice, _packed(order.ip)
         voice.own(ip, occasion, now, above=frozenset(order.above), again=order.again)
+
+    def _tell_answering(self, ip: str) -> None:
+        voice = self.link.voice if self.link is not None else None
+        if voice is None or _packed(ip) not in voice.probes:
+            answers = voice is not None and _packed(ip) in voice.owned
+            self._report(orders.Answering(ip, (LINK,) if answers else ()))
 
     # -- frames --
 
@@ -276,7 +285,8 @@ class Answerer:
             if self._keys and not self.host.world.still:
                 self._converse(link, now, stale)
                 moments.append(link.segment.next_wakeup())
-            link.voice.advance(now)
+            for ip in link.voice.advance(now):
+                self._tell_answering(_text(ip))
             guard = link.voice.guard
             for sending in guard.due(now):
                 self._transmit(link, sending.key[1], sending.occasion, sending.frame, now)
