@@ -210,6 +210,8 @@ class Answerer:
         for order in self._owned.values():
             if port.name in order.ports:
                 self._own(link, order, occasion, now)
+                if occasion is Occasion.NEW:
+                    self._tell_answering(order.ip)
 
     def _guard(self, port: orders.Port, protocol: str, now: float) -> Guard:
         """The guard of a link outlives its sockets: a link that flaps has one budget, not one each time."""

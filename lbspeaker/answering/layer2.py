@@ -39,11 +39,12 @@ class Told(Protocol):
 
 
 class _Answered(NamedTuple):
-    """What the answerer answers for, why, and since when (Unix time)."""
+    """What the answerer answers for, why, and since when (Unix time); or would, but for `dryRun`."""
 
     effect: core.Announce
     ports: tuple[str, ...]
     since: float
+    rehearsed: bool
 
 
 class Layer2:
@@ -92,9 +93,9 @@ class Layer2:
 
     def release(self, ip: Address) -> None:
         self._announced.pop(ip, None)
-        self._answered.pop(ip, None)
         self._answering.release(str(ip))
-        self._log.info("released", ip=str(ip))
+        if self._answered.pop(ip, None) is not None:
+            self._log.info("released", ip=str(ip))
 
     def _gone(self, ip: Address) -> None:
         """The answerer has stopped to answer for it by itself."""
@@ -142,6 +143,9 @@ class Layer2:
             if link in eligible or (link.name in named and core_links.usable(link))
         ]
         self._answering.set_ports(tuple(self._port(link) for link in wanted))
+        for ip, answered in list(self._answered.items()):
+            if self._rehearses(answered.effect):
+                self._answers(ip, answered.ports)
 
     def _port(self, link: Link) -> orders.Port:
         policy = self._core.world.config.link_policy(self._core.world.labels, link.name)
@@ -295,17 +299,25 @@ class Layer2:
         effect = self._announced.get(ip)
         if effect is None or not ports:
             return
-        self._core.answers(ip)
-        before = self._answered.get(ip)
-        if before is not None and (before.effect.services, before.ports) == (effect.services, ports):
+        rehearsed = self._rehearses(effect)
+        if not rehearsed:
+            self._core.answers(ip)
+        before, known = self._answered.get(ip), (effect.services, ports, rehearsed)
+        if before is not None and (before.effect.services, before.ports, before.rehearsed) == known:
             return  # told again, or to be treated otherwise
-        self._answered[ip] = _Answered(effect, ports, time.time())
-        on = ",".join(ports)
+        self._answered[ip] = _Answered(effect, ports, time.time(), rehearsed)
+        on, reason = ",".join(ports), effect.occasion.name.lower()
         for key in effect.services:
-            occasion = effect.occasion.name.lower()
-            self._log.info("claimed", service=key, ip=str(ip), link=on, reason=occasion)
-            message = f"announcing {ip} from {self._node} (layer 2, {on})"
-            self._told.event(key, "Normal", "Announced", message)
+            if rehearsed:
+                self._log.warning("dry-run", service=key, ip=str(ip), link=on, reason=reason)
+                message = (
+                    f"{ip} would be announced from {self._node} (layer 2, {on}): its LinkPolicy says dryRun"
+                )
+                self._told.event(key, "Warning", "DryRun", message)
+            else:
+                self._log.info("claimed", service=key, ip=str(ip), link=on, reason=reason)
+                message = f"announcing {ip} from {self._node} (layer 2, {on})"
+                self._told.event(key, "Normal", "Announced", message)
 
     async def _vendor(self, mac: str) -> str:
         if mac not in self._vendors:

@@ -230,6 +230,11 @@ def test_a_dry_run_says_nothing(world: World) -> None:
         began = time.time()
         world.service("quiet")
         world.ip("quiet")
+        for name in ("web", "quiet"):
+            told = f"DryRun: {world.ip(name)} would be announced from "
+            wait_for(
+                lambda name=name, told=told: world.events(name)[-1].startswith(told), f"{name} hears of it"
+            )
         time.sleep(1)
         assert world.unsolicited(began) == []
         owners = {each: world.elected(each) for each in (ip, world.ip("quiet"))}
@@ -237,6 +242,7 @@ def test_a_dry_run_says_nothing(world: World) -> None:
         world.delete(f"{CONFIG}/linkpolicies/quiet")
         for each, owner in owners.items():
             wait_for(lambda each=each, owner=owner: answering(world, each) == {owner}, f"{each} is answered")
+        wait_for(lambda: world.events("quiet")[-1].startswith("Announced: "), "it is announced")
         time.sleep(4)
         claims = world.lab.switch.frames(kind="gratuitous", since=began)
         assert {(c.target, c.port) for c in claims if c.target in owners} == set(owners.items())
