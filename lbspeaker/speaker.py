@@ -52,6 +52,8 @@ KINDS = (Kind.SERVICE, Kind.ENDPOINT_SLICE, Kind.NODE, Kind.LEASE, Kind.SECRET, 
 CONNECTIONS = 4
 BGP_DRAIN_S = 5.0
 PINS_RETRY_S = 2.0
+STARTS_S = 5.0  # who is not ready after this says why
+SESSION_S = 5.0  # a session that takes longer is a problem
 SLOW_S = 5.0  # who needs longer to tell everything is told of the profile that helps
 RENEWAL_TIMEOUT_S = 1.2  # so that one lost request does not cost the Lease
 
@@ -111,6 +113,7 @@ class Program:
         self._routes: dict[str, dict[Network, PlannedRoute]] = {}
         self._peer_states: dict[str, tuple[str, str | None]] = {}
         self._doubts: dict[str, str | None] = {}
+        self._down: dict[str, float] = {}  # peers without a session, and since when (Unix time)
         self._told: dict[str, set[str]] = {}  # by service: what events were sent
         self._renewals: asyncio.Queue[core.Renew] = asyncio.Queue()
         self._pins_due: asyncio.Queue[core.WritePins] = asyncio.Queue()
@@ -174,12 +177,52 @@ class Program:
             self._layer2.guards(),
             {str(ip): pin.node for ip, pin in self._core.world.pins.items()},
             (
+                *self._not_serving(),
                 *self._layer2.problems(now),
                 *(f"{what}: {why}" for what, why in self._unusable.items()),
                 *(f"peer {n}: {p.status.doubt}" for n, (p, _) in self._peerings.items() if p.status.doubt),
+                *(f"peer {n}: {why}" for n, why in self._sessions_missing().items()),
                 *self._detecting.problems(),
             ),
             self._detecting.rows(),
+            tuple(self._peer_row(peering) for _, (peering, _) in sorted(self._peerings.items())),
+        )
+
+    def _not_serving(self) -> list[str]:
+        waited_s = time.time() - self._started
+        if self._core.state is not State.STARTING or waited_s < STARTS_S:
+            return []
+        where = self._api.host if self._api else str(self._options.directory)
+        awaits = ", ".join(self._core.awaits)
+        return [
+            f"nothing is announced from here yet: for {waited_s:.0f} s it has waited for {awaits}; does "
+            f"{where} answer, and may the speaker read there? See its log"
+        ]
+
+    def _sessions_missing(self) -> dict[str, str]:
+        """The peers without a session, for longer than a beginning takes, and why."""
+        now = time.time()
+        return {
+            name: f"no session for {now - since:.0f} s: "
+            + (self._peerings[name][0].status.last_error or "it has not answered")
+            for name, since in self._down.items()
+            if name in self._peerings and now - since > SESSION_S
+        }
+
+    def _peer_row(self, peering: Peering) -> status.Peer:
+        one = peering.status
+        return status.Peer(
+            one.name,
+            str(peering.peer.address or "auto"),
+            peering.peer.peer_asn or 0,
+            one.state,
+            one.since,
+            one.sent,
+            one.desired,
+            one.flaps,
+            one.restarts,
+            one.bfd,
+            one.last_error or "",
         )
 
     def _catch_signals(self) -> None:
@@ -353,12 +396,18 @@ class Program:
 
     def _peer_changed(self, status: PeerStatus) -> None:
         state, before = status.state, self._peer_states.get(status.name)
+        if state in ("idle", "connecting", "held"):
+            self._down.setdefault(status.name, time.time())
+        else:
+            self._down.pop(status.name, None)
         if (state, status.last_error) != before:
             self._peer_states[status.name] = (state, status.last_error)
             trouble = status.last_error is not None and state not in ("up", "draining", "stopped")
             level = self._log.warning if trouble else self._log.info
             fields = {"why": status.last_error} if trouble else {}
             level(f"peer-{state}", peer=status.name, routes=status.desired, **fields)
+            if trouble:
+                self.node_event("PeerDown", f"no BGP session with {status.name}: {status.last_error}")
         if status.doubt and status.doubt != self._doubts.get(status.name):
             self._log.warning("bfd-doubtful", peer=status.name, why=status.doubt)
         self._doubts[status.name] = status.doubt
@@ -410,6 +459,7 @@ class Program:
             else:
                 if failing:
                     self._log.info("lease-renewed", node=self._options.node)
+                    api.reconnect()
                 failing = False
 
     async def _renew(self, api: ApiServer, renewal: core.Renew) -> None:

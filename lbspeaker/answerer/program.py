@@ -15,6 +15,7 @@ from lbspeaker.wire import orders
 REPORT_EVERY_S = 1.0
 MOST_UNREAD = 1 << 20  # bytes of reports that wait for a speaker that does not read
 HUNG_S = 3.0  # a speaker that says nothing for so long hangs
+DOUBT_S = HUNG_S / 2  # or may do so: others take it for dead when its Lease ends, and that was renewed before
 STOOD_S = 0.5  # who stands still for so long is taken for dead by others (`core.segment`)
 KEY_SETTLES_S = 5.0  # until everybody knows a new key, hellos are signed with the one before
 
@@ -88,7 +89,7 @@ class Answerer:
         stale = now - self._alive_at > HUNG_S
         moments = [self._report_at]
         for link in self._links.values():
-            link.doubtful = stale and bool(self._macs)
+            link.doubtful = now - self._alive_at > DOUBT_S and bool(self._macs)
             for ip in link.tick(now, stale=stale, leaving=self._leaving):
                 self._tell_answering(str(ip_address(ip)))
             moments.append(link.next_wakeup())
@@ -134,6 +135,7 @@ class Answerer:
                 if order.leaving and not self._leaving:
                     self._fall_silent()
                 self._leaving = order.leaving
+                self._report(orders.Turns())
             case orders.Members():
                 self._set_members(order)
             case orders.Ports():

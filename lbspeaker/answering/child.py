@@ -17,6 +17,8 @@ from lbspeaker.wire import orders
 RESTART_S = (0.1, 5.0)  # first and longest pause before a restart
 STEADY_S = 60.0  # who has run for so long begins with the first pause again
 ALIVE_EVERY_S = 0.5
+HUNG_S = 3.0  # an answerer that does not answer for so long hangs, or has no core to run on
+REPLACED_S = 10.0  # and then it is replaced
 
 
 class Answering:
@@ -31,6 +33,7 @@ class Answering:
         self._keys = orders.Keys(())
         self._members = orders.Members({})
         self._leaving = False
+        self._unanswered = 0  # beats
         self._announced: dict[str, orders.Announce] = {}
         self._log: Any = structlog.get_logger()
 
@@ -105,9 +108,9 @@ class Answering:
         code: int | None = None
         try:
             await child.start()
-            self._child = child
+            self._child, self._unanswered = child, 0
             self._tell_all(setup)
-            heart = asyncio.create_task(self._beat())
+            heart = asyncio.create_task(self._beat(child))
             try:
                 async for line in child.lines():
                     self._hear(line)
@@ -118,10 +121,28 @@ class Answering:
             code = await child.stop()
         self._log.error("answerer-ended", code=code, why="nothing is answered until it runs again")
 
-    async def _beat(self) -> None:
-        """Tell the answerer that the speaker lives: its loop turns."""
+    @property
+    def hung_s(self) -> float:
+        """For how long the answerer has not answered, if that is long."""
+        silent_s = self._unanswered * ALIVE_EVERY_S
+        return silent_s if silent_s > HUNG_S else 0.0
+
+    async def _beat(self, child: LineChild) -> None:
+        """Tell the answerer that the speaker lives: its loop turns; and see that the answerer's does.
+
+        Beats are counted, as the speaker may have stood still, too.
+        """
         while True:
+            told = self.hung_s
             self._send(orders.Alive(self._leaving))
+            self._unanswered += 1
+            if self.hung_s and not told:
+                why = (
+                    f"its answerer (process {child.pid}) does not run: others take over; it is replaced soon"
+                )
+                self._log.error("answerer-hangs", why=why)
+            if self.hung_s > REPLACED_S:
+                child.kill()
             await asyncio.sleep(ALIVE_EVERY_S)
 
     def _tell_all(self, setup: orders.Setup) -> None:
@@ -132,9 +153,14 @@ class Answering:
 
     def _hear(self, line: bytes) -> None:
         try:
-            self._report(orders.report(line))
+            report = orders.report(line)
         except Malformed as error:
             self._log.error("answerer-garbled", why=error.what)
+            return
+        if isinstance(report, orders.Turns):
+            self._unanswered = 0
+        else:
+            self._report(report)
 
     def _send(self, order: orders.Order) -> bool:
         if self._child is not None:

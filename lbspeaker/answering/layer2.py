@@ -23,6 +23,7 @@ from lbspeaker.model import Address, Link, Pool, Range, Reason
 from lbspeaker.wire import hello, orders, status
 
 STORM_S = 60.0  # so long a storm is shown
+MOST_NOWHERE = 5  # Services that are named, of those that no node can announce
 SLOW_S = 5.0  # who needs longer to tell everything is told of the profile that helps
 
 
@@ -89,7 +90,10 @@ class Layer2:
         self._announced[effect.ip] = effect
         if not any(effect.ip in pool for pool in self._pools):
             self._set_ranges()
-        self._tell_answerer(effect, self._ports_for(effect))
+        ports = self._ports_for(effect)
+        self._tell_answerer(effect, ports)
+        if not ports:
+            self._tell_without_link([effect])
 
     def release(self, ip: Address) -> None:
         self._announced.pop(ip, None)
@@ -123,12 +127,16 @@ class Layer2:
         self._links = found
         self._core.observe_links(found)
         self.set_ports()
+        lost: list[core.Announce] = []
         for ip, effect in self._announced.items():
             ports = self._ports_for(effect)
             if ports != self._answering.ports_of(str(ip)):
                 if ip in self._answered:  # on a link that is new for it, nobody may know where it is
                     self._announced[ip] = replace(effect, occasion=Occasion.TAKEOVER)
                 self._tell_answerer(self._announced[ip], ports)
+                if not ports:
+                    lost.append(effect)
+        self._tell_without_link(lost)
 
     def _ports_for(self, effect: core.Announce) -> tuple[str, ...]:
         return core_links.choose(effect.ip, self._links, effect.interfaces, effect.any_subnet)
@@ -169,16 +177,22 @@ class Layer2:
             self._answering.set_keys(self._keys)
 
     def _tell_answerer(self, effect: core.Announce, ports: tuple[str, ...]) -> None:
-        if not ports and self._links:
-            wanted = ", ".join(sorted(effect.interfaces)) or "any usable one"
-            have = ", ".join(link.name for link in self._links if core_links.usable(link)) or "none"
-            why = f"no such link that is up (wanted: {wanted}; usable here: {have})"
-            self._log.warning("unannounced", ip=str(effect.ip), reason=Reason.NO_LINK.value, why=why)
-            for key in effect.services:
-                self._told.event(key, "Warning", Reason.NO_LINK.value, f"{effect.ip} on {self._node}: {why}")
         self._answering.announce(
             orders.Announce(str(effect.ip), ports, effect.occasion.name, effect.again, effect.above)
         )
+
+    def _tell_without_link(self, effects: list[core.Announce]) -> None:
+        """Each Service hears of it; the log has one line for all that want the same."""
+        have = ", ".join(link.name for link in self._links if core_links.usable(link)) or "none"
+        by_reason: dict[str, list[str]] = {}
+        for effect in effects if self._links else []:
+            wanted = ", ".join(sorted(effect.interfaces)) or "any usable one"
+            why = f"no such link that is up (wanted: {wanted}; usable here: {have})"
+            by_reason.setdefault(why, []).append(str(effect.ip))
+            for key in effect.services:
+                self._told.event(key, "Warning", Reason.NO_LINK.value, f"{effect.ip} on {self._node}: {why}")
+        for why, ips in by_reason.items():
+            self._log.warning("unannounced", ip=",".join(ips), reason=Reason.NO_LINK.value, why=why)
 
     # -- what the answerer says --
 
@@ -386,6 +400,17 @@ class Layer2:
         silent_s = self._core.api_silent_s(now)
         if silent_s > core.LEASE_DURATION_S:
             found.append(f"the API has been silent for {silent_s:.0f} s; what is announced stays announced")
+        if self._answering.hung_s:
+            found.append(
+                f"nothing is answered here: the answerer has not run for {self._answering.hung_s:.0f} s; is "
+                "this node out of CPU or memory?"
+            )
+        if self._links and not core_links.eligible(self._links) and not self._core.world.named_links:
+            found.append("nothing can be announced from here: no link of this node is up")
+        nowhere = [one for one in self._core.current.unannounced if one.refusal.reason is Reason.NO_NODE_LINK]
+        found += [f"{one.service}: {one.refusal.message}" for one in nowhere[:MOST_NOWHERE]]
+        if len(nowhere) > MOST_NOWHERE:
+            found.append(f"{len(nowhere) - MOST_NOWHERE} more Services are announced by no node")
         found += [
             f"{one.ip} is also used by {one.conflict}, {one.vendor or 'vendor unknown'}: find that host, "
             "or exclude the IP from its pool"

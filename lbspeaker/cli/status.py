@@ -29,7 +29,7 @@ _WIDE = 200
 @click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
 @click.pass_context
 def status(context: click.Context, runtime_dir: Path, output: str) -> None:
-    """Show what the speaker of this node does: IPs, members, guards, problems.
+    """Show what the speaker of this node does: IPs, BGP peers, members, guards, problems.
 
     It asks the speaker itself, over a socket that only its own user may open; no cluster is needed.
     Exit code: 0 all is well, 1 there are problems, 3 the speaker cannot be asked.
@@ -115,6 +115,14 @@ def _print(found: format_.Status) -> None:
             str(guard.storms),
         )
     console.print(table)
+    if found.peers:
+        console.print()
+        table = _table("PEER", "ADDRESS", "AS", "STATE", "SINCE", "ROUTES", "BFD", "ENDED", "LAST ERROR")
+        for peer in found.peers:
+            sent = str(peer.sent) if peer.sent == peer.desired else f"{peer.sent} of {peer.desired}"
+            session = (peer.state, _ago(peer.since), sent, peer.bfd or "-", str(peer.ended))
+            table.add_row(peer.name, peer.address, str(peer.asn or "-"), *session, peer.last_error or "-")
+        console.print(table)
     if found.bfd:
         console.print()
         table = _table("ROUTER", "BFD", "INTERVAL", "DETECTION", "SENT", "RECEIVED", "DROPPED")

@@ -2,7 +2,8 @@
 
 lent       it goes to another living node: answered here until that one is heard to claim it, or too long
 yielded    a member that comes before us was heard to claim it: not ours for a moment, in which whatever it
-           knows reaches us, too; over as soon as we see it
+           knows reaches us, too; over as soon as we see it, or as that member dies. While the API is silent
+           nothing reaches us: then the moments grow longer
 contested  a member claims what we take for ours: to be claimed again, when the API says that it is ours,
            at most once in a while; and the last claim that the segment hears is ours
 """
@@ -12,8 +13,11 @@ from collections.abc import Callable, Collection, Iterable
 from lbspeaker.model import Address
 
 DEFEND_EVERY_S = 10.0  # RFC 5227 §2.4: DEFEND_INTERVAL
-HANDOVER_S, HANDOVER_PER_S, MOST_HANDOVER_S = 5.0, 8.0, 25.0  # how long IPs are lent to the next owners
+HANDOVER_PER_S = 8.0  # next owners tell of so many
+HANDOVER_S, MOST_HANDOVER_S = 5.0, 25.0  # who drains waits so long for them
+LENT_S, MOST_LENT_S = 30.0, 120.0  # who goes on waits longer: some see late what has become theirs
 YIELDED_S = 3.0  # until then who claimed an IP has shown elsewhere, too, that it lives
+MOST_YIELDED_S = 20.0  # while the API is silent
 
 
 class Claims:
@@ -23,17 +27,23 @@ class Claims:
         self.lent: dict[Address, float] = {}  # until when, at most
         self.yielded: dict[Address, float] = {}  # until when
         self.contested: set[Address] = set()
+        self.claimants: dict[Address, str] = {}  # the member that claimed it last
         self._returned: set[Address] = set()  # lent, and claimed since
         self._defended: dict[Address, float] = {}
         self._put_off: dict[Address, float] = {}  # contested again, and not defended before then
 
     # -- lent --
 
-    def lend(self, ips: Collection[Address], now: float, before: int = 0) -> None:
-        """To their next owners, which have so many others to tell of before."""
-        ends = now + min(HANDOVER_S + (before + len(ips)) / HANDOVER_PER_S, MOST_HANDOVER_S)
-        for ip in ips:
-            self.lent.setdefault(ip, ends)
+    def lend(self, ips: Collection[Address], now: float) -> None:
+        """To their next owners, which tell of one after the other."""
+        for before, ip in enumerate(ips, 1):
+            self.lent.setdefault(ip, now + min(LENT_S + before / HANDOVER_PER_S, MOST_LENT_S))
+
+    def bequeath(self, ips: Collection[Address], now: float) -> None:
+        """To their next owners, which have to be quick: what is lent already, too."""
+        number = len(self.lent.keys() | ips)
+        ends = now + min(HANDOVER_S + number / HANDOVER_PER_S, MOST_HANDOVER_S)
+        self.lent = {ip: min(until, ends) for ip, until in self.lent.items()} | dict.fromkeys(ips, ends)
 
     def returned(self, ip: Address) -> None:
         """The next owner of what is lent was heard."""
@@ -51,23 +61,29 @@ class Claims:
 
     # -- yielded, contested --
 
-    def expire(self, now: float) -> bool:
-        """Whether something has to be looked at again, as time has passed."""
+    def expire(self, now: float, dead: Collection[str], most_s: float) -> list[Address]:
+        """Return what was yielded long enough, or to who is `dead` now.
+
+        `most_s`: for how long anything may stay yielded.
+        """
+        for ip, until in self.yielded.items():
+            self.yielded[ip] = now if self.claimants.get(ip) in dead else min(until, now + most_s)
         over = [ip for ip, until in self.yielded.items() if now >= until]
         for ip in over:
             del self.yielded[ip]
         for ip in [ip for ip, at in self._put_off.items() if now >= at]:
             del self._put_off[ip]
             self.contested.add(ip)
-        return bool(over)
+        return over
 
-    def leave_contested(self, now: float) -> None:
+    def leave_contested(self, until: float) -> None:
         """Who claims what is ours may know better."""
-        self.yielded.update(dict.fromkeys(self.contested, now + YIELDED_S))
+        self.yielded.update(dict.fromkeys(self.contested, until))
 
     def see(self, is_ours: Callable[[Address], bool]) -> None:
         """What was yielded and is not ours by now is no question any more."""
         self.yielded = {ip: until for ip, until in self.yielded.items() if is_ours(ip)}
+        self.claimants = {ip: node for ip, node in self.claimants.items() if is_ours(ip)}
 
     def defended(self, ips: Iterable[Address], now: float, *, at_once: bool) -> list[Address]:
         """Return those of `ips` that are to be claimed again now; of the others, it is put off."""

@@ -23,7 +23,7 @@ from typing import Literal
 
 from lbspeaker.core import announce, lifecycle
 from lbspeaker.core.announce import Claim, Desired, Release, SetPeer, SetRoutes
-from lbspeaker.core.claims import YIELDED_S, Claims
+from lbspeaker.core.claims import MOST_YIELDED_S, YIELDED_S, Claims
 from lbspeaker.core.conflict import Conflicts, Reaction
 from lbspeaker.core.guard import Occasion
 from lbspeaker.core.lifecycle import Event, State
@@ -201,8 +201,9 @@ class Speaker:
         """
         if node and self._membership is not None:
             self._changed |= self._membership.lives(link, node)
+            self._claims.claimants[ip] = node
         if yielded:
-            self._gone(ip, now + YIELDED_S)
+            self._gone(ip, now + self._patience_s(now))
         elif ip in self._claims.lent:
             if node:
                 self._claims.returned(ip)
@@ -216,8 +217,11 @@ class Speaker:
         """The probe for `ip` was answered by `mac`; the answerer does not announce it."""
         if ip not in self.current.owned:
             return
-        if node in self.current.owned[ip].above:  # it knows something that we do not
-            self._gone(ip, now + YIELDED_S)
+        left = (
+            self._api_is_silent(now) and self._claims.claimants.get(ip) == node
+        )  # to it, and it has it still
+        if node and (left or node in self.current.owned[ip].above):  # it knows something that we do not
+            self._gone(ip, now + self._patience_s(now))
             return
         if node:  # it has answered while we could not; it is ours now, and neighbours have to hear of that
             self._owners[ip], self._proved_at[ip] = node, now
@@ -274,7 +278,7 @@ class Speaker:
     def drain(self, now: float) -> None:
         """Begin to leave; `advance` says the rest."""
         if self.state is State.SERVING:
-            self._claims.lend(self.current.owned.keys(), now)
+            self._claims.bequeath(self.current.owned.keys(), now)
             self.current = replace(self.current, owned={})
             self._renew_at = now
         self.state = lifecycle.step(self.state, Event.DRAIN)
@@ -385,9 +389,17 @@ class Speaker:
     # -- inside --
 
     def _ready(self) -> bool:
+        return not self.awaits
+
+    @property
+    def awaits(self) -> tuple[str, ...]:
+        """What is still to be known before it can serve."""
+        gate = GATE if self._membership is None else GATE | {Kind.LEASE}
+        kinds = tuple(f"{kind.value}s" for kind in sorted(gate - self._synced))
         if self._membership is None:
-            return self._synced >= GATE
-        return self._synced >= GATE | {Kind.LEASE} and self._membership.ready and self.can_answer
+            return kinds
+        lease = () if self._membership.ready else (f"the Lease of {self.node}",)
+        return (*kinds, *lease) if self.can_answer else (*kinds, *lease, "the answerer")
 
     def _renewal(self, now: float) -> list[Effect]:
         if self._membership is None or self.state is State.STOPPED:
@@ -414,10 +426,13 @@ class Speaker:
         """From what is announced to what ought to be; nothing, if nothing has changed."""
         members = frozenset(self.world.nodes) if self._membership is None else self._membership.members(now)
         again = self._conflicts.advance(now)
-        over = self._claims.expire(now)
+        over = self._claims.expire(now, self._dead(), self._patience_s(now))
+        if not self._api_is_silent(now):  # who has taken it was heard, but not seen in the cluster
+            self._owners.update(dict.fromkeys(over, _SOMEBODY))
+            self._proved_at.update(dict.fromkeys(over, now))
         effects: list[Effect] = [Release(ip) for ip in self._claims.settled(now)]
-        if self.api_silent_s(now) > LEASE_DURATION_S:  # others may know better
-            self._claims.leave_contested(now)
+        if self._api_is_silent(now):  # others may know better
+            self._claims.leave_contested(now + self._patience_s(now))
         idle = not (self._changed or self._claims.contested or self._missed or again or over)
         if members == self._members and idle:
             return effects + self._place(now)
@@ -457,8 +472,8 @@ class Speaker:
             doubted = found.owner != self.node and self._doubted(found.owner, ip)
             if doubted or self._conflicts.held_back(ip):
                 self._owners.pop(ip, None)  # a stranger may have it: when it is tried again, it is new
-            elif ip in self._claims.yielded:  # who has taken it was heard, but not seen in the cluster
-                self._owners[ip], self._proved_at[ip] = _SOMEBODY, now
+            elif ip in self._claims.yielded:
+                self._owners.pop(ip, None)
             else:
                 if ip not in self._owners:
                     self._proved_at[ip] = now if self._unserved else now + PROVED_S
@@ -478,8 +493,7 @@ class Speaker:
                     lent.append(step.ip)
             else:
                 effects.append(step)
-        for before, ip in enumerate(lent):  # their next owners tell of one after the other
-            self._claims.lend([ip], now, before)
+        self._claims.lend(lent, now)
         return effects
 
     def _announce(
@@ -501,6 +515,19 @@ class Speaker:
     def api_silent_s(self, now: float) -> float:
         """For how long the API has not shown that it works."""
         return self._membership.silent_s(now) if self._membership is not None else 0.0
+
+    def _api_is_silent(self, now: float) -> bool:
+        """For so long that others may have taken this node for dead."""
+        return self.api_silent_s(now) > LEASE_DURATION_S
+
+    def _patience_s(self, now: float) -> float:
+        """For how long an IP is left to a member that claims it: the longer, the less is known."""
+        return min(max(YIELDED_S, self.api_silent_s(now)), MOST_YIELDED_S)
+
+    def _dead(self) -> frozenset[str]:
+        """Who is dead on a segment, whatever the API says."""
+        silent = self._membership.silent if self._membership is not None else {}
+        return frozenset().union(*silent.values())
 
     def _defend(self, wanted: Desired, now: float) -> list[Effect]:
         """Claim again what other members claimed, once the API says that it is still ours."""

@@ -80,7 +80,7 @@ class Voice:
         """Whether `ip` is answered from now on; if not, it is probed first. `above`: who outranks us."""
         if ip in self.probes:
             self.probes[ip].above = above
-            if occasion is Occasion.NEW:
+            if occasion is not Occasion.TAKEOVER:
                 return False
             self._forget_probe(ip)
         if ip in self.owned:

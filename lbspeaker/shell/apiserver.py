@@ -52,6 +52,10 @@ class ApiServer:
         """Where it is: "https://address:port"."""
         return self._transport.credentials.host
 
+    def reconnect(self) -> None:
+        """Follow everything anew, at once: what was silent may have left watches that never speak again."""
+        self._transport.reconnect()
+
     async def __aenter__(self) -> Self:
         return self
 

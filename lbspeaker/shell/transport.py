@@ -65,6 +65,12 @@ class Transport:
         self._headers = {"User-Agent": f"lbspeaker/{__version__} ({program})", "Accept": "application/json"}
         self._connections = connections
         self._sessions: dict[str, aiohttp.ClientSession] = {}
+        self._streams: set[aiohttp.ClientResponse] = set()
+
+    def reconnect(self) -> None:
+        """Break every stream: after an outage the server may take a minute to send again on a connection."""
+        for response in self._streams:
+            response.close()
 
     async def close(self) -> None:
         for session in self._sessions.values():
@@ -108,9 +114,11 @@ class Transport:
             async with asyncio.timeout(answer_s):
                 request = {"params": query, "timeout": limits}
                 response = await self._answer("streams", where, "GET", path, request)
+        self._streams.add(response)
         try:
             yield _lines(where, response, silence_s)
         finally:
+            self._streams.discard(response)
             response.close()
 
     async def _answer(

@@ -106,6 +106,10 @@ class Ready(msgspec.Struct, frozen=True, tag="ready"):
     """The answerer has its setup."""
 
 
+class Turns(msgspec.Struct, frozen=True, tag="turns"):
+    """The answerer's loop turns; so each `Alive` is answered."""
+
+
 class Answering(msgspec.Struct, frozen=True, tag="answering"):
     """From now on the answerer answers for `ip` on these links; where it is still probed, it does not."""
 
@@ -198,7 +202,7 @@ class Stats(msgspec.Struct, frozen=True, tag="stats"):
     dry_run: bool = False
 
 
-Report = Ready | Answering | Failed | Claimed | InUse | Seen | Missed | Woke | Storm | Stats
+Report = Ready | Turns | Answering | Failed | Claimed | InUse | Seen | Missed | Woke | Storm | Stats
 
 _orders: msgspec.json.Decoder[Order] = msgspec.json.Decoder(Order)
 _reports: msgspec.json.Decoder[Report] = msgspec.json.Decoder(Report)

@@ -71,6 +71,25 @@ class BFD(msgspec.Struct, frozen=True):
     dropped: dict[str, int]
 
 
+class Peer(msgspec.Struct, frozen=True):
+    """A session of BGP. `state`: idle, connecting, up, held, draining or stopped, since then (Unix time).
+
+    `sent` routes are on the wire, of `desired`. `ended`: sessions so far; `restarts`: of ExaBGP.
+    """
+
+    name: str
+    address: str
+    asn: int  # 0: any but ours, or ours (`dynamicASN`)
+    state: str
+    since: float
+    sent: int
+    desired: int
+    ended: int
+    restarts: int
+    bfd: str
+    last_error: str
+
+
 class Status(msgspec.Struct, frozen=True):
     """All of it. `problems`: each in one line, with what to do."""
 
@@ -85,6 +104,7 @@ class Status(msgspec.Struct, frozen=True):
     pins: dict[str, str]
     problems: tuple[str, ...]
     bfd: tuple[BFD, ...] = ()
+    peers: tuple[Peer, ...] = ()
 
 
 _encode = msgspec.json.Encoder().encode
@@ -169,6 +189,20 @@ def metrics(status: Status) -> bytes:
         "1 for each IP that a host uses that is no speaker.",
         [({"ip": o.ip, "mac": o.conflict, "vendor": o.vendor}, 1) for o in status.ips if o.conflict],
     )
+    peers = [({"peer": one.name, "address": one.address}, one) for one in status.peers]
+    family(
+        "bgp_up",
+        "gauge",
+        "1 for each peer with which there is a session.",
+        [(p, one.state == "up") for p, one in peers],
+    )
+    for name, kind, help_, value in (
+        ("bgp_routes", "gauge", "Routes that are on the wire.", "sent"),
+        ("bgp_routes_desired", "gauge", "Routes that should be.", "desired"),
+        ("bgp_sessions_ended_total", "counter", "Sessions that ended.", "ended"),
+        ("bgp_child_restarts_total", "counter", "How often ExaBGP was started again.", "restarts"),
+    ):
+        family(name, kind, help_, [(p, getattr(one, value)) for p, one in peers])
     watched = [({"router": one.router}, one) for one in status.bfd]
     family(
         "bfd_up",

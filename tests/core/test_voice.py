@@ -132,8 +132,18 @@ def test_a_takeover_ends_a_probe() -> None:
     assert wire.voice.probes == {}
     waits = Wire(dad="fast")
     waits.own(ONE, NEW)
-    assert waits.own(ONE, REFRESH)
-    assert waits.run(9) == ["REFRESH"], "and the probe that waited does not leave either"
+    assert waits.own(ONE, TAKEOVER)
+    assert waits.run(9) == ["TAKEOVER", "REPEAT", "REPEAT"], "and the probe that waited does not leave either"
+
+
+def test_what_is_told_again_is_probed_to_the_end() -> None:
+    wire = Wire(dad="fast")
+    assert not wire.own(ONE, NEW)
+    assert wire.run(0.1) == ["PROBE"]
+    assert not wire.own(ONE, REFRESH)
+    wire.run(1)
+    ((answered, _),) = wire.answered
+    assert answered == pytest.approx(wire.left[0][0] + 0.25)
 
 
 def test_asking_for_it_again_while_it_is_probed_changes_who_outranks_us_and_nothing_else() -> None:

@@ -1,9 +1,12 @@
 """What users live through with BGP: real children of ExaBGP, a real router, real clients behind it."""
 
+import json
+import re
 import signal
 import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
@@ -135,6 +138,23 @@ def test_a_router_that_expects_another_as_is_named_and_disturbs_nobody(bgp: Worl
     bgp.create("BGPPeer", "nobody", myASN=64513, peerASN=64512, peerAddress=wrong, holdTime="6s")
     wait_for(lambda: "peer=nobody" in bgp.log("node-a"), "it is told")
     assert hops(bgp, ip) == 3
+
+    def status() -> dict[str, Any]:
+        said = subprocess.run([*bgp.status("node-a"), "-o", "json"], capture_output=True, check=False).stdout
+        return dict(json.loads(said))
+
+    wait_for(lambda: any(p.startswith("peer nobody: no session for ") for p in status()["problems"]), "shown")
+    events = bgp.call("GET", "/api/v1/namespaces/default/events")["items"]
+    assert any(event["reason"] == "PeerDown" and "nobody" in event["message"] for event in events)
+    rows = {peer["name"]: peer for peer in status()["peers"]}
+    assert (rows["router"]["state"], rows["router"]["sent"], rows["router"]["desired"]) == ("up", 1, 1)
+    assert (rows["nobody"]["state"], rows["nobody"]["address"], rows["nobody"]["sent"]) == (
+        "connecting",
+        wrong,
+        0,
+    )
+    text = bgp.lab.exec("node-a", bgp.status("node-a")).stdout
+    assert re.search(rf"^router +{rows['router']['address']} +64512 +up ", text, re.MULTILINE)
     bgp.delete(f"{CONFIG}/bgppeers/nobody")
     time.sleep(1)
     assert hops(bgp, ip) == 3

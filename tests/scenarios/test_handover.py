@@ -89,12 +89,19 @@ def test_a_node_that_loses_the_api_alone_hands_over_without_a_gap(world: World) 
     ip = world.ip("web")
     owner = world.settle(ip)
     control = world.lab.topology.namespace("control")
+    began = world.quiet()
     with Probe(world, ip) as probe:
         namespaces.configure(control, [f"link set {owner} down"])
         other = next_owner(world, ip, owner, 15)
         wait_for(lambda: answering(world, ip) == {other}, "the other one alone answers")
+        assert world.log(owner).rstrip().splitlines()[-1].split()[2] == "released"
+        time.sleep(14)  # so long that it looks again whether the other one has it still
+        assert answering(world, ip) == {other}
+        claims = world.lab.switch.frames(kind="gratuitous", since=began)
+        assert {claim.port for claim in claims if claim.target == ip} == {other}
+        world.lab.heal(owner)
+        wait_for(lambda: answering(world, ip) == {owner}, "it has its IP again", 20)
     assert probe.longest_gap() < 0.5
-    assert world.log(owner).rstrip().splitlines()[-1].split()[2] == "released"
 
 
 def test_a_hung_speaker_is_replaced_and_harmless_when_it_wakes(world: World) -> None:
@@ -104,7 +111,7 @@ def test_a_hung_speaker_is_replaced_and_harmless_when_it_wakes(world: World) -> 
         world.lab.signal(f"speaker-{owner}", signal.SIGSTOP)
         try:
             other = next_owner(world, ip, owner, 15)
-            wait_for(lambda: answering(world, ip) == {other}, "the other one alone answers")
+            assert answering(world, ip) == {other}, "from the first frame on"
         finally:
             world.lab.signal(f"speaker-{owner}", signal.SIGCONT)
         time.sleep(0.2)
@@ -134,6 +141,34 @@ def test_a_hung_node_answers_no_old_question_when_it_wakes(world: World) -> None
     assert old == []
     wait_for(lambda: "stood-still" in world.log(owner), "it says so")
     world.settle(ip)
+
+
+def test_an_answerer_that_hangs_is_noticed_by_its_own_speaker_and_replaced(world: World) -> None:
+    ip = world.ip("web")
+    owner = world.settle(ip)
+    answerer = world.answerer(owner)
+    os.kill(answerer, signal.SIGSTOP)
+    next_owner(world, ip, owner)
+    wait_for(lambda: "answerer-hangs" in world.log(owner), "its speaker has noticed")
+    said = world.lab.exec(owner, world.status(owner))
+    assert said.returncode == 1
+    assert "nothing is answered here: the answerer has not run for" in said.stdout
+    wait_for(lambda: answering(world, ip) == {owner}, "another answerer has it", 25)
+    assert world.answerer(owner) != answerer
+
+
+def test_a_speaker_that_cannot_begin_says_for_what_it_waits(world: World) -> None:
+    node = world.lab.nodes[0].name
+    world.lab.stop(f"speaker-{node}")
+    world.lab.signal("apiserver", signal.SIGSTOP)
+    try:
+        world.lab.start(f"speaker-{node}")
+        wait_for(
+            lambda: "it has waited for" in world.lab.exec(node, world.status(node)).stdout, "it says so", 20
+        )
+    finally:
+        world.lab.signal("apiserver", signal.SIGCONT)
+    wait_for(lambda: node in world.lab.members(), "it is back", 20)
 
 
 def test_a_link_that_goes_down_moves_its_ips_at_once(world: World) -> None:

@@ -201,6 +201,18 @@ async def test_a_server_that_freezes_is_noticed_told_once_and_followed_again() -
 
 
 @run
+async def test_what_follows_a_server_can_be_told_to_do_so_anew() -> None:
+    async with served() as (server, api), reflecting(api) as told:
+        await create(api, "a")
+        await until(lambda: told.keys == ["a"])
+        before = server.requests[f"GET {NODES}"]
+        api.reconnect()
+        await until(lambda: server.requests[f"GET {NODES}"] > before)
+        await create(api, "b")
+        await until(lambda: told.keys == ["a", "b"])
+
+
+@run
 async def test_a_server_that_dies_takes_nothing_back_and_is_compared_when_it_returns_from_a_backup() -> None:
     server = Server()
     await server.start([listening("127.0.0.1", 0)])

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from ipaddress import IPv4Address
 from typing import TYPE_CHECKING
 
-from lbspeaker.answerer.program import HUNG_S, STOOD_S
+from lbspeaker.answerer.program import DOUBT_S, HUNG_S, STOOD_S
 from lbspeaker.core.answer import Verdict, decide
 from lbspeaker.core.guard import Guard, Occasion, profile_of
 from lbspeaker.core.segment import Segment, View
@@ -281,7 +281,7 @@ class Answerer:
         stale = now - self._alive_at > HUNG_S
         moments = [self._report_at]
         if link is not None:
-            self._doubtful = stale and bool(self._macs)
+            self._doubtful = now - self._alive_at > DOUBT_S and bool(self._macs)
             if self._keys and not self.host.world.still:
                 self._converse(link, now, stale)
                 moments.append(link.segment.next_wakeup())

@@ -97,6 +97,38 @@ def test_who_was_taken_for_dead_tells_where_its_ips_are_though_somebody_claims_o
     assert len(client.cache) == len([1 for found in world.truth().values() if found.owner == owner])
 
 
+def test_who_alone_has_lost_the_api_leaves_its_ips_to_others_until_it_is_back() -> None:
+    world = cluster(nodes=3, services=12)
+    heard: list[str] = []
+    world.hear = heard.append
+    lost = [str(ip) for ip, found in world.truth().items() if found.owner == "n0"]
+    assert lost
+    world.cut_api(["n0"])
+    world.run(60.0)
+    claims = [line for line in heard if "(TAKEOVER" in line]
+    assert len(claims) == len(lost), "each has moved once, and stays"
+    probes = [line for line in heard if "(NEW" in line]
+    assert len(probes) <= 5 * len(lost), "ever more rarely"
+    assert not world.hosts["n0"].answering
+    world.mend_api()
+    world.run(8.0)
+    assert world.watch.wrong() == []
+
+
+def test_what_one_without_the_api_has_left_to_others_has_an_owner_whoever_dies_meanwhile() -> None:
+    world = cluster(nodes=5, services=12)
+    lost = [ip for ip, found in world.truth().items() if found.owner == "n0"]
+    assert lost
+    world.cut_api(["n0"])
+    world.run(10.0)
+    world.api_down()
+    world.run(5.0)
+    (heir, *_) = world.answering()[lost[0]]
+    world.hosts[heir].power_off()
+    world.run(6.0)
+    assert all(len(world.answering()[ip]) == 1 for ip in lost)
+
+
 def doubles(world: World) -> list[Address]:
     return [ip for ip, who in world.answering().items() if len(who) > 1]
 

@@ -234,7 +234,7 @@ class World:
         self.disturbed_at = 0.0  # when something happened that is nobody's plan
         self._still_since = 0.0
         self.still = False  # hellos go on, as all did for a while, without being simulated
-        self._hear = hear
+        self.hear = hear
         self.hosts = {f"n{number}": Host(self, number) for number in range(setting.nodes)}
         self._allocating = False
         self._serial = 0
@@ -256,8 +256,8 @@ class World:
             host.start(self.random.uniform(0.0, 1.0))
 
     def tell(self, who: str, what: str) -> None:
-        if self._hear is not None:
-            self._hear(f"{self.heap.now:9.3f} {who:8} {what}")
+        if self.hear is not None:
+            self.hear(f"{self.heap.now:9.3f} {who:8} {what}")
 
     @property
     def healthy(self) -> bool:
