@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import json
 import signal
+import socket
 import time
 from collections.abc import Coroutine
 from dataclasses import dataclass
@@ -52,6 +53,7 @@ KINDS = (Kind.SERVICE, Kind.ENDPOINT_SLICE, Kind.NODE, Kind.LEASE, Kind.SECRET, 
 CONNECTIONS = 4
 BGP_DRAIN_S = 5.0
 PINS_RETRY_S = 2.0
+ALONE_EVERY_S = 0.2
 STARTS_S = 5.0  # who is not ready after this says why
 SESSION_S = 5.0  # a session that takes longer is a problem
 SLOW_S = 5.0  # who needs longer to tell everything is told of the profile that helps
@@ -84,12 +86,33 @@ async def run(options: Options) -> None:
     """Run until drained (SIGTERM, SIGINT), or cancelled. Raises Unable where it cannot begin."""
     # Without the permission it must not even be a candidate: it would own IPs and answer for none.
     open_link("lo", ETH_P_ARP, bpf.nothing()).close()
-    if options.directory is not None:
-        await Program(options, None).run()
-        return
-    api = ApiServer(credentials(options.kubeconfig, options.context), "speaker", CONNECTIONS)
-    async with api:
-        await Program(options, api).run()
+    with await _alone(options.node):
+        if options.directory is not None:
+            await Program(options, None).run()
+            return
+        api = ApiServer(credentials(options.kubeconfig, options.context), "speaker", CONNECTIONS)
+        async with api:
+            await Program(options, api).run()
+
+
+async def _alone(node: str) -> socket.socket:
+    """Wait until no other speaker of `node` runs in this network namespace, and return what says so.
+
+    That is a name which the kernel gives to one process, and takes back when it ends (unix(7), abstract).
+    """
+    taken = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    told = False
+    while True:
+        try:
+            taken.bind(f"\0lbspeaker-speaker-{node}")
+        except OSError:
+            if not told:
+                why = "another speaker of this node runs here; this one waits until that has ended"
+                structlog.get_logger().warning("another-speaker", node=node, why=why)
+            told = True
+            await asyncio.sleep(ALONE_EVERY_S)
+        else:
+            return taken
 
 
 class Program:

@@ -18,7 +18,8 @@ living.
 
 Of two links of one node on one segment only one speaks, or they would be two members of one name: the one
 that hears more members, or else has the lower `boot`. The other begins, as if it had just started, when it
-does not hear that one any more.
+does not hear that one any more. So begins, too, who has heard another node of its own name, when that one is
+silent: for others our start ended when they met the other one.
 
 The engine reads no clock and sends nothing: `heard` and `witnessed` put in, `due` says what to say.
 """
@@ -37,6 +38,7 @@ EVERY_S = 0.125
 SILENT_AFTER_S = 0.5
 RETURN_S = 0.4  # who was dead is heard for so long before it counts
 TWIN_S = SILENT_AFTER_S / 2  # another link of this node is believed to speak for so long
+NAMESAKE_S = 3.0  # without a word, and another node of our name is gone
 SUSPECT_EVERY_S = 0.02  # news are told at once, but not more often than this
 WITNESS_EVERY_S = 0.1
 FORMER = 256  # starts that are over and are remembered, so that none of them comes back
@@ -100,6 +102,7 @@ class Segment:
         self._twin_heard: dict[bytes, int] = {}  # its last sequence
         self._twin_at = -math.inf  # when another link was heard that speaks for this one
         self._quiet = False  # while it does
+        self._namesake_at = math.inf  # when another node of our name was heard
         self._left: dict[bytes, int] = {}  # what those who were forgotten said last
         self._former: deque[bytes] = deque(maxlen=FORMER)
         self._macs: dict[bytes, str] = {}
@@ -172,8 +175,9 @@ class Segment:
         if now < self._twin_at + TWIN_S:
             self._quiet, self._due_at = True, self._twin_at + TWIN_S
             return None
-        if self._quiet:  # for others the earlier one has ended when the twin began
-            self._quiet, self.boot = False, hashlib.sha256(self.boot).digest()[:8]
+        if self._quiet or now >= self._namesake_at + NAMESAKE_S:  # for others, that began when ours ended
+            self._quiet, self._namesake_at = False, math.inf
+            self.boot = hashlib.sha256(self.boot).digest()[:8]
         self._due_at, self._told_at = now + EVERY_S, now
         self._sequence += 1
         known = [(member.boot, _SAYS[member.state]) for member in self._members.values()]
@@ -224,6 +228,8 @@ class Segment:
 
     def _heard_twin(self, said: Hello, now: float) -> None:
         twin = next((twin for twin in self.twins if twin.boot == said.boot), None)
+        if twin is None and said.boot != self.boot:
+            self._namesake_at = now
         if twin is None or said.sequence <= self._twin_heard.get(said.boot, -1):
             return
         self._twin_heard = {said.boot: said.sequence}

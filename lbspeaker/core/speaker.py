@@ -51,6 +51,7 @@ from lbspeaker.model import (
 GATE = frozenset({Kind.SERVICE, Kind.ENDPOINT_SLICE, Kind.NODE, Kind.CONFIG})
 LEASE_DURATION_S = 3.0
 RENEW_EVERY_S = 1.0
+PIN_EVERY_S = 1.0  # pins are written no more often, whatever others write
 PROVED_S = 8.0  # so long after somebody began to own an IP, it would be known that a host has it
 _SOMEBODY = ""  # no node has this name
 
@@ -134,6 +135,7 @@ class Speaker:
         self._told_links: tuple[MemberLink, ...] = ()
         self._placement = Placement(node)
         self._place_at = float("-inf")  # then pins may have to change, though nothing else does
+        self._pinned_at = float("-inf")
         self._conflicts = Conflicts()
         self._owners: dict[Address, str] = {}  # who was last seen to own it
         self._proved_at: dict[Address, float] = {}  # from then on, whoever owned it has answered for it
@@ -311,6 +313,7 @@ class Speaker:
             moments.append(self._conflicts.next_wakeup())
         if self._membership is not None and serving:
             moments.append(self._placement.next_wakeup(now))
+            moments += [self._place_at] if now < self._place_at < float("inf") else []
         if self._membership is not None:
             moments += [self._membership.next_wakeup(now), self._renew_at]
         known = [moment for moment in moments if moment is not None and moment > float("-inf")]
@@ -436,7 +439,8 @@ class Speaker:
         idle = not (self._changed or self._claims.contested or self._missed or again or over)
         if members == self._members and idle:
             return effects + self._place(now)
-        self._members, self._changed, self._place_at = members, False, now
+        self._members, self._changed = members, False
+        self._place_at = max(now, self._pinned_at + PIN_EVERY_S)
         self._tell_links()
         held = holders(self.world.services.values())
         wanted = announce.desired(self.snapshot(), held, self.node)
@@ -561,7 +565,10 @@ class Speaker:
             return []
         self._place_at = self._placement.next_wakeup(now) or float("inf")
         pins = self._placement.advance(self.current.announcements, self.world.pins, self.world.nodes, now)
-        return [] if pins is None else [WritePins(pins)]
+        if pins is None:
+            return []
+        self._pinned_at = now
+        return [WritePins(pins)]
 
     def _occasion(self, ip: Address, wanted: Desired, now: float) -> Occasion:
         """Why the segment has to hear of `ip`: what do neighbours believe that is wrong?

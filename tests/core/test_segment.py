@@ -432,6 +432,21 @@ def test_who_starts_anew_counts_at_once() -> None:
     assert (quick.alive("a"), quick.alive("b"), quick.alive("c")) == ("b c", "a c", "a b")
 
 
+def test_who_had_a_namesake_for_a_while_is_a_member_again_when_that_one_is_gone() -> None:
+    wire = Wire("a b c")
+    wire.run(2)
+    original = wire.segments.pop("a")
+    wire.start("a")
+    namesake = wire.segments.pop("a")
+    wire.segments = {"a": original, "a'": namesake, **wire.segments}
+    wire.run(3)
+    wire.dead.add("a'")
+    wire.run(5)
+    assert wire.segments["b"].view().alive == {"a", "c"}
+    assert wire.segments["c"].view().alive == {"a", "b"}
+    assert original.view().alive == {"b", "c"}
+
+
 # --- recordings -----------------------------------------------------------------------------------------
 
 

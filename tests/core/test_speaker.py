@@ -3,6 +3,7 @@
 import random
 from dataclasses import replace
 from ipaddress import ip_interface, ip_network
+from itertools import pairwise
 
 import pytest
 
@@ -767,6 +768,20 @@ def test_pins_are_written_only_while_the_api_answers() -> None:
     renew(late, 2.0, "a")
     assert pins(work(late, 2.0)) == [written]
     assert pins(work(late, 2.1)) == []
+
+
+def test_pins_are_written_once_a_second_however_often_they_change() -> None:
+    speaker, _ = started(snapshot(*SERVICES, nodes="a b", l2=STICKY))
+    written = []
+    for tenth in range(5, 60):
+        now = tenth / 10
+        renew(speaker, now, "a")
+        speaker.observe(Change(Kind.LEASE, "b", None), now)
+        rivals = {service.held[0]: Pin("b" if tenth % 2 else "a", tenth) for service in SERVICES}
+        speaker.observe(Change(Kind.PINS, "b", Pins("b", rivals)), now)
+        written += [now] * len(pins(work(speaker, now)))
+    assert 3 <= len(written) <= 6
+    assert all(later - earlier >= 1.0 for earlier, later in pairwise(written))
 
 
 def test_its_own_pins_of_before_it_was_started_are_known_and_what_it_reads_later_is_not_its_own() -> None:

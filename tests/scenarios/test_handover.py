@@ -4,8 +4,10 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -169,6 +171,23 @@ def test_a_speaker_that_cannot_begin_says_for_what_it_waits(world: World) -> Non
     finally:
         world.lab.signal("apiserver", signal.SIGCONT)
     wait_for(lambda: node in world.lab.members(), "it is back", 20)
+
+
+def test_a_second_speaker_of_a_node_waits_until_the_first_has_ended(world: World, tmp_path: Path) -> None:
+    node = world.lab.nodes[0].name
+    config = ["--kubeconfig", str(world.lab.directory / "kubeconfig-nodes"), "--runtime-dir", str(tmp_path / "run")]
+    argv = [sys.executable, "-m", "lbspeaker", "speaker", "--node", node, *config]
+    inside = namespaces.command(world.lab.topology.namespace(node), argv)
+    with (tmp_path / "log").open("w") as log, subprocess.Popen(inside, stdout=log, stderr=log) as second:
+        try:
+            wait_for(lambda: "another-speaker" in (tmp_path / "log").read_text(), "it waits", 15)
+            time.sleep(1)
+            assert "starting" not in (tmp_path / "log").read_text()
+            world.lab.stop(f"speaker-{node}")
+            wait_for(lambda: "starting" in (tmp_path / "log").read_text(), "its turn has come", 15)
+        finally:
+            second.terminate()
+            second.wait(20)
 
 
 def test_a_link_that_goes_down_moves_its_ips_at_once(world: World) -> None:

@@ -99,6 +99,7 @@ def test_who_was_taken_for_dead_tells_where_its_ips_are_though_somebody_claims_o
 
 def test_who_alone_has_lost_the_api_leaves_its_ips_to_others_until_it_is_back() -> None:
     world = cluster(nodes=3, services=12)
+    world.run(10.0)  # that everything was answered for is known
     heard: list[str] = []
     world.hear = heard.append
     lost = [str(ip) for ip, found in world.truth().items() if found.owner == "n0"]
