@@ -85,6 +85,14 @@ def directory_name(peer: str) -> str:
     return f"bgp-{readable}-{hashlib.sha256(peer.encode()).hexdigest()[:8]}"
 
 
+def is_own(address: Address) -> bool:
+    """Whether `address` is one of this node: only those are reached from themselves."""
+    try:
+        return local_address_towards(address) == address
+    except Unavailable:
+        return False
+
+
 class Peering:
     """Keeps `peer` supplied with the routes that are desired."""
 
@@ -99,6 +107,7 @@ class Peering:
     ) -> None:
         self._peer = peer
         self._local_address = local_address or peer.source_address
+        self._node_id = router_id
         self._router_id = peer.router_id or router_id
         self._next_hop_v6 = next_hop_v6
         self._directory = runtime_dir / f"{directory_name(peer.name)}-{next(_serial)}"
@@ -310,9 +319,12 @@ class Peering:
         self._wake.set()
 
     def _next_hops(self, local: Address) -> dict[Family, Address]:
+        """By family: this end of the session, and this node's address of the other family, if it has one."""
         hops: dict[Family, Address] = {local.version: local}
         if local.version == 4 and self._next_hop_v6 is not None:
             hops[6] = self._next_hop_v6
+        if local.version == 6 and is_own(self._node_id):  # else it is made up
+            hops[4] = self._node_id
         return hops
 
     def _now(self) -> float:

@@ -29,15 +29,18 @@ def usable(link: Link) -> bool:
 
 
 def addresses_towards(peer: Address, links: Sequence[Link]) -> list[Address]:
-    """Return this node's addresses, those on the network of `peer` first; none of containers' networks."""
+    """Return this node's addresses: those in the network of `peer` first, then the others of its link.
+
+    None of containers' networks.
+    """
     own = [
-        (peer not in address.network, link.name, address.ip)
+        (peer not in address.network, not is_near(peer, [link]), link.name, address.ip)
         for link in links
         if usable(link) and not EXCLUDED.match(link.name)
         for address in link.addresses
         if not address.ip.is_link_local
     ]
-    return [address for _, _, address in sorted(own, key=lambda one: one[:2])]
+    return [address for *_, address in sorted(own, key=lambda one: one[:3])]
 
 
 def default_gateway(links: Sequence[Link]) -> IPv4Address | None:

@@ -58,16 +58,13 @@ def upstream(snapshot: Snapshot, peer: Peer) -> Upstream:
     family = _family(peer)
     neighbors = _neighbors(nodes, peer, family)
     lists = _lists(snapshot, peer, nodes)
-    carried = [one for one in lists if family == 4 or one.family == 6]
     if not neighbors:
         names = ", ".join(node.name for node in nodes)
         hint = "give the Nodes as the cluster has them: kubectl get nodes -o yaml"
         raise Unable(f"no IPv{family} address of {names} is known (status.addresses)", hint)
-    if not carried:
-        what = f"nothing is announced to BGPPeer {peer.name}"
-        lost = "it has an IPv6 address, and an IPv6 session carries no IPv4 routes"
-        why = lost if lists else "no BGPAdvertisement selects it, or no pool"
-        raise Unable(f"{what}: {why}", "lbspeaker plan says what would be announced")
+    if not lists:
+        what = f"nothing is announced to BGPPeer {peer.name}: no BGPAdvertisement selects it, or no pool"
+        raise Unable(what, "lbspeaker plan says what would be announced")
     return Upstream(
         peer=peer.name,
         label=label(peer.name),
@@ -76,15 +73,15 @@ def upstream(snapshot: Snapshot, peer: Peer) -> Upstream:
         address=peer.address,
         port=peer.port,
         neighbors=tuple(neighbors),
-        prefix_lists=tuple(carried),
-        families=tuple(f for f in _FAMILIES if any(one.family == f for one in carried)),
+        prefix_lists=tuple(lists),
+        families=tuple(f for f in _FAMILIES if any(one.family == f for one in lists)),
         hold_time_s=peer.hold_time_s,
         password=_password(peer),
         multihop=peer.ebgp_multihop,
         ttl_hops=peer.ttl_hops,
         graceful_restart_s=peer.graceful_restart_s,
         bfd=peer.bfd,
-        notes=tuple(_notes(peer, nodes, neighbors, lists, carried)),
+        notes=tuple(_notes(peer, nodes, neighbors, lists)),
     )
 
 
@@ -223,11 +220,7 @@ def _password(peer: Peer) -> str:
 
 
 def _notes(
-    peer: Peer,
-    nodes: Sequence[Node],
-    neighbors: Sequence[Neighbor],
-    lists: Sequence[PrefixList],
-    carried: Sequence[PrefixList],
+    peer: Peer, nodes: Sequence[Node], neighbors: Sequence[Neighbor], lists: Sequence[PrefixList]
 ) -> list[str]:
     family = _family(peer)
     known = {neighbor.node: neighbor.address for neighbor in neighbors}
@@ -245,16 +238,11 @@ def _notes(
             )
     if peer.address is None:
         notes.append("nodes dial their default gateway: a router needs only those whose gateway it is")
-    if any(one.family == 6 for one in carried) and family == 4:
-        lacking = [label(n.name) for n in nodes if not any(one.version == 6 for one in n.addresses)]
+    for other in {one.family for one in lists} - {family}:
+        lacking = [label(n.name) for n in nodes if not any(one.version == other for one in n.addresses)]
         if lacking:
-            notes.append(
-                f"IPv6 routes need an IPv6 address as next hop; none is known of {', '.join(lacking)}"
-            )
-    if len(carried) < len(lists):
-        notes.append(
-            "IPv4 pools are left out: an IPv6 session carries IPv6 routes only; add a BGPPeer with IPv4"
-        )
+            needed = f"IPv{other} routes need an IPv{other} address as next hop"
+            notes.append(f"{needed}; none is known of {', '.join(lacking)}")
     if peer.port != 179:
         notes.append(f"nodes dial TCP port {peer.port}; the router must listen there")
     return notes

@@ -34,8 +34,10 @@ def route_findings(up: Upstream, expected: Expected, view: RouterView) -> Iterat
         there = {path.neighbor for path in paths}
         for node in routes:
             neighbor = neighbors.get(node)
-            if neighbor is not None and neighbor.address not in there:
-                yield from _missing(up, prefix, neighbor, view)
+            if neighbor is None:
+                yield _unknown(up, node)
+            elif neighbor.address not in there:
+                yield from _missing(prefix, neighbor, view)
         yield from _unused(up, prefix, paths, view)
     yield from _others(up, expected, by_prefix)
     yield from _on_link(up, view)
@@ -44,10 +46,17 @@ def route_findings(up: Upstream, expected: Expected, view: RouterView) -> Iterat
 # --- missing --------------------------------------------------------------------------------------------
 
 
-def _missing(up: Upstream, prefix: Network, neighbor: Neighbor, view: RouterView) -> Iterator[Finding]:
+def _unknown(up: Upstream, node: str) -> Finding:
+    what = f"the IPv{up.family} address that it dials from is not known, so its routes cannot be looked for"
+    remedy = "give the Nodes as the cluster has them: kubectl get nodes -o yaml"
+    return Finding("no-address", "warning", (node,), what, remedy)
+
+
+def _missing(prefix: Network, neighbor: Neighbor, view: RouterView) -> Iterator[Finding]:
+    """Nothing where the finding about its session says it: no session, no family, no policy."""
     session = view.sessions.get(neighbor.address)
     family: Family = prefix.version
-    if session is None or not session.up or family not in up.families or family in session.ungoverned:
+    if session is None or not session.up or family in session.ungoverned:
         return
     if session.families is not None and family not in session.families:
         return

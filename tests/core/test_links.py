@@ -119,6 +119,10 @@ def test_the_own_addresses_are_never_those_of_pods_and_those_near_the_router_com
         ips("192.0.2.1", "2001:db8::1", "198.51.100.1")
     )
     assert addresses_towards(ip("198.51.100.254"), links)[0] == ip("198.51.100.1")
+    first = link("eth-1", "10.0.0.1/24")
+    assert addresses_towards(ip("2001:db8::fe"), (first, *links)) == list(
+        ips("2001:db8::1", "192.0.2.1", "10.0.0.1", "198.51.100.1")
+    ), "of the other family that of the same link comes first"
 
 
 def test_nodes_without_ipv4_have_different_router_ids() -> None:

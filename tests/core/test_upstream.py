@@ -92,14 +92,23 @@ def test_an_ip_that_a_service_keeps_from_a_pool_that_shrank_is_taken() -> None:
     assert accepted(upstream(world, PEER)) == ["10.9.9.9/32 32", "203.0.113.0/24 32"]
 
 
-def test_both_families_over_one_session_of_ipv4_and_one_over_ipv6() -> None:
+def test_both_families_over_one_session_of_either() -> None:
     world = cluster(pool("lan", "203.0.113.0-203.0.113.3", "2001:db8:1::-2001:db8:1::3"))
     assert upstream(world, PEER).families == (4, 6)
     six = replace(PEER, address=ip("2001:db8::1"))
     up = upstream(cluster(*world.config.pools, peer=six), six)
-    assert up.families == (6,)
+    assert up.families == (4, 6)
     assert str(up.neighbors[0].address) == "2001:db8::201"
-    assert "IPv4 pools are left out" in up.notes[0]
+    assert up.notes == ()
+
+
+def test_a_node_without_a_next_hop_of_the_other_family_is_noted() -> None:
+    both = pool("lan", "203.0.113.0-203.0.113.3", "2001:db8:1::-2001:db8:1::3")
+    six = replace(PEER, address=ip("2001:db8::1"))
+    needed = "IPv{0} routes need an IPv{0} address as next hop; none is known of a"
+    for peer, own, lacks in ((PEER, "192.0.2.201", 6), (six, "2001:db8::201", 4)):
+        world = cluster(both, peer=peer, nodes={"a": ips(own)})
+        assert upstream(world, peer).notes == (needed.format(lacks),)
 
 
 def test_of_several_addresses_the_one_like_the_routers() -> None:
@@ -315,6 +324,18 @@ def test_a_route_that_is_stale_unreachable_or_about_to_go() -> None:
     leaving = path(B, used=False, local_pref=0, communities=frozenset({"65535:0"}))
     assert codes(view(paths=[path(A), leaving], **one)) == []
     assert codes(view(paths=[path(A), path(B, used=False, local_pref=0)], **one)) == [], "FRR without detail"
+
+
+def test_a_route_of_a_node_whose_address_is_not_known_is_never_well() -> None:
+    up = replace(UP, neighbors=UP.neighbors[:1])
+    one = {"paths": [path(A)], "installed": {PREFIX: frozenset({A})}}
+    assert codes(view(session(A), **one), up) == ["no-address b"]
+
+
+def test_no_route_is_missed_in_silence() -> None:
+    """Whatever the families are that we think of: the router has none of what is expected."""
+    for families in ((), (4,), (6,)):
+        assert codes(view(paths=[], installed={}), replace(UP, families=families))
 
 
 def test_what_is_not_in_the_table_that_forwards() -> None:

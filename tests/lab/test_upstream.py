@@ -297,6 +297,19 @@ def test_what_else_a_peer_can_have_works_as_printed(kind: str, peer: str, sessio
         well(made, *(of_frr(made) if kind == "frr" else of_bird(made)))
 
 
+@pytest.mark.parametrize("kind", ["frr", "bird"])
+def test_both_families_over_ipv6_as_printed(kind: str) -> None:
+    with bench(kind) as made:
+        router = made.picture.router
+        made.describe(pools=POOLS.replace(f"peerAddress: {router.ipv4}", f"peerAddress: {router.ipv6}"))
+        start(made, kind, made.config(kind))
+        for node in made.picture.nodes:
+            made.speak(node, family=6)
+        options = of_frr(made) if kind == "frr" else of_bird(made)
+        well(made, *options)
+        assert {row["prefix"] for row in made.check(*options)["routes"]} == {FOUR, SIX}
+
+
 def start(made: Bench, kind: str, text: str) -> None:
     if kind == "frr":
         made.start_frr()

@@ -101,11 +101,15 @@ class Bench:
 
     # -- the nodes --
 
-    def speak(self, node: LabNode, extra: str = "", attributes: str = "", asn: int = 64513) -> None:
-        """Announce the IPs of the Service from a node. `extra` is about the session."""
+    def speak(
+        self, node: LabNode, extra: str = "", attributes: str = "", asn: int = 64513, family: int = 4
+    ) -> None:
+        """Announce the IPs of the Service from a node. `extra` is about the session, which is of `family`."""
+        router = self.picture.router
+        theirs, own = (router.ipv4, node.ipv4) if family == 4 else (router.ipv6, node.ipv6)
         lines = [
-            f"neighbor {self.picture.router.ipv4} {{",
-            f"  router-id {node.ipv4}; local-address {node.ipv4};",
+            f"neighbor {theirs} {{",
+            f"  router-id {node.ipv4}; local-address {own};",
             f"  local-as {asn}; peer-as 64512; hold-time 9; {extra}",
             "  family { ipv4 unicast; ipv6 unicast; } capability { route-refresh enable; }",
             f"  static {{ route {FOUR} next-hop {node.ipv4} {attributes};",

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from lbspeaker.core import session
-from lbspeaker.model import Peer, Reason, Route
+from lbspeaker.model import Peer, Route
 from tests.peers.conftest import (
     NODE_AS,
     NODE_IP,
@@ -88,20 +88,6 @@ def test_local_preference_within_one_as(frr: Frr, node: Callable[..., Node]) -> 
             speaker.desire(Route(X, 250), Route(Y))
             expected = {X: Seen(NODE_IP, 250), Y: Seen(NODE_IP, 100)}
             assert await soon(lambda: frr.table() == expected), frr.table()
-
-    play(story())
-
-
-def test_an_ipv6_session_carries_ipv6_routes_and_says_why_not_ipv4(
-    frr: Frr, node: Callable[..., Node]
-) -> None:
-    async def story() -> None:
-        frr.start()
-        async with node(Peer("router", NODE_AS, ROUTER_AS, ip_address(ROUTER_IP6))) as speaker:
-            speaker.desire(PLAIN_X, Route(V6))
-            assert await soon(lambda: frr.table(6) == {V6: Seen(NODE_IP6)}), frr.table(6)
-            assert speaker.peering.unservable[X].reason is Reason.NO_NEXT_HOP
-            assert (speaker.status.sent, speaker.status.desired) == (1, 1)
 
     play(story())
 
