@@ -8,6 +8,7 @@ a new document moves nobody.
 import json
 import os
 import time
+from collections.abc import Iterable
 from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
@@ -17,9 +18,45 @@ import structlog
 
 from lbspeaker.core.controller import Assign, Controller, Tell
 from lbspeaker.core.services import with_allocation
-from lbspeaker.model import Address, Change, Kind, Service, Synced
+from lbspeaker.errors import Malformed
+from lbspeaker.model import Address, Change, Kind, Service, Snapshot, Synced
 
 NAME = ".lbspeaker-allocations.json"
+
+_Entry = tuple[tuple[Address, ...], str]  # IPs, and their pool
+
+
+def remembered(snapshot: Snapshot, paths: Iterable[str]) -> Snapshot:
+    """Return `snapshot` with what Services hold by the ledgers of `paths`, of those that have one.
+
+    They are only read. Raises Malformed if one cannot be.
+    """
+    entries: dict[str, _Entry] = {}
+    for path in paths:
+        entries |= _read(Path(path) / NAME)
+    services = {key: _holding(one, entries.get(key)) for key, one in snapshot.services.items()}
+    return replace(snapshot, services=services)
+
+
+def _holding(service: Service, entry: _Entry | None) -> Service:
+    """What the status of a Service says comes first."""
+    if service.held or entry is None:
+        return service
+    ips, pool = entry
+    return replace(service, held=ips, held_pool=pool, given=ips)
+
+
+def _read(path: Path) -> dict[str, _Entry]:
+    """By service; empty if there is no ledger. Raises Malformed."""
+    try:
+        found = json.loads(path.read_text())
+        return {key: (tuple(map(ip_address, e["ips"])), str(e["pool"])) for key, e in found.items()}
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise Malformed(
+            f"{path}: it cannot be read ({error})", "without it allocations are made anew"
+        ) from None
 
 
 class Ledger:
@@ -29,7 +66,7 @@ class Ledger:
         self._path = directory / NAME
         self._log: Any = structlog.get_logger()
         self._controller = Controller(load_balancer_class)
-        self._entries = self._read()
+        self._entries = self._begin()
 
     def observe(self, change: Change | Synced) -> Change | Synced:
         """Take note of what a document says, and return what it comes to.
@@ -78,20 +115,13 @@ class Ledger:
         return change
 
     def _with_entry(self, service: Service) -> Service:
-        entry = self._entries.get(service.key)
-        if service.held or entry is None:
-            return service
-        return replace(service, held=entry[0], held_pool=entry[1], given=entry[0])
+        return _holding(service, self._entries.get(service.key))
 
-    def _read(self) -> dict[str, tuple[tuple[Address, ...], str]]:
+    def _begin(self) -> dict[str, _Entry]:
         try:
-            found = json.loads(self._path.read_text())
-            return {key: (tuple(map(ip_address, e["ips"])), str(e["pool"])) for key, e in found.items()}
-        except FileNotFoundError:
-            return {}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            why = f"it cannot be read ({error}); allocations are made anew"
-            self._log.warning("ledger-ignored", file=str(self._path), why=why)
+            return _read(self._path)
+        except Malformed as error:
+            self._log.warning("ledger-ignored", why=error.what, hint=error.hint)
             return {}
 
     def _write(self) -> None:

@@ -17,6 +17,7 @@ from lbspeaker.core.nodes import holders
 from lbspeaker.core.services import with_allocation
 from lbspeaker.core.usage import usage
 from lbspeaker.errors import ConfigError
+from lbspeaker.ledger import remembered
 from lbspeaker.model import Address, Allocation, Refusal, Service, Snapshot
 from lbspeaker.observe import load
 
@@ -33,8 +34,9 @@ def plan(paths: tuple[str, ...], output: str, load_balancer_class: str | None) -
     """Show which Service would get which IP, and who would announce it.
 
     PATH is a file, a directory or - (stdin), with configuration, Services, EndpointSlices, Nodes, Namespaces
-    and Secrets. Every Node counts as alive with a speaker. Nothing is changed anywhere. Exit status: 0 there
-    is a plan (with refusals, too), 1 the documents are wrong, 3 they cannot be read.
+    and Secrets. Of a directory the allocations count, too, that a speaker without an API server keeps there.
+    Every Node counts as alive with a speaker. Nothing is changed anywhere. Exit status: 0 there is a plan
+    (with refusals, too), 1 the documents are wrong, 3 they cannot be read.
 
     \b
     Example:
@@ -47,7 +49,7 @@ def plan(paths: tuple[str, ...], output: str, load_balancer_class: str | None) -
         raise ConfigError(errors)
     for problem in loaded.problems:
         click.echo(str(problem), err=True)
-    found = decide(loaded.snapshot, load_balancer_class)
+    found = decide(remembered(loaded.snapshot, paths), load_balancer_class)
     if output == "json":
         click.echo(json.dumps(found, indent=2))
     elif output == "yaml":

@@ -16,8 +16,9 @@ from lbspeaker.core.upstream import expected as routes_of
 from lbspeaker.core.upstream import upstream as decided
 from lbspeaker.core.upstream_check import check as compare
 from lbspeaker.errors import ConfigError, Unable
+from lbspeaker.ledger import remembered
 from lbspeaker.model import Network, Peer, Snapshot
-from lbspeaker.observe import Loaded, load
+from lbspeaker.observe import load
 from lbspeaker.upstream import Expected, Finding, RouterView, Upstream
 from lbspeaker.wire import upstream_opnsense
 from lbspeaker.wire.upstream_text import ROUTERS
@@ -65,7 +66,7 @@ def config(router: str, output: str, peer: str | None, **source: Any) -> None:
       kubectl get nodes -o yaml | lbspeaker upstream config --for frr - pools.yaml
       lbspeaker upstream config --for bird --kubeconfig ~/.kube/config
     """
-    snapshot = _snapshot(**source).snapshot
+    snapshot = _snapshot(**source)
     up = decided(snapshot, _peer(snapshot, peer))
     text = ROUTERS[router](up)
     if output == "text":
@@ -127,7 +128,7 @@ def check(
         raise click.UsageError("give one of --frr, --bird and --opnsense")
     if opnsense is None and (key_file or ca or insecure):
         raise click.UsageError("--key-file, --ca and --insecure go with --opnsense")
-    snapshot = _snapshot(**source).snapshot
+    snapshot = _snapshot(**source)
     chosen = _peer(snapshot, peer)
     up = decided(snapshot, chosen)
     view = _view(up, frr, bird, opnsense, key_file, ca, insecure, timeout)
@@ -143,8 +144,10 @@ def check(
 # --- what is read ---------------------------------------------------------------------------------------
 
 
-def _snapshot(paths: tuple[str, ...], kubeconfig: str | None, context: str | None, namespace: str) -> Loaded:
-    """What the documents say, or the cluster. Raises ConfigError, Unable, Unavailable."""
+def _snapshot(
+    paths: tuple[str, ...], kubeconfig: str | None, context: str | None, namespace: str
+) -> Snapshot:
+    """What the documents say, or the cluster. Raises ConfigError, Malformed, Unable, Unavailable."""
     if paths and (kubeconfig or context):
         raise click.UsageError("give either PATH or --kubeconfig and --context")
     if paths:
@@ -158,7 +161,7 @@ def _snapshot(paths: tuple[str, ...], kubeconfig: str | None, context: str | Non
         raise ConfigError(errors)
     for problem in loaded.problems:
         click.echo(str(problem), err=True)
-    return loaded
+    return remembered(loaded.snapshot, paths)
 
 
 def _peer(snapshot: Snapshot, name: str | None) -> Peer:

@@ -10,6 +10,8 @@ import yaml
 from click.testing import CliRunner
 
 from lbspeaker.cli.plan import plan
+from lbspeaker.ledger import NAME
+from tests.lab.upstream import eventually
 
 EXAMPLES = Path(__file__).parent.parent.parent / "examples"
 
@@ -182,6 +184,32 @@ def test_table_and_yaml_say_the_same() -> None:
     assert "shop/web" in table
     assert "1 of 51" in table
     assert "shop/lost gets no IP: UnknownPool: pool wan is requested, but it does not exist" in table
+
+
+def test_what_a_speaker_without_an_api_server_has_allocated_stays(tmp_path: Path) -> None:
+    """Its ledger is a real one; then the pool grows at its low end."""
+    documents = tmp_path / "all.yaml"
+    documents.write_text("\n---\n".join((CLUSTER, service("web"))))
+    argv = [sys.executable, "-m", "lbspeaker", "controller", "--config", str(tmp_path)]
+    controller = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    ledger = tmp_path / NAME
+    try:
+        eventually(ledger.exists, True)
+    finally:
+        controller.terminate()
+        controller.wait(10)
+    documents.write_text(documents.read_text().replace("192.0.2.10-", "192.0.2.1-"))
+    held = [{"service": "shop/web", "ips": ["192.0.2.10"], "pool": "lan"}]
+    kept = ledger.read_bytes()
+    found = json.loads(run(str(tmp_path), "-o", "json").stdout)
+    assert (found["allocations"], found["changes"]) == (held, [])
+    assert {row["prefix"] for row in found["bgp"]} == {"192.0.2.10/32"}
+    assert ledger.read_bytes() == kept
+    assert planned(documents.read_text())["allocations"][0]["ips"] == ["192.0.2.1"], "no directory, no ledger"
+    ledger.write_text("{")
+    broken = run(str(tmp_path))
+    assert broken.returncode == 3
+    assert f"{ledger}: it cannot be read" in broken.stderr and "made anew" in broken.stderr
 
 
 def test_documents_with_a_problem_are_not_planned() -> None:

@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
+from lbspeaker.ledger import NAME
 from tests.lab import apiserver_backends
 from tests.lab.upstream import POOLS, lbspeaker
 from tests.opnsense import KEY, SECRET, pages, serving
@@ -246,6 +248,19 @@ def test_a_router_that_is_well(vtysh: Callable[..., str]) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.startswith("router of BGPPeer opnsense (192.0.2.1, FRR, AS 64512): well\n")
     assert "203.0.113.1/32   node-a, node-b   2 of 2     2 of 2   2 of 2" in done.stdout
+
+
+def test_what_a_speaker_without_an_api_server_has_allocated_is_looked_for(
+    vtysh: Callable[..., str], tmp_path: Path
+) -> None:
+    shutil.copytree(EXAMPLE, tmp_path, dirs_exist_ok=True)
+    pools = tmp_path / "pools.yaml"
+    pools.write_text(pools.read_text().replace("203.0.113.0/24", "203.0.112.0/22"))
+    done = run("check", "--frr", vtysh(), str(tmp_path))
+    assert (done.returncode, "not-there: 203.0.112." in done.stdout) == (1, True), done.stdout
+    (tmp_path / NAME).write_text(json.dumps({"default/web": {"ips": ["203.0.113.1"], "pool": "routed"}}))
+    done = run("check", "--frr", vtysh(), str(tmp_path))
+    assert (done.returncode, "unexplained" in done.stdout) == (0, False), done.stdout
 
 
 def test_findings_with_cause_and_remedy_as_text_and_as_json(vtysh: Callable[..., str]) -> None:
