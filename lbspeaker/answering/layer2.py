@@ -23,6 +23,7 @@ from lbspeaker.model import Address, Link, Pool, Range, Reason
 from lbspeaker.wire import hello, orders, status
 
 STORM_S = 60.0  # so long a storm is shown
+FASTER = "if the network can take more, give a LinkPolicy the profile fast, or a rate of its own"
 MOST_NOWHERE = 5  # Services that are named, of those that no node can announce
 SLOW_S = 5.0  # who needs longer to tell everything is told of the profile that helps
 
@@ -267,11 +268,10 @@ class Layer2:
         if report.projected_s > SLOW_S and key not in self._slow:
             self._slow.add(key)
             why = f"{report.queue} IPs wait; the last one is told of in {report.projected_s:.0f} s"
-            hint = "if the network can take more, give a LinkPolicy the profile fast, or a rate of its own"
             self._log.warning(
-                "slow-to-announce", link=report.port, protocol=report.protocol, why=why, hint=hint
+                "slow-to-announce", link=report.port, protocol=report.protocol, why=why, hint=FASTER
             )
-            self._told.node_event("SlowToAnnounce", f"{report.port}: {why}; {hint}")
+            self._told.node_event("SlowToAnnounce", f"{report.port}: {why}; {FASTER}")
         elif report.queue == 0:
             self._slow.discard(key)
         self._log.debug(
@@ -426,8 +426,7 @@ class Layer2:
             f"{who} storms on {link}" for link, (at, who) in self._stormers.items() if now - at < STORM_S
         ]
         found += [
-            f"{link} {protocol}: {self._stats[link, protocol].queue} frames wait: give the link the profile "
-            "fast by a LinkPolicy, if the network can take more"
+            f"{link} {protocol}: {self._stats[link, protocol].queue} frames wait: {FASTER}"
             for link, protocol in sorted(self._slow)
         ]
         others = self._core.members - {self._node}
