@@ -36,7 +36,7 @@ CHUNK = 1 << 16
 CHUNKS = 8  # read at once, before the loop may do other work
 LINE_BYTES = 1 << 22  # a line of ExaBGP has at most about half a MiB
 QUEUE_BYTES = 1 << 22  # what may wait for a child that does not read
-STDERR_LINES = 20
+LAST_WORDS_S = 1.0  # what it said before may be about anything
 
 PR_SET_PDEATHSIG = 1
 PR_CAPBSET_DROP = 24
@@ -103,18 +103,13 @@ class Child:
         self._partial = b""
         self._queue: deque[bytes] = deque()
         self._queued = 0
-        self._stderr: deque[str] = deque(maxlen=STDERR_LINES)
+        self._said = ("", 0.0)  # the last line on stderr, and when
         self._exited = asyncio.Event()
         self._over = False
 
     @property
     def pid(self) -> int | None:
         return self._process.pid if self._process else None
-
-    @property
-    def complaints(self) -> str:
-        """The last thing that it said on stderr, on one line."""
-        return self._stderr[-1] if self._stderr else ""
 
     # --- start ------------------------------------------------------------------------------------------
 
@@ -131,7 +126,7 @@ class Child:
         except TimeoutError:
             await self.stop()
             raise Unavailable(
-                f"ExaBGP did not start within {START_S:.0f} s: {self.complaints or 'it said nothing'}",
+                f"ExaBGP did not start within {START_S:.0f} s: {self._said[0] or 'it said nothing'}",
                 "is this machine overloaded?",
             ) from None
         except BaseException:
@@ -205,7 +200,7 @@ class Child:
             if not accepted.done():
                 accepted.cancel()
         if not accepted.done() or accepted.cancelled():
-            raise Unavailable(f"ExaBGP ended at once: {self.complaints or 'it said nothing'}")
+            raise Unavailable(f"ExaBGP ended at once: {self._said[0] or 'it said nothing'}")
         control, _ = accepted.result()
         control.setblocking(False)
         handle = control.detach()
@@ -291,7 +286,7 @@ class Child:
         for line in data.decode("utf-8", "replace").splitlines():
             text = " ".join(line.split())[:300]
             if text and "environment file missing" not in text and "exabgp env >" not in text:
-                self._stderr.append(text)
+                self._said = (text, asyncio.get_running_loop().time())
 
     # --- end --------------------------------------------------------------------------------------------
 
@@ -333,8 +328,13 @@ class Child:
         self._exited.set()
         if self._events >= 0:
             how = f"signal {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
-            last = f": {self.complaints}" if self.complaints else ""
-            self._fail(f"ExaBGP ended ({how}){last}")
+            self._fail(f"ExaBGP ended ({how}){self._last_words(status)}")
+
+    def _last_words(self, status: int) -> str:
+        """Who is killed cannot say why."""
+        text, at = self._said
+        recent = asyncio.get_running_loop().time() - at < LAST_WORDS_S
+        return f": {text}" if text and recent and status != -signal.SIGKILL else ""
 
     def _watch(self, handle: int, callback: Callable[[], object]) -> None:
         asyncio.get_running_loop().add_reader(handle, callback)

@@ -40,10 +40,10 @@ def configuration(directory: Path) -> str:
 
 
 @asynccontextmanager
-async def running(directory: Path) -> AsyncIterator[tuple[Child, Heard]]:
+async def running(directory: Path, connect_s: float = 2.0) -> AsyncIterator[tuple[Child, Heard]]:
     heard = Heard()
     child = heard.child(directory)
-    await child.start(configuration(directory), exabgp.environment(own_user()))
+    await child.start(configuration(directory), exabgp.environment(own_user(), connect_s))
     try:
         yield child, heard
     finally:
@@ -130,6 +130,31 @@ def test_the_end_of_a_child_is_told_once(tmp_path: Path, how: signal.Signals) ->
             said = "signal SIGKILL" if how == signal.SIGKILL else "exit status 0"
             assert len(heard.ends) == 1
             assert heard.ends[0].startswith(f"ExaBGP ended ({said})")
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize(
+    ("how", "after_s", "said"),
+    [
+        (signal.SIGKILL, 0.0, "ExaBGP ended (signal SIGKILL)"),
+        (signal.SIGSEGV, 1.2, "ExaBGP ended (signal SIGSEGV)"),
+        (signal.SIGSEGV, 0.0, "ExaBGP ended (signal SIGSEGV): the last words"),
+    ],
+)
+def test_what_it_said_is_only_told_where_it_may_be_why(
+    tmp_path: Path, how: signal.Signals, after_s: float, said: str
+) -> None:
+    async def story() -> None:
+        async with running(tmp_path / "bgp", connect_s=60) as (child, heard):
+            assert child.pid is not None
+            await asyncio.sleep(0.3)  # the first attempt, which is refused
+            with Path(f"/proc/{child.pid}/fd/2").open("w") as stderr:
+                stderr.write("the last words\n")
+            await asyncio.sleep(after_s)
+            os.kill(child.pid, how)
+            assert await until(lambda: heard.ends)
+            assert heard.ends == [said]
 
     asyncio.run(story())
 
