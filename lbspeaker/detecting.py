@@ -1,4 +1,4 @@
-"""The process that speaks BFD, as the speaker's child: kept running from the first peer on that wants it."""
+"""The process that speaks BFD, as the speaker's child: kept running for as long as a peer wants it."""
 
 import asyncio
 import sys
@@ -15,6 +15,7 @@ from lbspeaker.wire import bfd, status, watch
 RESTART_S = (0.1, 5.0)  # first and longest pause before a restart
 STEADY_S = 60.0  # who has run for so long begins with the first pause again
 LEAVE_S = 0.5  # in which sessions say that they are shut down
+IDLE_S = 5.0  # the same where nobody waits for it; a peer that comes back finds the process
 
 
 class Ended:
@@ -64,10 +65,10 @@ class Detecting:
         return self._statuses.get(self._targets[peer].name) if peer in self._targets else None
 
     async def run(self) -> None:
-        """Keep the process running, as soon as there is somebody to watch, until cancelled."""
+        """Keep the process running while there is somebody to watch, until cancelled."""
         pause = RESTART_S[0]
-        await self._wanted.wait()
         while True:
+            await self._wanted.wait()
             began = asyncio.get_running_loop().time()
             try:
                 await self._live()
@@ -167,7 +168,7 @@ class Detecting:
     # -- the process --
 
     async def _live(self) -> None:
-        """One process, from start to end."""
+        """One process, from start to end, which is none that is told if it was dismissed."""
         child = LineChild([sys.executable, "-m", "lbspeaker.bfd"])
         code: int | None = None
         try:
@@ -177,15 +178,26 @@ class Detecting:
             async for line in child.lines():
                 self._hear(line)
         finally:
-            self._child = None
+            dismissed, self._child = self._child is None, None
             code = await child.stop()
+        if dismissed:
+            return
         self._log.error("bfd-ended", code=code, why="routers may take this node for dead until it runs again")
         self._report(Ended())
+
+    def _dismiss(self) -> None:
+        """End the process, unless somebody wants it again."""
+        if self._child is not None and not self._targets:
+            self._wanted.clear()
+            self._child.kill()
+            self._child = None
 
     def _tell(self) -> None:
         if self._child is not None:
             unique = {target.name: target for target in self._targets.values()}
             self._child.send(watch.build(watch.Watch(tuple(unique.values()))))
+            if not unique:
+                asyncio.get_running_loop().call_later(IDLE_S, self._dismiss)
 
     def _hear(self, line: bytes) -> None:
         try:

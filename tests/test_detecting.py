@@ -4,6 +4,9 @@ import asyncio
 import os
 import signal
 from collections.abc import Callable
+from pathlib import Path
+
+import pytest
 
 from lbspeaker.detecting import Detecting, Ended, Heard
 from lbspeaker.model import BFDProfile, BFDState, BFDStatus
@@ -42,6 +45,34 @@ def test_it_is_started_when_it_is_wanted_and_again_when_it_dies() -> None:
             await asyncio.wait({running})
         assert pid is not None
         await until(lambda: not os.path.exists(f"/proc/{pid}"))  # noqa: PTH110
+
+    asyncio.run(story())
+
+
+def test_it_runs_for_as_long_as_somebody_is_watched(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lbspeaker.detecting.IDLE_S", 0.2)
+
+    async def story() -> None:
+        said: list[Heard] = []
+        detecting = Detecting(said.append)
+        running = asyncio.create_task(detecting.run())
+        try:
+            detecting.want({"router": ROUTER})
+            await until(lambda: any(isinstance(one, watch.Counted) for one in said))
+            pid = detecting.pid
+            detecting.want({})
+            detecting.want({"router": ROUTER})
+            await asyncio.sleep(0.4)
+            assert detecting.pid == pid, "it was wanted again in time"
+            detecting.want({})
+            await until(lambda: not Path(f"/proc/{pid}").exists())
+            assert not any(isinstance(one, Ended) for one in said), "nothing is missed"
+            said.clear()
+            detecting.want({"router": ROUTER})
+            await until(lambda: any(isinstance(one, watch.Counted) for one in said))
+        finally:
+            running.cancel()
+            await asyncio.wait({running})
 
     asyncio.run(story())
 
