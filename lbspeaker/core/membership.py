@@ -80,6 +80,10 @@ class Membership:
             node for node, lease in self._leases.items() if not lease.draining and not self._dead(lease, at)
         )
 
+    def draining(self, node: str) -> bool:
+        """Whether it has said that it takes no part in elections."""
+        return node in self._leases and self._leases[node].draining
+
     def seen(self, link: str, dead: frozenset[str]) -> None:
         """These nodes must be taken for dead on the segment of this link of ours."""
         self._silent[link] = dead

@@ -219,10 +219,10 @@ class Speaker:
         """The probe for `ip` was answered by `mac`; the answerer does not announce it."""
         if ip not in self.current.owned:
             return
-        left = (
-            self._api_is_silent(now) and self._claims.claimants.get(ip) == node
-        )  # to it, and it has it still
-        if node and (left or node in self.current.owned[ip].above):  # it knows something that we do not
+        left = self._api_is_silent(now) and self._claims.claimants.get(ip) == node  # and it has it still
+        leaves = self._membership is not None and self._membership.draining(node)
+        above = node in self.current.owned[ip].above and not leaves
+        if node and (left or above):  # it knows something that we do not
             self._gone(ip, now + self._patience_s(now))
             return
         if node:  # it has answered while we could not; it is ours now, and neighbours have to hear of that

@@ -270,7 +270,7 @@ def test_a_drain_is_told_at_once_and_what_has_no_service_any_more_is_not_handed_
 
 def test_a_drain_does_not_wait_for_ever_nor_for_nobody() -> None:
     speaker, _ = started(snapshot(*SERVICES))
-    enough = 1.0 + 5.0 + len(speaker.current.owned) / 8  # more to hand over takes longer
+    enough = 1.0 + 10.0 + len(speaker.current.owned) / 8  # more to hand over takes longer
     speaker.drain(1.0)
     assert work(speaker, enough - 0.1) == []
     assert work(speaker, enough)[-1] == Leave()
@@ -513,6 +513,14 @@ def test_what_a_speaker_has_that_comes_before_us_is_left_to_it_for_a_moment() ->
     assert speaker.held_back == {IP: ""}
     renew(speaker, 4.0, second)
     assert announced(work(speaker, 4.0)) == {"192.0.2.10": Occasion.TAKEOVER}
+
+
+def test_what_a_speaker_has_that_is_about_to_leave_is_taken_over_at_once() -> None:
+    first, second = rank(IP, {"a": 0, "b": 0})
+    speaker, _ = started(snapshot(WEB, nodes="a b", members=second), second)
+    speaker.observe(Change(Kind.LEASE, first, Lease(first, "0.9", draining=True)), 0.9)
+    speaker.in_use(IP, 1.0, node=first, mac=STRANGER)
+    assert announced(work(speaker, 1.0)) == {"192.0.2.10": Occasion.TAKEOVER}
 
 
 def test_what_another_speaker_has_answered_while_it_was_ours_is_taken_over_at_once() -> None:
