@@ -168,7 +168,7 @@ class Detecting:
     # -- the process --
 
     async def _live(self) -> None:
-        """One process, from start to end, which is none that is told if it was dismissed."""
+        """One process, from start to end; that it ends is told, unless it was dismissed."""
         child = LineChild([sys.executable, "-m", "lbspeaker.bfd"])
         code: int | None = None
         try:

@@ -13,6 +13,7 @@ from rich.table import Table
 from lbspeaker.core.allocator import allocate, ours
 from lbspeaker.core.announce import Picture, picture
 from lbspeaker.core.controller import class_mismatch
+from lbspeaker.core.detours import with_detours
 from lbspeaker.core.nodes import holders
 from lbspeaker.core.services import with_allocation
 from lbspeaker.core.usage import usage
@@ -77,7 +78,7 @@ def decide(snapshot: Snapshot, load_balancer_class: str | None = None) -> dict[s
         "changes": _changes(held, results),
         "refusals": _refusals(refusals),
         "notes": _refusals({k: r.note for k, r in results.items() if isinstance(r, Allocation) and r.note}),
-        **_announcements(picture(snapshot, holders(settled))),
+        **_announcements(with_detours(picture(snapshot, holders(settled)))),
         "pools": _pools(snapshot, results),
     }
 
