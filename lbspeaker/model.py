@@ -929,11 +929,15 @@ class Negotiated:
 
 @dataclass(frozen=True, slots=True)
 class SessionDown:
-    """The session ended, or an attempt failed; `notification` is (code, subcode), RFC 4271 §4.5."""
+    """The session ended, or an attempt failed; `notification` is (code, subcode), RFC 4271 §4.5.
+
+    `here`: the attempt did not leave this node.
+    """
 
     reason: str
     notification: tuple[int, int] | None = None
     by_peer: bool = False
+    here: bool = False
 
 
 @dataclass(frozen=True, slots=True)

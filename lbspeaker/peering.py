@@ -7,6 +7,7 @@ trouble stays its own.
 
 import asyncio
 import contextlib
+import errno
 import hashlib
 import itertools
 import re
@@ -77,6 +78,22 @@ def local_address_towards(address: Address) -> Address:
                 f"no way to {address}: {error.strerror or error}", "check this node's routes"
             ) from error
         return ip_address(probe.getsockname()[0])
+
+
+def check_source(source: Address, address: Address) -> None:
+    """Raises Unavailable if this node cannot dial `address` from `source`, which is not its own."""
+    family = socket.AF_INET if source.version == 4 else socket.AF_INET6
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind((str(source), 0))
+        except OSError as error:
+            if error.errno != errno.EADDRNOTAVAIL:
+                return  # whoever dials will hear of it
+            raise Unavailable(
+                f"sourceAddress {source} is no address of this node,"
+                f" which reaches {address} from {local_address_towards(address)}",
+                "remove it, or give each node a BGPPeer of its own (nodeSelectors)",
+            ) from error
 
 
 def directory_name(peer: str) -> str:
@@ -212,8 +229,10 @@ class Peering:
         child = Child(self._directory, self._hear, self._lose)
         self._inbox, self._child_error, self._held, self._fallen = [], None, False, None
         try:
-            local = self._local_address or local_address_towards(exabgp.address_of(self._peer))
+            address = exabgp.address_of(self._peer)
+            local = self._local_address or local_address_towards(address)
             text = exabgp.configuration(self._peer, local, self._router_id, shim_command(self._directory))
+            check_source(local, address)
             await child.start(text, exabgp.environment(own_user(), self._peer.connect_s))
         except LbspeakerError as error:
             now = self._now()

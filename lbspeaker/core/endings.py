@@ -41,6 +41,8 @@ def explain(peer: Peer, event: SessionDown, *, was_up: bool) -> str:
     if event.notification is not None:
         code, subcode = event.notification
         hint = _HINTS.get((event.by_peer, code, subcode)) or _HINTS.get((event.by_peer, code, None), "")
+    elif event.here:
+        hint = "look at this node's addresses, routes and firewall"
     elif was_up:
         hint = "the log of the router at {router} may say why"
     else:

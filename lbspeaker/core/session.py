@@ -22,6 +22,7 @@ Who leaves says so first: every route is announced once more with the community 
 """
 
 import enum
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -60,7 +61,7 @@ WINDOW = 1000  # prefixes on their way: what waits here can still change for fre
 LEAVE_S = 1.0  # between the word that a route is about to go, and its end
 QUIET_S = 5.0  # silence after which the child is asked for a sign of life
 SILENT_S = 10.0  # and how long it may take to give one
-NO_ANSWER_S = 10.0  # a router that neither accepts nor refuses for so long is worth a word
+NO_ANSWER_S = 10.0  # a router that neither accepts nor refuses an attempt for so long is worth a word
 DEFAULT_LOCAL_PREF = 100  # what ExaBGP sends on iBGP when it is told nothing
 
 
@@ -121,7 +122,7 @@ class Session:
         self._confirm_s = CONFIRM_S
         self._heard = 0.0
         self._pinged: float | None = None
-        self._attempt_failed = False
+        self._silent_at = math.inf  # then the router has not answered for so long
         self._torn_down = False
         self._farewell_at: float | None = None  # when every route was on the wire as about to go
         self._stuck: str | None = None
@@ -170,8 +171,8 @@ class Session:
         """A child runs, and holds nothing; `next_hops`: what routes of each family are reached by."""
         self._forget_child()
         self._next_hops = {f: hop for f, hop in next_hops.items() if usable_next_hop(hop)}
-        self._heard, self._pinged, self._stuck, self._attempt_failed = now, None, None, False
-        self._misconfigured = False
+        self._heard, self._pinged, self._stuck = now, None, None
+        self._misconfigured, self._silent_at = False, now + NO_ANSWER_S
         self._enter(State.CONNECTING, now)
         self._assess()
 
@@ -244,8 +245,8 @@ class Session:
         if self._waiting and self._state is not State.CONNECTING:
             oldest = next(iter(self._waiting.values()))
             times.append(min(max(oldest, self._progress) + self._confirm_s, oldest + PATIENCE_S))
-        if self._state is State.CONNECTING and not self._attempt_failed:
-            times.append(self._since + NO_ANSWER_S)
+        if self._state is State.CONNECTING:
+            times.append(self._silent_at)
         return min(times)
 
     def _leaves_at(self) -> float:
@@ -332,7 +333,7 @@ class Session:
         self._enter(State.UP, now)
 
     def _down(self, event: SessionDown, now: float) -> None:
-        self._attempt_failed = True
+        self._silent_at = now + self._peer.connect_s + NO_ANSWER_S  # it is dialled again only then
         if self._state in _ENDING:
             self._enter(State.STOPPED, now)
             return
@@ -346,15 +347,14 @@ class Session:
         self._assess()
 
     def _complain(self, now: float) -> None:
-        if self._state is not State.CONNECTING or self._attempt_failed:
+        if self._state is not State.CONNECTING or now < self._silent_at:
             return
-        if now - self._since >= NO_ANSWER_S:
-            self._attempt_failed = True
-            password = ", are the passwords the same" if self._peer.password else ", does it want a password"
-            self._last_error = (
-                f"no answer from {self._peer.address} port {self._peer.port} for {NO_ANSWER_S:.0f} s;"
-                f" is the router up, the port open{password}?"
-            )
+        self._silent_at = math.inf
+        password = ", are the passwords the same" if self._peer.password else ", does it want a password"
+        self._last_error = (
+            f"no answer from {self._peer.address} port {self._peer.port} for {NO_ANSWER_S:.0f} s;"
+            f" is the router up, the port open{password}?"
+        )
 
     # --- the wire ---------------------------------------------------------------------------------------
 

@@ -342,7 +342,8 @@ def _event(kind: str, neighbor: _Neighbor) -> SessionEvent:
     if kind == "state" and neighbor.state == "up":
         return SessionUp()
     if kind == "state" and neighbor.state == "down":
-        return _down(neighbor.reason)
+        attempt = _NOT_CONNECTED.fullmatch(neighbor.reason)
+        return _not_connected(*attempt.groups()) if attempt else _down(neighbor.reason)
     if kind == "negotiated" and neighbor.negotiated:
         known = (FAMILIES.get(family) for family in neighbor.negotiated.families)
         return Negotiated(frozenset(family for family in known if family))
@@ -417,17 +418,33 @@ _SUBCODES = {
     (6, 8): "out of resources",
     (6, 10): "BFD down",
 }
+_CLOSED = "the connection was refused or closed"
+_NOT_CONNECTED = re.compile(r"not connected \((\w*)\): (.*)", re.DOTALL)  # as `shell.engine` says it
+_REFUSED, _UNANSWERED = ("ECONNREFUSED", "ECONNRESET"), ("ETIMEDOUT", "EHOSTUNREACH")
 _NOTIFICATION = re.compile(r"notification (sent|received) \((\d{1,3}), ?(\d{1,3})\)", re.ASCII)
 
 
 def _down(reason: str) -> SessionDown:
     found = _NOTIFICATION.search(reason)
     if not found:
-        text = " ".join(reason.split())[:200] or "ExaBGP did not know what to do with what the router sent"
-        return SessionDown("the connection was refused or closed" if text == "closing connection" else text)
+        text = _one_line(reason) or "ExaBGP did not know what to do with what the router sent"
+        return SessionDown(_CLOSED if text == "closing connection" else text)
     by_peer = found[1] == "received"
     code, subcode = int(found[2]), int(found[3])
     words = [_CODES.get(code, f"code {code}"), _SUBCODES.get((code, subcode), "")]
     who = "the router ended the session" if by_peer else "ExaBGP ended the session"
     said = ": ".join(word for word in words if word)
     return SessionDown(f"{who}: {said} ({code}/{subcode})", (code, subcode), by_peer)
+
+
+def _not_connected(name: str, text: str) -> SessionEvent:
+    """An attempt failed: `name` is that of the system's error, and who does not answer has said nothing."""
+    if name in _UNANSWERED:
+        return Other()
+    if name in _REFUSED:
+        return SessionDown(_CLOSED)
+    return SessionDown(f"this node cannot connect: {_one_line(text)}", here=True)
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())[:200]

@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from ipaddress import ip_address, ip_network
 
 import pytest
@@ -460,6 +461,30 @@ def test_silence_of_the_router_is_worth_a_word() -> None:
     assert session.next_wakeup() == 10.0
     session.advance(10.0)
     assert "no answer from 10.99.0.2 port 179" in (session.view.last_error or "")
+
+
+def test_who_refused_and_then_falls_silent_does_not_answer() -> None:
+    """And who refuses again, refuses. Between two attempts it has nothing to answer."""
+    session = started(replace(EBGP, connect_s=5.0))
+    session.receive(SessionDown("the connection was refused or closed"), 1.0)
+    for silent_since in (6.0, 26.0):
+        session.receive(Other(), silent_since + 3.0)
+        session.advance(silent_since + 9.9)
+        assert "does the router at 10.99.0.2 port 179 run BGP" in (session.view.last_error or "")
+        assert session.next_wakeup() == silent_since + 10.0
+        session.advance(silent_since + 10.0)
+        assert "no answer from 10.99.0.2 port 179" in (session.view.last_error or "")
+        assert (session.next_wakeup() or 0.0) > silent_since + 10.0
+        session.receive(SessionDown("the connection was refused or closed"), silent_since + 15.0)
+
+
+def test_what_does_not_leave_the_node_is_not_the_router_s_fault() -> None:
+    session = started()
+    session.receive(SessionDown("this node cannot connect: Operation not permitted", here=True), 1.0)
+    assert session.view.last_error == (
+        "this node cannot connect: Operation not permitted;"
+        " look at this node's addresses, routes and firewall"
+    )
 
 
 def test_a_silent_child_is_asked_and_then_replaced() -> None:

@@ -29,6 +29,7 @@ from tests.peers.conftest import (
     Seen,
     Segment,
     eventually,
+    run,
     soon,
 )
 
@@ -264,6 +265,60 @@ def test_a_router_that_is_not_there(segment: Segment, node: Callable[..., Node])
     async def story() -> None:
         async with node() as speaker:
             says = f"does the router at {ROUTER_IP} port 179 run BGP"
+            assert await soon(lambda: says in (speaker.status.last_error or "")), speaker.status
+
+    play(story())
+
+
+def test_the_last_word_is_how_it_is_now(
+    segment: Segment, node: Callable[..., Node], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A router that refuses; whose firewall drops; that refuses again; and is cut off."""
+    monkeypatch.setattr(session, "NO_ANSWER_S", 5.0)  # an attempt is given up after 3 s
+    nft = ("ip", "netns", "exec", segment.router, "nft")
+    drop = "table ip f { chain in { type filter hook input priority 0; tcp dport 179 drop; }; }"
+    refused, silent = (
+        f"does the router at {ROUTER_IP} port 179 run BGP",
+        f"no answer from {ROUTER_IP} port 179",
+    )
+
+    async def story() -> None:
+        async with node(replace(PEER, connect_s=1.0)) as speaker:
+            for says, happens in (
+                (refused, ()),
+                (silent, (*nft, drop)),
+                (refused, (*nft, "delete table ip f")),
+                (silent, ("ip", "-n", segment.router, "link", "set", "eth0", "down")),
+            ):
+                if happens:
+                    run(*happens)
+                assert await soon(lambda word=says: word in (speaker.status.last_error or ""), 9), says
+            words = [report.last_error for report in speaker.reports]
+            await asyncio.sleep(5)  # two more attempts, which say nothing new
+            assert [report.last_error for report in speaker.reports] == words
+
+    play(story())
+
+
+def test_a_source_that_is_no_address_of_the_node(frr: Frr, node: Callable[..., Node]) -> None:
+    """Before the session, which begins as soon as the node has it; and while it lasts."""
+    source = ("10.99.0.9/24", "dev", "eth0")
+
+    async def story() -> None:
+        frr.start()
+        wanting = replace(PEER, source_address=ip_address("10.99.0.9"))
+        async with node(wanting) as speaker:
+            says = (
+                "sourceAddress 10.99.0.9 is no address of this node, which reaches"
+                f" {ROUTER_IP} from {NODE_IP};"
+                " remove it, or give each node a BGPPeer of its own (nodeSelectors)"
+            )
+            assert await soon(lambda: speaker.status.last_error == says), speaker.status
+            run("ip", "-n", frr.segment.node, "addr", "add", *source)
+            says = f"does the router at {ROUTER_IP} port 179 run BGP and know this neighbor?"
+            assert await soon(lambda: says in (speaker.status.last_error or ""))
+            run("ip", "-n", frr.segment.node, "addr", "del", *source)
+            says = "this node cannot connect: Cannot assign requested address; look at this node's addresses"
             assert await soon(lambda: says in (speaker.status.last_error or "")), speaker.status
 
     play(story())

@@ -371,11 +371,22 @@ def test_events(said: bytes, event: SessionEvent) -> None:
             SessionDown("the router ended the session: code 77 (77/1)", (77, 1), True),
         ),
         ("closing connection", SessionDown("the connection was refused or closed")),
+        (
+            "not connected (ECONNREFUSED): Connection refused",
+            SessionDown("the connection was refused or closed"),
+        ),
+        ("not connected (ETIMEDOUT): Connection timed out", Other()),
+        ("not connected (EHOSTUNREACH): No route to host", Other()),
+        (
+            "not connected (EPERM): Operation not permitted",
+            SessionDown("this node cannot connect: Operation not permitted", here=True),
+        ),
+        ("not connected (): no\nMD5", SessionDown("this node cannot connect: no MD5", here=True)),
         ("stop, message [removed]", SessionDown("stop, message [removed]")),
         ("", SessionDown("ExaBGP did not know what to do with what the router sent")),
     ],
 )
-def test_why_a_session_ended(reason: str, event: SessionDown) -> None:
+def test_why_a_session_ended(reason: str, event: SessionEvent) -> None:
     assert parse(line("state", state="down", reason=reason)) == event
 
 
