@@ -175,7 +175,12 @@ def test_a_speaker_that_cannot_begin_says_for_what_it_waits(world: World) -> Non
 
 def test_a_second_speaker_of_a_node_waits_until_the_first_has_ended(world: World, tmp_path: Path) -> None:
     node = world.lab.nodes[0].name
-    config = ["--kubeconfig", str(world.lab.directory / "kubeconfig-nodes"), "--runtime-dir", str(tmp_path / "run")]
+    config = [
+        "--kubeconfig",
+        str(world.lab.directory / "kubeconfig-nodes"),
+        "--runtime-dir",
+        str(tmp_path / "run"),
+    ]
     argv = [sys.executable, "-m", "lbspeaker", "speaker", "--node", node, *config]
     inside = namespaces.command(world.lab.topology.namespace(node), argv)
     with (tmp_path / "log").open("w") as log, subprocess.Popen(inside, stdout=log, stderr=log) as second:
