@@ -399,7 +399,12 @@ class Layer2:
         found = []
         silent_s = self._core.api_silent_s(now)
         if silent_s > core.LEASE_DURATION_S:
-            found.append(f"the API has been silent for {silent_s:.0f} s; what is announced stays announced")
+            left = len([ip for ip, mac in self._core.held_back.items() if not mac])
+            besides = f"; {left} IPs are left to members that claimed them" if left else ""
+            found.append(
+                f"the API has been silent for {silent_s:.0f} s: does it answer this node? What is announced "
+                f"stays announced{besides}"
+            )
         if self._answering.hung_s:
             found.append(
                 f"nothing is answered here: the answerer has not run for {self._answering.hung_s:.0f} s; is "
