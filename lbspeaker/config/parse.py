@@ -89,7 +89,7 @@ def _resolve(objects: _Objects, secrets: Mapping[str, str] | None) -> Config:
     return Config(
         pools=tuple(one.value for one in pools),
         l2_advertisements=_l2_advertisements(objects),
-        bgp_advertisements=_bgp_advertisements(objects, pools),
+        bgp_advertisements=_bgp_advertisements(objects, pools, peers),
         peers=tuple(one.value for one in peers),
         link_policies=_link_policies(objects),
         bfd_profiles=tuple(profile for profile in profiles.values() if profile is not None),
@@ -151,7 +151,9 @@ def _link_policies(objects: _Objects) -> tuple[LinkPolicy, ...]:
     return tuple(one.value for one in found)
 
 
-def _bgp_advertisements(objects: _Objects, pools: list[DeclaredPool]) -> tuple[BGPAdvertisement, ...]:
+def _bgp_advertisements(
+    objects: _Objects, pools: list[DeclaredPool], peers: list[Declared[Peer]]
+) -> tuple[BGPAdvertisement, ...]:
     aliases = _aliases(objects)
     declared: list[Declared[BGPAdvertisement]] = []
     for one, spec in _right(objects, "BGPAdvertisement"):
@@ -163,6 +165,8 @@ def _bgp_advertisements(objects: _Objects, pools: list[DeclaredPool]) -> tuple[B
             rules.check_aggregation(found, pools)
             if not one.place.refused:
                 declared.append(found)
+    usable = {peer.value.name: peer.value for peer in peers}
+    rules.warn_no_effect(declared, usable.values(), objects.get("BGPPeer", {}).keys() - usable.keys())
     return tuple(ad.value for ad in rules.check_preferences(declared, pools))
 
 

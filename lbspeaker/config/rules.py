@@ -256,6 +256,30 @@ def _meet(one: Sequence[Selector], two: Sequence[Selector]) -> bool:
     return not one or not two or not set(one).isdisjoint(two)
 
 
+def warn_no_effect(
+    ads: Iterable[Declared[BGPAdvertisement]], peers: Iterable[Peer], refused: Iterable[str]
+) -> None:
+    """Warn of what an advertisement says to no router: LOCAL_PREF to other ASs, a longer path to the own one.
+
+    `refused`: names of peers of which more is not known.
+    """
+    known, unknown = list(peers), frozenset(refused)
+    for ad in ads:
+        one = ad.value
+        told = [peer for peer in known if not one.peers or peer.name in one.peers]
+        if not told or (unknown & one.peers if one.peers else unknown):
+            continue
+        inside = {peer.ibgp for peer in told}
+        if one.local_pref is not None and inside == {False}:
+            what = "localPref is told within one AS only, and all routers of this are in another AS"
+            ad.place.at("spec", "localPref").warn(what, "remove it; for another AS: med, asPathPrepend")
+        if one.prepend and inside == {True}:
+            what = (
+                "asPathPrepend is told to another AS only, and all routers of this are in the speakers' own"
+            )
+            ad.place.at("spec", "asPathPrepend").warn(what, "remove it; within one AS: localPref")
+
+
 def warn_same_router(peers: Iterable[Declared[Peer]]) -> None:
     """Warn of a second session of one node to one router, which the router will not accept."""
     earlier: dict[tuple[object, int], list[Declared[Peer]]] = {}

@@ -32,7 +32,7 @@ data:
   config: |
     peers:
     - peer-address: 10.0.0.1
-      peer-asn: 64501
+      peer-asn: 64500
       my-asn: 64500
       password: s3cret
     address-pools:
@@ -101,7 +101,7 @@ metadata:
   namespace: lbspeaker-system
 spec:
   myASN: 64500
-  peerASN: 64501
+  peerASN: 64500
   peerAddress: 10.0.0.1
   passwordSecret:
     name: peer1-password

@@ -59,7 +59,7 @@ def test_a_whole_configuration_becomes_what_it_says() -> None:
             "IPAddressPool", "lan", "addresses: [192.0.2.0/28, 2001:db8::1 - 2001:db8::ff]\nautoAssign: no"
         )
         + document("L2Advertisement", "lan", "ipAddressPools: [lan]\ninterfaces: [eth0]")
-        + document("BGPPeer", "router", "{myASN: 64512, peerASN: 64513, peerAddress: 203.0.113.1}")
+        + document("BGPPeer", "router", "{myASN: 64512, peerASN: 64512, peerAddress: 203.0.113.1}")
         + document(
             "BGPAdvertisement", "lan", "peers: [router]\ncommunities: [vpn, no-export]\nlocalPref: 200"
         )
@@ -78,7 +78,7 @@ def test_a_whole_configuration_becomes_what_it_says() -> None:
                 "lan", peers=frozenset({"router"}), local_pref=200, communities=("64512:31", "65535:65281")
             ),
         ),
-        peers=(Peer("router", 64512, 64513, IPv4Address("203.0.113.1")),),
+        peers=(Peer("router", 64512, 64512, IPv4Address("203.0.113.1")),),
     )
 
 
@@ -200,7 +200,7 @@ kind: BGPPeer
 metadata: {name: old, namespace: metallb-system}
 spec:
   myASN: 64500
-  peerASN: 64501
+  peerASN: 64500
   peerAddress: 10.0.0.1
   peerPort: 0
   bfdProfile: ""

@@ -27,6 +27,11 @@ def peer(name: str, address: str, more: str = "") -> str:
     return document("BGPPeer", name, f"{{myASN: 64512, peerASN: 64513, peerAddress: {address}{more}}}")
 
 
+def inside(name: str, address: str) -> str:
+    """A peer in the speakers' own AS."""
+    return peer(name, address).replace("peerASN: 64513", "peerASN: 64512")
+
+
 def parsed(text: str) -> tuple[Config, list[str]]:
     documents, broken = read(text, "f")
     assert broken == []
@@ -248,8 +253,8 @@ def test_a_route_has_one_local_preference(one: str, two: str, right: bool) -> No
     config, problems = parsed(
         pool("a", "192.0.2.0/24")
         + pool("b", "198.51.100.0/24")
-        + peer("r", "10.0.0.1")
-        + peer("s", "10.0.0.2")
+        + inside("r", "10.0.0.1")
+        + inside("s", "10.0.0.2")
         + ad("x", one)
         + ad("y", two)
     )
@@ -258,6 +263,41 @@ def test_a_route_has_one_local_preference(one: str, two: str, right: bool) -> No
     if not right:
         assert problems[0].startswith("error 35 BGPAdvertisement/y: spec.localPref: localPref is ")
         assert "BGPAdvertisement/x (f:25), for the same routes" in problems[0]
+
+
+_LOCAL_PREF = (
+    "spec.localPref: localPref is told within one AS only, and all routers of this are in another AS"
+)
+_PREPEND = (
+    "spec.asPathPrepend: asPathPrepend is told to another AS only,"
+    " and all routers of this are in the speakers' own"
+)
+TWO_ASES = inside("r", "10.0.0.1") + peer("s", "10.0.0.2")
+NO_EFFECTS = [
+    ("one router that takes it", TWO_ASES, "localPref: 1, asPathPrepend: 1", []),
+    ("only one that does not", TWO_ASES, "localPref: 1, asPathPrepend: 1, peers: [s]", [_LOCAL_PREF]),
+    ("only one of the own AS", TWO_ASES, "localPref: 1, asPathPrepend: 1, peers: [r]", [_PREPEND]),
+    ("nobody is in the own AS", peer("s", "10.0.0.2"), "localPref: 1", [_LOCAL_PREF]),
+    ("no router yet", "", "localPref: 1", []),
+    ("nothing is said", peer("s", "10.0.0.2"), "localPref: 0", []),
+]
+
+
+@pytest.mark.parametrize(
+    ("peers", "spec", "says"), [row[1:] for row in NO_EFFECTS], ids=[r[0] for r in NO_EFFECTS]
+)
+def test_what_no_router_is_told_is_warned_of(peers: str, spec: str, says: list[str]) -> None:
+    config, problems = parsed(peers + ad("x", f"{{{spec}}}"))
+    assert len(config.bgp_advertisements) == 1
+    assert [problem.split(" ", 2)[::2] for problem in problems] == [
+        ["warning", f"BGPAdvertisement/x: {one}"] for one in says
+    ]
+
+
+def test_of_a_refused_peer_it_is_not_known() -> None:
+    refused = peer("s", "10.0.0.2", ", holdTime: 1s")
+    _, problems = parsed(peer("r", "10.0.0.1") + refused + ad("x", "localPref: 1"))
+    assert [problem.split()[0] for problem in problems] == ["error"]
 
 
 SELECTED = ", nodeSelectors: [{matchLabels: {rack: %s}}]"
