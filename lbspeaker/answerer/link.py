@@ -182,7 +182,7 @@ class OpenLink:
         elif ip in voice.probes:
             self._in_use(ARP, ip, said.sender_mac)
         elif said.operation == arp.REQUEST and ip != said.target_ip:
-            if ip == _NO_IP and said.target_ip in voice.probes and said.sender_mac < self.mac:
+            if ip == _NO_IP and said.target_ip in voice.probes and _first(said.sender_mac, node, self.mac):
                 self._in_use(ARP, said.target_ip, said.sender_mac)
             elif ip != _NO_IP:
                 voice.asked(said.target_ip, now)
@@ -221,7 +221,7 @@ class OpenLink:
             self._hear_member(NDP, now)
         if verdict is Verdict.CONFLICT:
             self._claimed(NDP, ip, said.mac, node, now)
-        elif ip in voice.probes and (not asks or (probes and said.mac < self.mac)):
+        elif ip in voice.probes and (not asks or (probes and _first(said.mac, node, self.mac))):
             self._in_use(NDP, ip, said.mac)
         elif asks and not probes:
             voice.asked(ip, now)
@@ -380,3 +380,11 @@ def _write(opened: socket.socket, frame: bytes) -> None:
     # has counted it, and repeats are there for that.
     with contextlib.suppress(OSError):
         opened.send(frame)
+
+
+def _first(mac: bytes, node: str, ours: bytes) -> bool:
+    """Whether who probes for what we probe for, too, goes first (RFC 5227 §2.1.1).
+
+    A member's probe says nothing: it does not know yet either, and the ranking is known without it.
+    """
+    return not node and mac < ours

@@ -27,7 +27,7 @@ from lbspeaker.core.claims import MOST_YIELDED_S, YIELDED_S, Claims
 from lbspeaker.core.conflict import Conflicts, Reaction
 from lbspeaker.core.guard import Occasion
 from lbspeaker.core.lifecycle import Event, State
-from lbspeaker.core.links import default_gateway, member_links
+from lbspeaker.core.links import choose, default_gateway, member_links
 from lbspeaker.core.membership import Membership
 from lbspeaker.core.nodes import Holders, holders
 from lbspeaker.core.placement import Placement
@@ -491,7 +491,8 @@ class Speaker:
                 effects.append(self._announce(step.ip, step.duty, held, wanted, now))
                 self._claims.end([step.ip])
             elif isinstance(step, Release) and wanted.owner(step.ip) not in (None, self.node):
-                if step.ip in self._claims.contested:  # its next owner was heard before we knew of it
+                # Its next owner was heard before we knew of it, or nothing is heard any more.
+                if step.ip in self._claims.contested or not self._has_link_for(step.ip):
                     effects.append(step)
                 else:
                     lent.append(step.ip)
@@ -499,6 +500,10 @@ class Speaker:
                 effects.append(step)
         self._claims.lend(lent, now)
         return effects
+
+    def _has_link_for(self, ip: Address) -> bool:
+        duty = self.current.owned[ip]
+        return not self._links or bool(choose(ip, self._links, duty.interfaces, duty.any_subnet))
 
     def _announce(
         self, ip: Address, duty: announce.Duty, held: Holders, wanted: Desired, now: float

@@ -254,7 +254,8 @@ class Answerer:
         elif ip in voice.probes:
             self._in_use(ip, said.sender_mac)
         elif said.operation == REQUEST and ip != said.target_ip:
-            if ip == NOBODY and said.target_ip in voice.probes and said.sender_mac < mac:
+            probes = ip == NOBODY and said.target_ip in voice.probes
+            if probes and not node and said.sender_mac < mac:
                 self._in_use(said.target_ip, said.sender_mac)
             elif ip != NOBODY:
                 voice.asked(said.target_ip, now)
