@@ -23,6 +23,7 @@ _UNREACHABLE_RANGES = [
     for net in map(ip_network, texts)
 ]
 
+_BROADCAST = IPv4Address("255.255.255.255")
 _BLANKS = " \t\r\n"  # CEL's trim() removes these too
 _ADDRESS = Text(example="write it like 192.0.2.10 or 2001:db8::10", longest=64)
 _RANGE = Text(example="write it like 192.0.2.0/24 or 192.0.2.10-192.0.2.20", longest=128)
@@ -60,11 +61,13 @@ _IN_DOUBT = "self.lowerAscii().contains(':ffff:')"
 class IP:
     """One address, as IPv4Address or IPv6Address; with `family`, of that family only.
 
-    `instead`: a word that may stand for one, and is returned as it is.
+    `instead`: a word that may stand for one, and is returned as it is. `host`: one that a host can have, and
+    that needs no link beside it.
     """
 
     family: int = 0
     instead: str = ""
+    host: bool = False
 
     def parse(self, value: object, place: Place) -> Address | str | None:
         text = _ADDRESS.parse(value, place)
@@ -76,6 +79,12 @@ class IP:
         elif self.family and ip.version != self.family:
             place.error(f"{ip} is not an IPv{self.family} address")
             return None
+        elif self.host and ip.version == 4 and ":" in text:
+            place.error(f"{shown(text)} is an IPv4 address written as IPv6", f"write {ip}")
+            return None
+        elif self.host and (why := why_no_host(ip)):
+            place.error(f"{ip} {why}", "write a global or unique local address")
+            return None
         return ip
 
     def openapi(self) -> dict[str, Any]:
@@ -83,7 +92,27 @@ class IP:
         what = f"this is not an IPv{self.family} address" if self.family else "this is not an IP address"
         word = f" || self == '{self.instead}'" if self.instead else ""
         cel = f"self == ''{word} || (isIP(self){colon}) || {_IN_DOUBT}"
+        if self.host:
+            what += " that a host can have: unspecified, loopback, multicast, broadcast, link-local, ::ffff:…"
+            cel = f"self == ''{word} || (isIP(self){colon} && {_IS_HOST})"
         return with_rules(_ADDRESS.openapi(), [Rule(cel, what, _ADDRESS.example)])
+
+
+# What Go calls a global unicast address, or 169.254.0.0/16.
+_IS_HOST = "(ip(self).isGlobalUnicast() || (ip(self).isLinkLocalUnicast() && !self.contains(':')))"
+
+
+def why_no_host(ip: Address) -> str:
+    """Why no host can be reached by `ip` alone; "" if one can. 169.254.0.0/16 is routed here and there."""
+    if ip.is_unspecified:
+        return "is nobody's address"
+    if ip.is_loopback:
+        return "is a loopback address, behind which is always the node itself"
+    if ip.is_multicast or ip == _BROADCAST:
+        return f"is a {'multicast' if ip.is_multicast else 'broadcast'} address, which no single host has"
+    if ip.version == 6 and ip.is_link_local:
+        return "is link-local, and nothing says on which link"
+    return ""
 
 
 # --- a range or a CIDR ----------------------------------------------------------------------------------

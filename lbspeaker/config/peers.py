@@ -270,12 +270,12 @@ _PEER = {
     "myASN": Field(_ASN, "AS number of the speakers.", required=True),
     "peerASN": Field(_ASN, "AS number of the router.", required=True, unless="dynamicASN"),
     "peerAddress": Field(
-        IP(instead="auto"),
+        IP(instead="auto", host=True),
         "Address of the router; auto: the node's IPv4 default gateway.",
         required=True,
         unless="interface",
     ),
-    "sourceAddress": Field(IP(), "Address to connect from."),
+    "sourceAddress": Field(IP(host=True), "Address to connect from."),
     "peerPort": Field(Whole(0, 65535), "TCP port of the router.", default=179),
     "holdTime": Field(
         Duration(), "Silence after which the session is down: 0s, or 3s and more; 90s if absent."

@@ -48,6 +48,13 @@ def _is_ip(text: str) -> bool:
     return True
 
 
+def _is_global_unicast(text: str) -> bool:
+    """Go's netip.Addr.IsGlobalUnicast: private and reserved ones, too."""
+    ip = _ip(text)
+    special = ip.is_unspecified or ip.is_loopback or ip.is_multicast or ip.is_link_local
+    return not special and text != "255.255.255.255"
+
+
 def _split(text: str, separator: str, limit: int = -1) -> list[str]:
     return text.split(separator, limit - 1 if limit > 0 else -1)
 
@@ -62,6 +69,8 @@ def _duration(text: str) -> timedelta:
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     "isIP": _is_ip,
     "ip": lambda text: str(_ip(text)),
+    "isGlobalUnicast": _is_global_unicast,
+    "isLinkLocalUnicast": lambda text: _ip(text).is_link_local,
     "split": _split,
     "trim": str.strip,
     "lowerAscii": str.lower,

@@ -85,7 +85,12 @@ ROWS = [
     ("LinkPolicy", EXPRESSION.format("key: a, operator: In"),
      "spec.nodeSelectors[0].matchExpressions[0]: In and NotIn need values"),
     ("BGPPeer", f"{{{PEER}}}", ""),
-    ("BGPPeer", "{myASN: 64512, peerASN: 64512, peerAddress: '::ffff:192.0.2.1'}", ""),
+    *(("BGPPeer", f"{{{PEER[:-9]}'{ip}'}}", "spec.peerAddress: this is not an IP address that a host")
+      for ip in ("0.0.0.0", "::", "127.0.0.1", "::1", "224.0.0.5", "ff02::5", "255.255.255.255", "fe80::1",
+                 "::ffff:192.0.2.1")),
+    *(("BGPPeer", f"{{{PEER[:-9]}'{ip}'}}", "")
+      for ip in ("169.254.0.1", "fd00::1", "2001:db8::1", "240.0.0.1")),
+    ("BGPPeer", f"{{{PEER}, sourceAddress: 0.0.0.0}}", "spec.sourceAddress: this is not an IP address that"),
     ("BGPPeer", f"{{{PEER}, sourceAddress: '', routerID: '', holdTime: '', vrf: '', interface: ''}}", ""),
     ("BGPPeer", "{myASN: 64512, peerASN: 0, peerAddress: 192.0.2.1}", "spec.peerASN: 0 is not an AS number"),
     ("BGPPeer", "{myASN: 0, peerASN: 64513, peerAddress: 192.0.2.1}", "spec.myASN: 0 is not an AS number"),
@@ -205,7 +210,8 @@ RANGES = mostly(
     among=joined(*PIECES, most=5),
 )
 ADDRESSES = mostly(
-    "10.0.0.1", "fd00::1", "FD00:0:0:0:0:0:0:1", "::ffff:10.0.0.1", "0:0:0:0:0:FFFF:a00:1", "", "0.0.0.0",
+    "10.0.0.1", "fd00::1", "FD00:0:0:0:0:0:0:1", "127.0.0.1", "fe80::1", "ff02::1", "169.254.0.1",
+    "::ffff:10.0.0.1", "0:0:0:0:0:FFFF:a00:1", "", "0.0.0.0",
     among=joined(*PIECES, most=2),
 )
 DURATIONS = mostly(

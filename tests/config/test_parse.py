@@ -602,6 +602,15 @@ PEERS = [
     ("{myASN: 64512, peerASN: 64513, peerAddress: auto, sourceAddress: 'fd00::1'}", [
         "5: spec.sourceAddress: fd00::1 and peerAddress auto are of different families"
         " -> write an IPv4 address"]),
+    ("{myASN: 64512, peerASN: 64513, peerAddress: 224.0.0.5, sourceAddress: '::ffff:192.0.2.9'}", [
+        "5: spec.peerAddress: 224.0.0.5 is a multicast address, which no single host has"
+        " -> write a global or unique local address",
+        "5: spec.sourceAddress: '::ffff:192.0.2.9' is an IPv4 address written as IPv6 -> write 192.0.2.9"]),
+    ("{myASN: 64512, peerASN: 64513, peerAddress: 'fe80::1', sourceAddress: 127.0.0.1}", [
+        "5: spec.peerAddress: fe80::1 is link-local, and nothing says on which link"
+        " -> write a global or unique local address",
+        "5: spec.sourceAddress: 127.0.0.1 is a loopback address, behind which is always the node itself"
+        " -> write a global or unique local address"]),
     (PEER + "bfdProfile: fast}", [
         "5: spec.bfdProfile: there is no BFDProfile 'fast'; the peer is not used -> add the BFDProfile"]),
     (PEER + "connectTime: soon}", [
