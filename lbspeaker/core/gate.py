@@ -7,7 +7,8 @@
   (RFC 5880 §6.8.3). Then BGP goes first: where BFD was never configured, and with routers that begin BFD only
   when BGP is up.
 
-So a session that BFD has ended is not back before BFD, or before the router has been silent for so long.
+So a session that BFD has ended is not back before BFD, or before the router has been silent for so long. The
+cause of its end stays the reason until then, whatever BFD goes through meanwhile.
 """
 
 import math
@@ -31,10 +32,10 @@ class Gate:
         self._watched = False
         self._status = BFDStatus(BFDState.DOWN)
         self._shut_down = False  # the router's last word was AdminDown
-        self._since = 0.0  # when BFD began to be not up
+        self._since = 0.0  # since then both speak, and BFD is not up
         self._silent_since = 0.0
         self._fell_at = -math.inf
-        self._why = ""
+        self._why = ""  # why it fell, for as long as BGP waits since then
 
     @property
     def state(self) -> str:
@@ -52,16 +53,19 @@ class Gate:
         self._status = BFDStatus(BFDState.DOWN)
         self._shut_down = False
         self._since = self._silent_since = now
-        self._fell_at = -math.inf
+        self._fell_at, self._why = -math.inf, ""
 
     def heard(self, status: BFDStatus, why: str, now: float) -> str | None:
         """BFD is like this now, and `why` says its diagnostic; return why the session must end, if so."""
+        if self.shut(now) is None:
+            self._fell_at, self._why = -math.inf, ""
         before, self._status = self._status, status
+        spoke = before.heard and not self._shut_down
         if not status.heard and before.heard:
             self._silent_since = now
         if status.heard:
             self._shut_down = status.remote_state is BFDState.ADMIN_DOWN
-        if before.state is BFDState.UP and status.state is not BFDState.UP:
+        if not spoke or (before.state is BFDState.UP and status.state is not BFDState.UP):
             self._since = now
         if before.state is not BFDState.UP or status.state is BFDState.UP or self._shut_down:
             return None
@@ -73,7 +77,7 @@ class Gate:
         if not self._watched or self._shut_down or self._status.state is BFDState.UP:
             return None
         if self._status.heard:
-            return f"waits for BFD with {self._address}, which is not up yet"
+            return self._why or f"waits for BFD with {self._address}, which is not up yet"
         return self._why if now < self._fell_at + SILENT_S else None
 
     def complaint(self, now: float) -> str | None:

@@ -55,8 +55,24 @@ def test_it_says_why() -> None:
     one.heard(IS_UP, "", 1.0)
     assert one.heard(LOST, "nothing was heard", 2.0) == "BFD with 192.0.2.1 is down: nothing was heard"
     assert one.shut(2.0) == "BFD with 192.0.2.1 is down: nothing was heard"
-    one.heard(BEGINS, "", 3.0)
-    assert one.shut(3.0) == "waits for BFD with 192.0.2.1, which is not up yet"
+    for at, status in ((2.2, BEGINS), (2.4, SILENT), (2.6, BEGINS), (60.0, BEGINS)):
+        one.heard(status, "something else", at)
+        assert one.shut(at) == "BFD with 192.0.2.1 is down: nothing was heard", "the first cause stays"
+
+
+@pytest.mark.parametrize(
+    "story",
+    [
+        [(1, BEGINS)],
+        [(1, IS_UP), (2, LOST), (5, BEGINS)],
+        [(1, IS_UP), (2, ITS_FALL), (4, SILENT), (6, BEGINS)],
+        [(1, IS_UP), (2, ITS_FALL), (3, SHUT_DOWN), (3.5, BEGINS)],
+    ],
+    ids=["it was never up", "BGP went first", "the same, later", "BFD was shut down since"],
+)
+def test_a_cause_of_which_bgp_was_free_counts_no_more(story: Sequence[Heard]) -> None:
+    one, _ = gate(*story)
+    assert one.shut(7.0) == "waits for BFD with 192.0.2.1, which is not up yet"
 
 
 def test_a_router_without_bfd_is_named_after_ten_seconds() -> None:
@@ -90,10 +106,22 @@ def test_one_that_fell_has_ten_seconds_to_come_up_again() -> None:
 
 def test_one_that_does_not_come_up_and_one_that_is_shut_down_are_named() -> None:
     one, _ = gate((1, BEGINS))
-    assert "does not come up" in str(one.complaint(10.0))
+    assert "does not come up" in str(one.complaint(11.0))
     one.heard(SHUT_DOWN, "", 11.0)
     assert one.complaint(11.0) == "BFD is shut down on the router at 192.0.2.1; BGP goes on without it"
     assert one.state == "shut-down"
+
+
+@pytest.mark.parametrize(
+    "story",
+    [[(50, BEGINS)], [(1, IS_UP), (2, LOST), (50, BEGINS)], [(1, IS_UP), (2, SHUT_DOWN), (50, BEGINS)]],
+    ids=["the first time", "after a fall", "after it was shut down"],
+)
+def test_a_router_that_begins_late_has_ten_seconds_from_then_on(story: Sequence[Heard]) -> None:
+    one, _ = gate(*story)
+    assert one.complaint(59.9) is None
+    assert one.next_wakeup(59.9) == 60.0
+    assert "does not come up" in str(one.complaint(60.0))
 
 
 def test_without_a_profile_there_is_no_gate_and_what_was_known_counts_no_more() -> None:

@@ -1,5 +1,6 @@
 """What users live through with BFD: real speakers, FRR with bfdd, and power cuts."""
 
+import itertools
 import os
 import re
 import shutil
@@ -132,6 +133,26 @@ def test_the_speaker_ends_bgp_waits_and_is_back_with_bfd(bfd: World) -> None:
         bfd.lab.heal("node-b")
     all_up(bfd)
     assert children(bfd, "node-b") != before
+
+
+def test_a_killed_bgp_daemon_is_held_for_one_cause(bfd: World) -> None:
+    """Its bfdd goes through several states meanwhile, and none of them is another cause."""
+    began = {node.name: len(bfd.log(node.name)) for node in bfd.lab.nodes}
+    bfd.lab.stop("router", 0)
+    try:
+        time.sleep(2)
+    finally:
+        bfd.lab.start("router")
+    alive = ["vtysh", "--vty_socket", str(bfd.lab.router.directory), "-d", "bgpd", "-c", "show version"]
+    wait_for(lambda: bfd.lab.exec("router", alive).returncode == 0, "bgpd is back", 10)
+    all_up(bfd)
+    for node, at in began.items():
+        said = bfd.log(node)[at:]
+        held = ["peer-held" in line for line in said.splitlines() if " peer-" in line]
+        assert any(held), said
+        assert not any(one and following for one, following in itertools.pairwise(held)), said
+        assert "waits for BFD" not in said
+        assert "does not come up" not in said
 
 
 def test_status_tells_of_bfd(bfd: World) -> None:
