@@ -214,6 +214,7 @@ class Session:
             self._assess()
             self._enter(State.STOPPED, now)
             return
+        self._last_error = None  # it was of an attempt before: this session ends because it shall
         self._asked_for = {
             prefix: replace(route, communities=(*route.communities, GRACEFUL_SHUTDOWN))
             for prefix, route in self._asked_for.items()

@@ -546,6 +546,17 @@ def test_without_routes_nothing_is_left_to_say() -> None:
     assert (session.view.state, session.advance(1.0)) == (State.DRAINING, [Teardown()])
 
 
+def test_who_leaves_does_so_for_no_error_of_before() -> None:
+    session = started()
+    session.desire(table(A), 0.0)
+    session.receive(SessionDown("over (2/2)", (2, 2)), 1.0)
+    session.receive(Negotiated(BOTH), 2.0)
+    session.receive(SessionUp(), 2.0)
+    assert session.view.last_error is not None, "while it is up, one may want to know"
+    session.drain(60.0)
+    assert (session.view.state, session.view.last_error) == (State.LEAVING, None)
+
+
 def test_drain_waits_for_what_is_on_its_way() -> None:
     session = up(EBGP)
     session.desire(table(A), 1.0)
