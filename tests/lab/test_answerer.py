@@ -329,6 +329,20 @@ def test_who_announces_an_ip_while_it_is_probed_has_it(segment: Segment, answere
     assert segment.asks(who_has()) == []
 
 
+@pytest.mark.parametrize(("mac", "gives_way"), [("02:00:00:00:00:00", True), ("fe:ff:ff:ff:ff:ff", False)])
+def test_of_two_that_probe_at_once_the_lower_mac_wins(
+    segment: Segment, answerer: Running, mac: str, gives_way: bool
+) -> None:
+    answerer.use(index(segment.node), dad="fast")
+    answerer.tell(orders.Announce(WEB, ("eth0",), "NEW"))
+    assert segment.hears(is_probe, 0.1)
+    segment.send(Ether(src=mac, dst="ff:ff:ff:ff:ff:ff") / ARP(hwsrc=mac, psrc="0.0.0.0", pdst=WEB))
+    if gives_way:
+        assert answerer.wait(orders.InUse) == orders.InUse(WEB, "eth0", mac)
+    else:
+        answerer.wait(orders.Answering, ip=WEB, ports=("eth0",))
+
+
 def test_by_the_book_three_probes_take_their_time(segment: Segment, answerer: Running) -> None:
     answerer.use(index(segment.node), dad="rfc")
     answerer.tell(orders.Announce(WEB, ("eth0",), "NEW"))

@@ -62,19 +62,20 @@ def routes(number: int) -> list[Route]:
 
 def expected(given: Given) -> dict[Network, Seen]:
     """What the router has when it has got all that is `given`."""
-    return {
-        route.prefix: seen(link, route)
-        for link, some in given.items()
-        for route in some
-        if route.prefix.version == 6 or "." in link.node  # a session over IPv6 carries no IPv4
-    }
+    return {route.prefix: seen(link, route) for link, some in given.items() for route in some}
 
 
 def seen(link: Link, route: Route) -> Seen:
-    hop = link.node if route.prefix.version == 4 else hop_v6(link)
+    hop = hop_v4(link) if route.prefix.version == 4 else hop_v6(link)
     if link.ibgp:
-        return Seen(hop, route.local_pref or 100, route.communities, route.med)
+        told = (route.local_pref or 100) if hop in INSIDE else None  # see `table`
+        return Seen(hop, told, route.communities, route.med)
     return Seen(hop, None, route.communities, route.med, route.prepend)
+
+
+def hop_v4(link: Link) -> str:
+    """Over IPv6 it is the address that is the router ID, too."""
+    return link.node if "." in link.node else NODE_IP
 
 
 def hop_v6(link: Link) -> str:
