@@ -155,8 +155,10 @@ def test_an_answerer_that_hangs_is_noticed_by_its_own_speaker_and_replaced(world
     said = world.lab.exec(owner, world.status(owner))
     assert said.returncode == 1
     assert "nothing is answered here: the answerer has not run for" in said.stdout
-    wait_for(lambda: answering(world, ip) == {owner}, "another answerer has it", 25)
+    wait_for(lambda: "answerer-ended" in world.log(owner).rpartition("answerer-hangs")[2], "it is ended", 20)
+    wait_for(lambda: "heard" in world.log(owner).rpartition("answerer-ended")[2], "there is another one", 20)
     assert world.answerer(owner) != answerer
+    world.settle(ip)
 
 
 def test_a_speaker_that_cannot_begin_says_for_what_it_waits(world: World) -> None:
@@ -193,6 +195,8 @@ def test_a_second_speaker_of_a_node_waits_until_the_first_has_ended(world: World
         finally:
             second.terminate()
             second.wait(20)
+    world.lab.start(f"speaker-{node}")
+    wait_for(lambda: node in world.lab.members(), "it is back", 20)
 
 
 def test_a_link_that_goes_down_moves_its_ips_at_once(world: World) -> None:
