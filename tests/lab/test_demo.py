@@ -43,6 +43,7 @@ def processes_of(name: str) -> list[str]:
 
 
 @needs_namespaces
+@pytest.mark.alone  # it judges seconds
 @pytest.mark.lab
 @pytest.mark.timeout(PATIENCE_S + 10)
 def test_every_claim_of_the_story_holds() -> None:
