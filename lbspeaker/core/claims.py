@@ -15,7 +15,7 @@ from lbspeaker.model import Address
 DEFEND_EVERY_S = 10.0  # RFC 5227 §2.4: DEFEND_INTERVAL
 HANDOVER_PER_S = 8.0  # next owners tell of so many
 HANDOVER_S, MOST_HANDOVER_S = 10.0, 25.0  # who drains waits so long for them
-LENT_S, MOST_LENT_S = 30.0, 120.0  # who goes on waits longer: some see late what has become theirs
+LENT_S, MOST_LENT_S = 10.0, 120.0  # who goes on waits longer: some see late what has become theirs
 YIELDED_S = 3.0  # until then who claimed an IP has shown elsewhere, too, that it lives
 MOST_YIELDED_S = 20.0  # while the API is silent
 

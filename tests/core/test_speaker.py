@@ -439,8 +439,8 @@ def test_what_is_not_claimed_is_released_after_a_while_one_after_the_other() -> 
         renew(speaker, now, "a", "b")
         times += [now] * len(released(work(speaker, now)))
     assert len(times) == number
-    assert times[0] == pytest.approx(1.0 + 30.0 + 1 / 8, abs=0.1)
-    assert times[-1] == pytest.approx(1.0 + 30.0 + number / 8, abs=0.1)
+    assert times[0] == pytest.approx(1.0 + 10.0 + 1 / 8, abs=0.1)
+    assert times[-1] == pytest.approx(1.0 + 10.0 + number / 8, abs=0.1)
 
 
 def test_however_much_is_lent_a_loan_has_an_end() -> None:
