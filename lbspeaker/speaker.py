@@ -10,6 +10,8 @@ SIGTERM drains: it leaves the elections, keeps answering until the next owners a
 
 import asyncio
 import contextlib
+import errno
+import hashlib
 import json
 import signal
 import socket
@@ -101,11 +103,14 @@ async def _alone(node: str) -> socket.socket:
     That is a name which the kernel gives to one process, and takes back when it ends (unix(7), abstract).
     """
     taken = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    name = hashlib.sha256(node.encode()).hexdigest()  # a node's own may be longer than such a name can be
     told = False
     while True:
         try:
-            taken.bind(f"\0lbspeaker-speaker-{node}")
-        except OSError:
+            taken.bind(f"\0lbspeaker-speaker-{name}")
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
             if not told:
                 why = "another speaker of this node runs here; this one waits until that has ended"
                 structlog.get_logger().warning("another-speaker", node=node, why=why)

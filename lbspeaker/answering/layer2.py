@@ -151,7 +151,12 @@ class Layer2:
             for link in self._links
             if link in eligible or (link.name in named and core_links.usable(link))
         ]
-        self._answering.set_ports(tuple(self._port(link) for link in wanted))
+        ports = tuple(self._port(link) for link in wanted)
+        self._answering.set_ports(ports)
+        if any(port.policy.dry_run for port in ports):
+            self._tell_rehearsals()
+
+    def _tell_rehearsals(self) -> None:
         for ip, answered in list(self._answered.items()):
             if self._rehearses(answered.effect):
                 self._answers(ip, answered.ports)

@@ -292,7 +292,7 @@ class Speaker:
         """Return what has to be done now."""
         effects: list[Effect] = self._renewal(now) + self._reactions
         self._reactions = []
-        if self.state is State.STARTING and self._ready():
+        if self.state is State.STARTING and not self.awaits:
             self.state = lifecycle.step(self.state, Event.SYNCED)
             self._renew_at = now
             effects += self._renewal(now)
@@ -391,9 +391,6 @@ class Speaker:
 
     # -- inside --
 
-    def _ready(self) -> bool:
-        return not self.awaits
-
     @property
     def awaits(self) -> tuple[str, ...]:
         """What is still to be known before it can serve."""
@@ -402,7 +399,8 @@ class Speaker:
         if self._membership is None:
             return kinds
         lease = () if self._membership.ready else (f"the Lease of {self.node}",)
-        return (*kinds, *lease) if self.can_answer else (*kinds, *lease, "the answerer")
+        answerer = () if self.can_answer else ("the answerer",)
+        return (*kinds, *lease, *answerer)
 
     def _renewal(self, now: float) -> list[Effect]:
         if self._membership is None or self.state is State.STOPPED:
