@@ -86,6 +86,7 @@ def _resolve(objects: _Objects, secrets: Mapping[str, str] | None) -> Config:
     pools = _pools(objects)
     profiles = _bfd_profiles(objects)
     peers = _peers(objects, secrets, profiles)
+    rules.warn_given_away(peers, pools)
     return Config(
         pools=tuple(one.value for one in pools),
         l2_advertisements=_l2_advertisements(objects),

@@ -7,6 +7,7 @@ import itertools
 from bisect import bisect_right, insort_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from ipaddress import ip_network
 from typing import Any, Generic, TypeVar
 
 from lbspeaker.config.place import Place, did_you_mean, shown
@@ -294,3 +295,17 @@ def warn_same_router(peers: Iterable[Declared[Peer]]) -> None:
                 "remove one of the two, or give them different nodeSelectors",
             )
         same.append(peer)
+
+
+def warn_given_away(peers: Iterable[Declared[Peer]], pools: Sequence[DeclaredPool]) -> None:
+    """Warn of a router whose address a Service may get."""
+    for peer in peers:
+        address = peer.value.address
+        if address is None:
+            continue
+        pool = next((pool for pool in pools if address in pool.value), None)
+        if pool is not None:
+            peer.place.at("spec", "peerAddress").warn(
+                f"{address} is in IPAddressPool/{pool.value.name}{pool.place.aside}: a Service may get it",
+                f"exclude {ip_network(address)} there, or write the router's address",
+            )

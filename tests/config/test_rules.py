@@ -322,6 +322,19 @@ def test_a_second_session_to_a_router_is_warned_of(one: str, two: str, same: boo
     assert problems == ([warning] if same else [])
 
 
+@pytest.mark.parametrize(
+    ("router", "given"),
+    [("10.0.0.1", True), ("10.0.1.1", False), ("10.0.0.9", False), ("auto", False)],
+    ids=["in the pool", "outside", "excluded", "not known"],
+)
+def test_a_router_whose_address_a_service_may_get_is_warned_of(router: str, given: bool) -> None:
+    pools = document("IPAddressPool", "lan", "{addresses: [10.0.0.0/24], exclude: [10.0.0.9/32]}")
+    config, problems = parsed(pools + peer("r", router))
+    assert len(config.peers) == 1
+    what = f"{router} is in IPAddressPool/lan (f:1): a Service may get it"
+    assert problems == ([f"warning 11 BGPPeer/r: spec.peerAddress: {what}"] if given else [])
+
+
 def test_communities_have_one_value_and_wrong_ones_are_not_used() -> None:
     config, problems = parsed(
         document("Community", "a", "communities: [{name: x, value: '1:1'}, {name: y, value: '1:2'}]")

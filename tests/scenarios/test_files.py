@@ -126,7 +126,8 @@ def test_a_link_that_flaps_during_a_probe_does_not_end_it(world: World, speaker:
 
 
 def test_a_directory_that_is_not_there_costs_one_line_and_nothing_else() -> None:
-    argv = [sys.executable, "-m", "lbspeaker", "speaker", "--node", "a", "--config", "/nonexistent"]
+    longest = "a" * 253  # RFC 1123, §2.1: what a node can be called
+    argv = [sys.executable, "-m", "lbspeaker", "speaker", "--node", longest, "--config", "/nonexistent"]
     ended = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=20)
     assert ended.returncode == 3
     _starting, *rest = ended.stderr.splitlines()
