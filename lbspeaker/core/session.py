@@ -11,6 +11,7 @@ holds is dropped. So two quick changes of one prefix may end in the wrong one. T
 * a child that loses its session keeps what it was told and sends it again by itself when it is back: expect
   that, and correct only what differs;
 * what the wire shows and nobody desires is withdrawn, with the attributes with which it was announced;
+* a route whose next hop is another one by now is announced anew, though nothing else of it has changed;
 * what was told and is not on the wire after 1 s is asked for again, then after 2 and 4 s, for a child may
   also be slow; after three times it is given up.
 
@@ -23,6 +24,7 @@ Who leaves says so first: every route is announced once more with the community 
 
 import enum
 import math
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -113,6 +115,7 @@ class Session:
         self._unservable: dict[Network, Refusal] = {}
         self._given_up: dict[Network, Route] = {}
         self._told: dict[Network, Route] = {}  # what the child holds
+        self._by: dict[Network, Address] = {}  # with which next hop it was told last
         self._wire: dict[Network, Route] = {}  # what the peer holds
         self._waiting: dict[Network, float] = {}  # on its way since
         self._dirty: dict[Network, None] = {}  # to be looked at, in this order
@@ -170,11 +173,18 @@ class Session:
     def started(self, next_hops: Mapping[Family, Address], now: float) -> None:
         """A child runs, and holds nothing; `next_hops`: what routes of each family are reached by."""
         self._forget_child()
-        self._next_hops = {f: hop for f, hop in next_hops.items() if usable_next_hop(hop)}
+        self._next_hops = _usable(next_hops)
         self._heard, self._pinged, self._stuck = now, None, None
         self._misconfigured, self._silent_at = False, now + NO_ANSWER_S
-        self._enter(State.CONNECTING, now)
+        if self._state not in _ENDING:
+            self._enter(State.CONNECTING, now)
         self._assess()
+
+    def reach(self, next_hops: Mapping[Family, Address]) -> None:
+        """This node has other addresses: from now on routes of each family are reached by these."""
+        self._next_hops = _usable(next_hops)
+        self._assess()
+        self._dirty |= dict.fromkeys(prefix for prefix in self._wire if not self._is_right(prefix))
 
     def ended(self, error: str | None, now: float) -> None:
         """The child is gone."""
@@ -317,6 +327,7 @@ class Session:
     def _forget_child(self) -> None:
         for known in (self._told, self._wire, self._waiting, self._tries, self._given_up, self._dirty):
             known.clear()
+        self._by.clear()
         self._families, self._initial = None, None
 
     def _up(self, now: float) -> None:
@@ -376,10 +387,22 @@ class Session:
             self._tries.pop(prefix, None)
             if self._initial:
                 self._initial.discard(prefix)
-        if have != self._desired.get(prefix):
+        if not self._is_right(prefix):
             self._dirty[prefix] = None
         else:
             self._given_up.pop(prefix, None)
+
+    def _is_right(self, prefix: Network) -> bool:
+        """Whether the wire shows what is desired, with the next hop that it should have."""
+        want = self._desired.get(prefix)
+        if want is None or prefix not in self._by:
+            return want == self._wire.get(prefix)
+        return want == self._wire.get(prefix) and self._by[prefix] == self._next_hops[prefix.version]
+
+    def _is_told(self, route: Route) -> bool:
+        """Whether this is what the child holds."""
+        prefix = route.prefix
+        return self._told.get(prefix) == route and self._by.get(prefix) == self._next_hops[prefix.version]
 
     def _overdue(self, now: float) -> list[SessionCommand]:
         """Give a second thought to commands whose update was not seen in time."""
@@ -403,14 +426,14 @@ class Session:
         want, have = self._desired.get(prefix), self._wire.get(prefix)
         if self._initial:
             self._initial.discard(prefix)
-        if want == have:
+        if self._is_right(prefix):
             return False
         tries = self._tries[prefix] = self._tries.get(prefix, 0) + 1
         if tries >= TRIES and want is not None and have is None:
             self._given_up[prefix] = want
         elif tries >= TRIES:
             self._stuck = f"ExaBGP does not {'change' if want else 'withdraw'} {prefix}"
-        elif self._told.get(prefix) == want and want is not None:
+        elif want is not None and self._is_told(want):
             self._waiting[prefix] = now
             return True
         else:
@@ -419,31 +442,35 @@ class Session:
 
     def _changes(self, now: float) -> list[SessionCommand]:
         """Commands for the prefixes that differ, as many as the window allows."""
-        announce, withdraw, resend = [], [], False
+        announce: dict[Address, list[Route]] = defaultdict(list)
+        withdraw: dict[Address, list[Route]] = defaultdict(list)
+        resend = False
         for prefix in list(self._dirty):
             if len(self._waiting) >= WINDOW:
                 break
             del self._dirty[prefix]
-            want, have = self._desired.get(prefix), self._wire.get(prefix)
-            if prefix in self._waiting or want == have or prefix in self._given_up:
+            if prefix in self._waiting:
+                continue
+            if self._is_right(prefix) or prefix in self._given_up:
+                if self._initial:
+                    self._initial.discard(prefix)  # it went before its turn came
                 continue
             self._waiting[prefix] = now
+            want = self._desired.get(prefix)
             if want is None:
-                assert have is not None
-                withdraw.append(have)
                 self._told.pop(prefix, None)
-            elif self._told.get(prefix) == want:
+                hop = self._by[prefix] if prefix in self._by else self._next_hops[prefix.version]
+                withdraw[hop].append(self._wire[prefix])
+            elif self._is_told(want):
                 resend = True
             else:
-                announce.append(want)
                 self._told[prefix] = want
+                self._by[prefix] = self._next_hops[prefix.version]
+                announce[self._by[prefix]].append(want)
         commands: list[SessionCommand] = [Resend()] if resend else []
-        commands += [Withdraw(batch, self._hop(batch)) for batch in batches(withdraw)]
-        commands += [Announce(batch, self._hop(batch)) for batch in batches(announce)]
+        commands += [Withdraw(batch, hop) for hop, routes in withdraw.items() for batch in batches(routes)]
+        commands += [Announce(batch, hop) for hop, routes in announce.items() for batch in batches(routes)]
         return commands
-
-    def _hop(self, batch: tuple[Route, ...]) -> Address:
-        return self._next_hops[batch[0].prefix.version]
 
     def _end_of_rib(self) -> list[SessionCommand]:
         if self._initial is None or self._initial:
@@ -468,6 +495,10 @@ class Session:
             return []
         self._pinged = now
         return [Ping()]
+
+
+def _usable(next_hops: Mapping[Family, Address]) -> dict[Family, Address]:
+    return {family: hop for family, hop in next_hops.items() if usable_next_hop(hop)}
 
 
 def batches(routes: Iterable[Route]) -> Iterable[tuple[Route, ...]]:

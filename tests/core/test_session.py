@@ -116,6 +116,48 @@ def test_end_of_rib_follows_the_last_of_the_first_routes() -> None:
     assert session.advance(0.3) == [Withdraw((route(Y),), HOP4)], "and it is sent once"
 
 
+def test_end_of_rib_waits_for_no_route_that_goes_before_its_turn() -> None:
+    session = started()
+    many = [route(ip_network((0x0A000000 + n, 32))) for n in range(module.WINDOW)]
+    session.desire(table(*many, A), 0.0)
+    session.receive(Negotiated(frozenset((4,))), 0.0)
+    session.receive(SessionUp(), 0.0)
+    assert announced(session.advance(0.0)) == set(many)
+    session.desire(table(*many), 0.1)
+    session.receive(Sent(tuple(many)), 0.2)
+    assert session.advance(0.2) == [EndOfRib(4)]
+
+
+def test_another_next_hop_is_announced_and_the_session_stays() -> None:
+    session, there = up(EBGP, A, route(V6)), ip_address("fd99::7")
+    session.reach({4: HOP4, 6: there})
+    assert session.advance(1.0) == [Announce((route(V6),), there)]
+    session.receive(Sent((route(V6),)), 1.1)
+    assert session.advance(1.1) == []
+    session.reach({4: HOP4})
+    assert session.advance(2.0) == [Withdraw((route(V6),), there)], "as it was announced"
+    session.receive(Sent((), (V6,)), 2.1)
+    session.reach({4: HOP4, 6: HOP6})
+    assert session.advance(3.0) == [Announce((route(V6),), HOP6)]
+
+
+def test_another_next_hop_waits_for_what_is_on_its_way() -> None:
+    session, there = up(), ip_address("10.99.0.7")
+    session.desire(table(A), 1.0)
+    assert session.advance(1.0) == [Announce((A,), HOP4)]
+    session.reach({4: there})
+    assert session.advance(1.0) == []
+    session.receive(Sent((A,)), 1.1)
+    assert session.advance(1.1) == [Announce((A,), there)]
+
+
+def test_who_drains_while_its_child_starts_stays_stopped() -> None:
+    session = Session(EBGP)
+    session.drain(0.0)
+    session.started({4: HOP4}, 1.0)
+    assert session.view.state is State.STOPPED
+
+
 def test_routes_with_the_same_attributes_share_a_command() -> None:
     session = started()
     same = [route(ip_network((0xC0000200 + n, 32)), "65001:1") for n in range(600)]
@@ -696,12 +738,12 @@ class Engine:
     def read(self) -> None:
         """Take one command."""
         match self.commands.popleft():
-            case Announce(routes):
-                for each in routes:
+            case Announce(routes, hop):
+                for each in (by(hop, each) for each in routes):
                     if self.held.get(each.prefix) != each:
                         self.queue(True, each)
-            case Withdraw(routes):
-                for each in routes:
+            case Withdraw(routes, hop):
+                for each in (by(hop, each) for each in routes):
                     before = self.latest.get(each.prefix)
                     if before:
                         self.groups.get(group_of(before[1]), {}).pop(each.prefix, None)
@@ -740,7 +782,9 @@ class Engine:
             self.peer.pop(prefix, None)
         for each in update.announced:
             self.peer[each.prefix] = each
-        self.events.append(update)
+        self.events.append(
+            Sent(tuple(replace(each, med=None) for each in update.announced), update.withdrawn)
+        )
 
     @staticmethod
     def updates(
@@ -776,8 +820,13 @@ class Engine:
         self.events.append(SessionDown("lost"))
 
 
+def by(hop: Address, each: Route) -> Route:
+    """A route as the engine holds it: here the next hop stands where no MED is."""
+    return replace(each, med=int(hop))
+
+
 def group_of(each: Route) -> tuple[object, ...]:
-    return (each.local_pref, each.communities, each.prefix.version)
+    return (each.local_pref, each.communities, each.med, each.prefix.version)
 
 
 PREFIXES = [X, Y, Z, V6]
@@ -791,6 +840,7 @@ class AgainstTheEngine(RuleBasedStateMachine):
         super().__init__()
         self.now = 0.0
         self.engine = Engine()
+        self.hops: dict[int, Address] = {4: HOP4, 6: HOP6}
         self.session = started()
         self.desired: dict[Network, Route] = {}
 
@@ -830,7 +880,13 @@ class AgainstTheEngine(RuleBasedStateMachine):
     def child_is_replaced(self) -> None:
         self.engine = Engine()
         self.session.ended("killed", self.now)
-        self.session.started({4: HOP4, 6: HOP6}, self.now)
+        self.session.started(self.hops, self.now)  # type: ignore[arg-type]
+
+    @rule(last=st.integers(1, 2))
+    def another_address(self, last: int) -> None:
+        self.hops = {4: ip_address(f"10.99.0.{last}"), 6: ip_address(f"fd99::{last}")}
+        self.session.reach(self.hops)  # type: ignore[arg-type]
+        self.turn()
 
     @rule(seconds=st.sampled_from([0.1, 0.6, 1.5]))
     def time_passes(self, seconds: float) -> None:
@@ -849,7 +905,8 @@ class AgainstTheEngine(RuleBasedStateMachine):
                 self.child_is_replaced()
                 self.engine.establish()
             self.time_passes(0.6)
-        assert self.engine.peer == self.desired
+        hops = self.hops
+        assert self.engine.peer == {p: by(hops[p.version], each) for p, each in self.desired.items()}
         assert self.session.view.on_wire == len(self.desired)
         assert self.session.unservable == {}
         said = self.session.advance(self.now)
@@ -883,4 +940,4 @@ def test_the_twin_engine_goes_wrong_when_it_is_driven_naively(
         engine.read()
     for _ in range(9):
         engine.write()
-    assert {p: r for p, r in engine.peer.items() if p == X} == wrong
+    assert {p: r for p, r in engine.peer.items() if p == X} == {p: by(HOP4, r) for p, r in wrong.items()}
