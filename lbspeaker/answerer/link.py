@@ -290,6 +290,8 @@ class OpenLink:
         view = self.segment.view() if self._says_hello else View(frozenset(), frozenset())
         if view != self._view:
             self._view = view
+            for guard in self.guards.values():
+                guard.shared_by(len(view.alive) + 1)
             names = (tuple(sorted(one)) for one in (view.alive - view.silent, view.dead, view.silent))
             self._report(orders.Seen(self.name, *names))
         return [ip for voice in self.voices.values() for ip in voice.advance(now)]

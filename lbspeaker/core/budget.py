@@ -8,7 +8,8 @@ frame that it hears from another member takes a token out of it, as its own fram
 waits for a random moment and listens (as Wi-Fi stations do); if the token is gone by then, it waits for the
 next. Who has listened and heard nobody is alone for a while, and need not wait. What collides all the same
 is paid back, because the bucket may be in debt, by one burst at most. A small floor of its own keeps a
-speaker from being starved by others that do not hear it.
+speaker from being starved by others that do not hear it: a twentieth of the rate, or less where there are so
+many speakers that all floors together would be more than half of it.
 """
 
 import math
@@ -34,6 +35,10 @@ class Bucket:
         self._tokens -= cost
         return True
 
+    def flow(self, rate: float) -> None:
+        """From the last look on it gives `rate` tokens a second."""
+        self._rate = rate
+
     def holds(self, now: float, cost: float = 1) -> bool:
         if math.isinf(self._rate):
             self._tokens = self._burst
@@ -56,7 +61,8 @@ class Bucket:
 
 
 CROWDED_S = 5.0  # who was heard within this time may speak again; who has listened knows for so long
-FLOOR = 1 / 20  # of the segment's rate: what nobody can take from a speaker
+FLOOR = 1 / 20  # of the segment's rate: what nobody can take from a speaker, at most
+FLOORS = 1 / 2  # of the segment's rate: all floors together, at most
 URGENT, USUAL = (0.0, 0.5), (0.5, 3.0)  # the random wait, in tokens' time
 
 
@@ -71,6 +77,10 @@ class SegmentBudget:
         self._heard_at = -math.inf
         self._listened_at = -math.inf  # when the last wait was over
         self._turn_at: float | None = None  # the moment that was rolled
+
+    def shared_by(self, speakers: int) -> None:
+        """So many speakers keep this bucket, this one included."""
+        self._floor.flow(self._rate * min(FLOOR, FLOORS / speakers))
 
     def heard(self, frames: int, now: float) -> None:
         """Other members sent so many."""

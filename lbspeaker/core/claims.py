@@ -8,14 +8,15 @@ contested  a member claims what we take for ours: to be claimed again, when the 
            at most once in a while; and the last claim that the segment hears is ours
 """
 
+import math
 from collections.abc import Callable, Collection, Iterable
 
+from lbspeaker.core.conflict import DEFEND_INTERVAL_S
 from lbspeaker.model import Address
 
-DEFEND_EVERY_S = 10.0  # RFC 5227 §2.4: DEFEND_INTERVAL
 HANDOVER_PER_S = 8.0  # next owners tell of so many
 HANDOVER_S, MOST_HANDOVER_S = 10.0, 25.0  # who drains waits so long for them
-LENT_S, MOST_LENT_S = 10.0, 120.0  # who goes on waits longer: some see late what has become theirs
+LENT_S, MOST_LENT_S = 10.0, 120.0  # who goes on waits for all that the next owner has to tell
 YIELDED_S = 3.0  # until then who claimed an IP has shown elsewhere, too, that it lives
 MOST_YIELDED_S = 20.0  # while the API is silent
 
@@ -28,16 +29,18 @@ class Claims:
         self.yielded: dict[Address, float] = {}  # until when
         self.contested: set[Address] = set()
         self.claimants: dict[Address, str] = {}  # the member that claimed it last
-        self._returned: set[Address] = set()  # lent, and claimed since
         self._defended: dict[Address, float] = {}
         self._put_off: dict[Address, float] = {}  # contested again, and not defended before then
 
     # -- lent --
 
-    def lend(self, ips: Collection[Address], now: float) -> None:
-        """To their next owners, which tell of one after the other."""
-        for before, ip in enumerate(ips, 1):
-            self.lent.setdefault(ip, now + min(LENT_S + before / HANDOVER_PER_S, MOST_LENT_S))
+    def lend(self, ip: Address, now: float, *, number: int, patience_s: float = 0.0) -> None:
+        """To its next owner, which tells of `number` IPs, one after the other.
+
+        `patience_s`: for how long it may leave this one to others, for what it has heard.
+        """
+        for_s = min(LENT_S + patience_s + number / HANDOVER_PER_S, MOST_LENT_S)
+        self.lent.setdefault(ip, now + for_s)
 
     def bequeath(self, ips: Collection[Address], now: float) -> None:
         """To their next owners, which have to be quick: what is lent already, too."""
@@ -47,13 +50,11 @@ class Claims:
 
     def returned(self, ip: Address) -> None:
         """The next owner of what is lent was heard."""
-        self._returned.add(ip)
+        self.lent[ip] = -math.inf
 
     def settled(self, now: float) -> list[Address]:
         """Return what is not lent any more: its next owner has claimed it, or has not for too long."""
-        over = [ip for ip, until in self.lent.items() if ip in self._returned or now >= until]
-        self._returned.clear()
-        return self.end(over)
+        return self.end([ip for ip, until in self.lent.items() if now >= until])
 
     def end(self, ips: Iterable[Address]) -> list[Address]:
         """These are lent no more."""
@@ -80,16 +81,21 @@ class Claims:
         """Who claims what is ours may know better."""
         self.yielded.update(dict.fromkeys(self.contested, until))
 
+    def heard_of(self, ip: Address) -> bool:
+        """Whether a member has claimed it while we took it for ours."""
+        return ip in self.contested or ip in self._put_off
+
     def see(self, is_ours: Callable[[Address], bool]) -> None:
         """What was yielded and is not ours by now is no question any more."""
         self.yielded = {ip: until for ip, until in self.yielded.items() if is_ours(ip)}
         self.claimants = {ip: node for ip, node in self.claimants.items() if is_ours(ip)}
+        self._defended = {ip: at for ip, at in self._defended.items() if is_ours(ip)}
 
     def defended(self, ips: Iterable[Address], now: float, *, at_once: bool) -> list[Address]:
         """Return those of `ips` that are to be claimed again now; of the others, it is put off."""
         found = []
         for ip in ips:
-            again_at = self._defended.get(ip, float("-inf")) + DEFEND_EVERY_S
+            again_at = self._defended.get(ip, -math.inf) + DEFEND_INTERVAL_S
             if now < again_at and not at_once:
                 self._put_off[ip] = again_at
             else:

@@ -11,11 +11,12 @@ of `w` seconds at most `burst + rate * w` of them leave. What has to wait, waits
     REFRESH    nothing changed; switches forget sooner than neighbours do
 
 All speakers of a segment together have a budget, too (`core.budget`). While somebody storms there, each of
-our frames costs twice.
+our frames but a takeover costs twice.
 
 Answers have a bucket of their own (profile `standard`, `fast`), or go first out of the common one (`strict`:
 for switch ports that count every ARP frame, like Dynamic ARP Inspection with its 15 a second). There a
-takeover has its turn after three answers: one frame corrects every neighbour, so questions must not stop it.
+takeover has its turn after three answers: one frame corrects every neighbour, so questions must not stop it;
+so has what is new, when it has waited for ten seconds.
 Nobody gets the same answer more often than a few times a second, whatever the bucket holds.
 
 An IP waits at most once: asking again for what already waits changes nothing, or makes it more urgent.
@@ -169,6 +170,7 @@ ANSWER_EXPIRES_S = 3.0  # a client has given up by then, or has asked again
 ANSWERS_WAITING = 1024
 MOST_GIVEN = 10_000  # different answers in one second that are told apart
 ANSWERS_IN_A_ROW = 3  # out of a common budget, while a takeover waits
+STARVED_S = 10.0  # what is new, and has waited for so long, is treated like a takeover
 
 
 class Guard:
@@ -177,6 +179,7 @@ class Guard:
     def __init__(self, profile: Profile, now: float, roll: Callable[[], float] = lambda: 0.5) -> None:
         self.counts = Counts()
         self._roll = roll
+        self._speakers = 1
         self._fill(profile, now)
         self._stormy_until = -math.inf
         self._waiting: dict[Key, _Waiting] = {}
@@ -212,6 +215,7 @@ class Guard:
             self._budget if profile.together else Bucket(profile.answer_rate, profile.answer_burst, now)
         )
         self._segment = SegmentBudget(profile.segment_rate, profile.segment_burst, now, self._roll)
+        self._segment.shared_by(self._speakers)
 
     @property
     def queue_length(self) -> int:
@@ -279,8 +283,13 @@ class Guard:
         """Other members of the segment sent so many unsolicited frames."""
         self._segment.heard(frames, now)
 
+    def shared_by(self, speakers: int) -> None:
+        """So many speakers have the segment in common, this one included."""
+        self._speakers = speakers
+        self._segment.shared_by(speakers)
+
     def slow_down(self, until: float) -> None:
-        """Somebody storms: until then every frame costs twice."""
+        """Somebody storms: until then every frame but a takeover costs twice."""
         self._stormy_until = max(self._stormy_until, until)
 
     # -- out --
@@ -366,11 +375,13 @@ class Guard:
         return sendings
 
     def _its_turn(self, now: float) -> bool:
-        """Whether the next token of a common budget is for a takeover, for which the segment has room."""
+        """Whether the next token of a common budget is for an announcement; the segment has room for it."""
         if not self.profile.together or self._in_a_row < ANSWERS_IN_A_ROW or now < self._segment_at:
             return False
         first = self._first()
-        return first is not None and first[1].occasion is Occasion.TAKEOVER
+        if first is None or first[1].occasion > Occasion.NEW:
+            return False
+        return first[1].occasion is Occasion.TAKEOVER or now >= first[1].since + STARVED_S
 
     def _first(self) -> tuple[Key, _Waiting] | None:
         """What is ready, and most urgent."""

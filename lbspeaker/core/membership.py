@@ -102,6 +102,11 @@ class Membership:
         self._mute = {link: nodes for link, nodes in self._mute.items() if link in links}
 
     @property
+    def hears(self) -> bool:
+        """Whether anything was ever seen on a segment."""
+        return bool(self._silent)
+
+    @property
     def silent(self) -> Mapping[str, frozenset[str]]:
         """By link of ours: the nodes that are dead there."""
         by_link = {link: dead - self._mute[link] for link, dead in self._silent.items()}

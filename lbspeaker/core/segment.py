@@ -6,6 +6,9 @@ Each answerer says every 125 ms that it lives, and whom it hears. From that:
       ▲                           ▲ └─────────◀──heard again──────┘                           │
       └── a new start             └───────────heard for 400 ms ─────────────────────────────┘
 
+Who was silent for so long that the API, too, took it for dead is forgotten. When it is back, it is DEAD: it
+does not know that, and has to be told.
+
 A hello counts only if it lists the number (`boot`) by which this answerer called itself when it started. So
 the link works in both directions; and what was recorded before this start, and is replayed, counts for
 nothing. Within one start, `sequence` only grows.
@@ -127,7 +130,8 @@ class Segment:
         mutual = any(boot == self.boot for boot, _ in said.heard)
         if member is None:
             sequence = self._left.pop(said.boot, -1)
-            member = self._members[said.node] = _Member(said.boot, sequence=sequence)
+            state = State.UNMET if sequence < 0 else State.DEAD
+            member = self._members[said.node] = _Member(said.boot, state, sequence)
             self._hurry(now)  # it waits to be heard
         elif said.boot != member.boot:
             if not mutual and member.state is not State.UNMET:

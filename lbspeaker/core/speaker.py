@@ -17,6 +17,7 @@ What others claim:
     a stranger                        `core.conflict`
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -161,7 +162,11 @@ class Speaker:
         if change.kind is Kind.LEASE:
             if self._membership is not None:
                 lease = change.value if isinstance(change.value, Lease) else None
+                silent_s = self._membership.silent_s(now)
                 self._changed |= self._membership.observe(change.key, lease, now)
+                works = self._membership.silent_s(now) < silent_s
+                if works and silent_s > LEASE_DURATION_S and not self._membership.hears:
+                    self._missed = True  # without hellos nobody says so
             return
         self._changed |= self.world.observe(change)
         mine = change.kind is Kind.PINS and change.key == self.node
@@ -490,13 +495,17 @@ class Speaker:
                 self._claims.end([step.ip])
             elif isinstance(step, Release) and wanted.owner(step.ip) not in (None, self.node):
                 # Its next owner was heard before we knew of it, or nothing is heard any more.
-                if step.ip in self._claims.contested or not self._has_link_for(step.ip):
+                if self._claims.heard_of(step.ip) or not self._has_link_for(step.ip):
                     effects.append(step)
                 else:
                     lent.append(step.ip)
             else:
                 effects.append(step)
-        self._claims.lend(lent, now)
+        telling = Counter(found.owner for found in wanted.announcements.values()) if lent else Counter()
+        patience_s = self._patience_s(now) if self._api_is_silent(now) else 0.0
+        for ip in lent:
+            number = telling[wanted.announcements[ip].owner]
+            self._claims.lend(ip, now, number=number, patience_s=patience_s)
         return effects
 
     def _has_link_for(self, ip: Address) -> bool:
@@ -542,7 +551,7 @@ class Speaker:
         if contested and self.api_silent_s(now) > RENEW_EVERY_S * 1.5:
             return []
         at_once, self._missed = self._missed, False
-        ips = sorted(wanted.owned if at_once else contested, key=str)
+        ips = sorted(wanted.owned.keys() - self._asked if at_once else contested, key=str)
         return [self._again(ip, wanted) for ip in self._claims.defended(ips, now, at_once=at_once)]
 
     def _again(self, ip: Address, wanted: Desired) -> Announce:

@@ -224,6 +224,8 @@ class Segment:
         self.urgent = urgent
         self.sent: list[tuple[float, int]] = []
         self._budgets = [SegmentBudget(RATE, BURST, 0.0, roll) for _ in frames]
+        for budget in self._budgets:
+            budget.shared_by(len(frames))
         self._wake = [0.0] * len(frames)
         self._on_the_way: list[tuple[float, int]] = []
 
@@ -263,6 +265,13 @@ def test_however_many_they_are_together_they_keep_to_one_budget(speakers: int, s
     assert peak(times, 0.01) <= 2 * BURST + 3, "two may begin in the same millisecond"
     assert peak(times, 1.0) <= BURST + RATE + speakers, "but that is paid back at once"
     assert ideal - 0.1 <= max(times) <= ideal + 0.15
+
+
+def test_where_there_are_many_their_floors_are_small() -> None:
+    times = Segment([40] * 40).run()
+    steady = [at for at in times if at >= 2.0]
+    assert len(steady) > 1000
+    assert peak(steady, 1.0) <= 1.65 * RATE, "and not more than twice as much"
 
 
 def test_a_takeover_on_one_node_overtakes_what_is_new_on_seven_others() -> None:

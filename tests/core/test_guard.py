@@ -139,15 +139,16 @@ def test_strict_counts_everything_together_and_answers_first() -> None:
     assert peak(at_once + [at for at, _ in sent]) == 10
 
 
-def test_in_strict_a_flood_of_questions_does_not_stop_takeovers() -> None:
+@pytest.mark.parametrize("occasion", [Occasion.TAKEOVER, Occasion.PROBE, Occasion.NEW])
+def test_in_strict_a_flood_of_questions_does_not_stop_first_copies(occasion: Occasion) -> None:
     guard = Guard(STRICT, 0.0)
     for number in range(20):
-        guard.submit(ip(number), Occasion.TAKEOVER, 0.0)
+        guard.submit(ip(number), occasion, 0.0)
     sent = []
-    for tick in range(1000):  # a hundred questions a second, for ten seconds
+    for tick in range(2000):  # a hundred questions a second, for twenty seconds
         guard.answer(ip(99), b"%d" % tick, tick / 100)
         sent += guard.due(tick / 100)
-    taken = [s for s in sent if s.occasion is Occasion.TAKEOVER]
+    taken = [s for s in sent if s.occasion is occasion]
     assert len(taken) >= 20
     assert sum(s.occasion is None for s in sent) > 2 * len(taken), "and most are answers"
 

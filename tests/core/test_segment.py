@@ -366,7 +366,21 @@ def test_the_dead_that_the_api_does_not_know_are_forgotten_and_no_others() -> No
     us.heard(Hello("d", boot("d"), last, ((boot("a"), HEARD),)), mac("d"), wire.now)
     assert us.view().alive == set("bc"), "what it said before counts for nothing, whenever that comes"
     us.heard(Hello("d", boot("d"), last + 1, ((boot("a"), HEARD),)), mac("d"), wire.now)
-    assert us.view().alive == set("bcd"), "it was only cut off"
+    assert us.view() == View(frozenset("bc"), frozenset("d"))
+
+
+def test_who_was_away_until_it_was_forgotten_is_told_so_when_it_is_back() -> None:
+    wire = met("a b c")
+    wire.cut_off("c")
+    wire.run(1.0)
+    for name in "ab":
+        wire.segments[name].keep(["a", "b"])
+    assert wire.buried("a") == ""
+    wire.mend()
+    wire.run(1.0)
+    assert (wire.alive("a"), wire.alive("c")) == ("b c", "a b")
+    assert wire.segments["c"].take_missed()
+    assert not wire.segments["a"].take_missed()
 
 
 def test_who_is_silent_and_unknown_to_the_api_has_no_place_in_the_roll() -> None:

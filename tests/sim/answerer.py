@@ -310,6 +310,7 @@ class Answerer:
         view = link.segment.view()
         if view != link.view:
             link.view = view
+            link.voice.guard.shared_by(len(view.alive) + 1)
             self._report(orders.Seen(LINK, tuple(sorted(view.alive)), tuple(sorted(view.dead))))
 
     def _transmit(self, link: _Link, ip: bytes, occasion: Occasion | None, frame: bytes, now: float) -> None:

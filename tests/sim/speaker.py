@@ -160,7 +160,7 @@ class Program:
         self._inbox = []
         for item in items:
             self._take(item, now)
-        before = self.core.state
+        before, members = self.core.state, self.core.members
         left = False
         for effect in self.core.advance(now):
             if isinstance(effect, core.Leave):
@@ -169,7 +169,7 @@ class Program:
                 self._act(effect)
         if self.core.state is not before:
             self.world.tell(self.node, f"is {self.core.state}")
-        if self._leases_changed:
+        if self._leases_changed or self.core.members != members:
             self._leases_changed = False
             self.layer2.set_members()
         if left:

@@ -146,6 +146,42 @@ def test_a_split_brain_is_healed_by_the_first_frames_that_cross() -> None:
     assert world.watch.misled() == []
 
 
+@pytest.mark.parametrize(
+    ("nodes", "hellos", "within_s"),
+    [(3, True, 1.0), (2, True, 1.0), (3, False, 3.0)],
+    ids=["hellos", "of two", "no hellos"],
+)
+def test_who_was_away_for_longer_than_its_lease_claims_its_ips_again(
+    nodes: int, hellos: bool, within_s: float
+) -> None:
+    world = cluster(nodes=nodes, services=4, hellos=hellos)
+    owner = world.owner(str(next(iter(world.truth()))))
+    world.split((), [owner])
+    world.cut_api([owner])
+    world.run(8.0)
+    assert doubles(world)
+    world.heal()
+    world.mend_api([owner])
+    world.run(within_s)
+    assert doubles(world) == []
+    world.run(3.0)
+    assert world.watch.misled() == []
+
+
+def test_a_short_cut_while_the_api_is_away_leaves_no_ip_without_an_answer() -> None:
+    world = cluster(nodes=3, services=12)
+    owner = world.owner(str(next(iter(world.truth()))))
+    world.api_down()
+    world.run(25.0)
+    world.split((), [owner])
+    world.run(1.3)
+    world.heal()
+    for _ in range(80):
+        world.run(0.25)
+        assert len(world.answering()) == 12
+    assert doubles(world) == []
+
+
 def test_an_outage_of_the_api_withdraws_nothing_and_says_nothing() -> None:
     world = cluster(nodes=5, services=12)
     before, frames = world.answering(), world.watch.frames
