@@ -84,7 +84,7 @@ def settle(world: World) -> float:
             for what in watch.wrong() or ["who answers for what goes on to change"]:
                 watch.fail(f"after {now - began:.0f} s of calm {what}")
             break
-    if world.wire.always_whole:
+    if not world.setting.loss:
         for what in watch.misled():
             watch.fail(what)
     return watch.moved_at - began

@@ -110,11 +110,13 @@ class Watch:
         return sorted(found)
 
     def misled(self) -> list[str]:
-        """Clients that believe somebody else has an IP than who answers for it."""
+        """Clients that heard everything, and believe somebody else has an IP than who answers for it."""
         names = {host.mac: name for name, host in self.world.hosts.items()}
         found = []
         for ip, who in self.world.answering().items():
             for name, client in self.world.wire.clients.items():
+                if name in self.world.wire.misses:
+                    continue
                 believed = names.get(client.cache.get(ip.packed, b""))
                 if believed is not None and [believed] != who:
                     at = client.at[ip.packed]

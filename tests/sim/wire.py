@@ -51,7 +51,7 @@ class Wire:
         self._by_mac: dict[bytes, str] = {}
         self._deaf: set[tuple[str, str]] = set()  # (who speaks, who does not hear it)
         self.unplugged: set[str] = set()
-        self.always_whole = loss == 0  # everybody heard everything
+        self.misses: set[str] = set()  # clients that were cut off from most of the segment, at some time
 
     # -- who hears whom --
 
@@ -71,11 +71,9 @@ class Wire:
 
     def deafen(self, speakers: Iterable[str], hearers: Iterable[str]) -> None:
         hearers = list(hearers)
-        self.always_whole = False
         self._deaf |= {(speaker, hearer) for speaker in speakers for hearer in hearers}
 
     def unplug(self, name: str) -> None:
-        self.always_whole = False
         self.unplugged.add(name)
 
     @property

@@ -370,6 +370,10 @@ class World:
         parts = [set(group) for group in groups]
         everybody = {*self.hosts, *self.wire.clients, "gateway"}
         parts[0] |= everybody - set().union(*parts)
+        most = {
+            name for part in parts if 2 * len(part & self.hosts.keys()) > len(self.hosts) for name in part
+        }
+        self.wire.misses |= self.wire.clients.keys() - most
         for number, part in enumerate(parts):
             for other in parts[number + 1 :]:
                 self.disturb("segment", f"{_names(part)} | {_names(other)}")
