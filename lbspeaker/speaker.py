@@ -33,6 +33,7 @@ from lbspeaker.core import speaker as core
 from lbspeaker.core.announce import PlannedRoute, Release, SetPeer, SetRoutes
 from lbspeaker.core.lifecycle import State
 from lbspeaker.detecting import Detecting, Ended
+from lbspeaker.errors import Unable, Unavailable
 from lbspeaker.events import Events
 from lbspeaker.ledger import Ledger
 from lbspeaker.model import (
@@ -189,8 +190,30 @@ class Program:
         pages: dict[str, http.Page] = {
             "/status": ("application/json", lambda: status.build(self._status())),
             "/metrics": ("text/plain", lambda: status.metrics(self._status())),
+            "/healthz": ("text/plain", lambda: b"alive\n"),
+            "/readyz": ("text/plain", self._ready),
         }
-        await http.serve(pages, self._options.runtime_dir / status.SOCKET, self._options.metrics)
+        socket_path = self._options.runtime_dir / status.SOCKET
+        if self._options.metrics is not None:
+            try:
+                await http.serve(pages, socket_path, self._options.metrics)
+            except Unable as error:  # what it announces is worth more than what it says of that
+                self._log.error("metrics-unserved", why=error.what, hint=error.hint)
+        await http.serve(pages, socket_path)
+
+    def _ready(self) -> bytes:
+        """Raises Unavailable while something is missing that this speaker itself needs to announce."""
+        if self._core.state is State.STARTING:
+            raise Unavailable(f"it waits for {', '.join(self._core.awaits)}")
+        if self._core.state is not State.SERVING:
+            raise Unavailable(f"it is {self._core.state}")
+        if not self._core.can_answer:
+            raise Unavailable("the answerer does not run")
+        without_password = self._core.world.without_password()
+        for name, (peering, _) in sorted(self._peerings.items()):
+            if peering.pid is None and peering.status.state != "held" and name not in without_password:
+                raise Unavailable(f"ExaBGP does not run for {name}: {peering.status.last_error or 'not yet'}")
+        return b"ready\n"
 
     def _status(self) -> status.Status:
         now = time.monotonic()

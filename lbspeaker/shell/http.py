@@ -1,4 +1,7 @@
-"""A small HTTP server on a Unix socket, and on an address if wanted: each path is answered by a function."""
+"""A small HTTP server on a Unix socket, and on an address if wanted: each path is answered by a function.
+
+One that raises Unavailable is answered with 503, and why.
+"""
 
 import asyncio
 import contextlib
@@ -7,7 +10,7 @@ from pathlib import Path
 
 from aiohttp import web
 
-from lbspeaker.errors import Unable
+from lbspeaker.errors import Unable, Unavailable
 
 Page = tuple[str, Callable[[], bytes]]  # the content type, and what makes the content
 
@@ -43,6 +46,9 @@ def _answering(page: Page) -> Callable[[web.Request], Awaitable[web.Response]]:
     content_type, content = page
 
     async def answer(_: web.Request) -> web.Response:
-        return web.Response(body=content(), content_type=content_type)
+        try:
+            return web.Response(body=content(), content_type=content_type)
+        except Unavailable as error:
+            return web.Response(status=503, text=f"{error}\n")
 
     return answer

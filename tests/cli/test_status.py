@@ -135,3 +135,15 @@ def test_an_address_serves_the_same_and_one_that_is_taken_is_told(tmp_path: Path
             assert answer.read() == status.metrics(WELL)
         with pytest.raises(urllib.error.HTTPError, match="404"):
             urllib.request.urlopen(f"http://127.0.0.1:{port}/secret", timeout=5)
+
+
+def test_who_is_not_ready_says_why(tmp_path: Path) -> None:
+    def ready() -> bytes:
+        raise Unavailable("it waits for nodes")
+
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with serving({"/readyz": ("text/plain", ready)}, tmp_path / "one", ("127.0.0.1", port)):
+        with pytest.raises(urllib.error.HTTPError, match="503") as caught:
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5)
+        assert caught.value.read() == b"it waits for nodes\n"

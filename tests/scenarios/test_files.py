@@ -50,7 +50,7 @@ class Speaker:
         self.directory = directory
         self.log = directory.parent / "log"
         argv = [sys.executable, "-m", "lbspeaker", "speaker", "--node", "node-a", "--config", str(directory)]
-        argv += ["--runtime-dir", str(directory.parent / "run")]
+        argv += ["--runtime-dir", str(directory.parent / "run"), "--metrics", "127.0.0.1:7474"]
         inside = ["ip", "netns", "exec", world.lab.topology.namespace("node-a"), *argv]
         with self.log.open("w") as log:
             self.process = subprocess.Popen(inside, stderr=log, cwd=os.getcwd())  # noqa: PTH109
@@ -83,6 +83,12 @@ def arp(world: World, ip: str) -> bool:
     return True
 
 
+def ready(world: World) -> str:
+    """What the speaker on node-a says when it is asked whether it is ready, and the status of HTTP."""
+    words = ["curl", "-s", "-m", "1", "-w", "%{http_code}", "http://127.0.0.1:7474/readyz"]
+    return " ".join(world.lab.exec("node-a", words).stdout.split())
+
+
 def probed(world: World, since: float) -> set[str]:
     """The IPs that node-a has probed since then (Unix time)."""
     return {frame.target for frame in world.lab.switch.frames("node-a", "probe", since=since)}
@@ -92,6 +98,13 @@ def test_an_address_is_announced_from_files_alone(world: World, speaker: Speaker
     speaker.says("allocated    service=default/web ips=192.0.2.60 pool=lan")
     speaker.says("claimed      service=default/web ip=192.0.2.60 link=eth0")
     assert arp(world, "192.0.2.60")
+
+
+def test_it_is_ready_when_it_serves_and_says_why_not_before(world: World, speaker: Speaker) -> None:
+    said: list[str] = []
+    wait_for(lambda: said.append(ready(world)) or said[-1] == "ready 200", "it is ready", 20)
+    assert "the answerer does not run 503" in said
+    assert all(answer == "000" or answer.endswith(" 503") for answer in said[:-1])
 
 
 def test_files_may_come_be_wrong_and_go_and_nothing_announced_is_lost(world: World, speaker: Speaker) -> None:
