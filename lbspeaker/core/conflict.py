@@ -82,13 +82,8 @@ class Conflicts:
         """These are MACs of members: what those claimed before we knew is no conflict."""
         self._by_ip = {ip: conflict for ip, conflict in self._by_ip.items() if conflict.mac not in macs}
 
-    def held_back(self, ip: Address) -> bool:
-        """Whether it must not be announced now."""
-        found = self._by_ip.get(ip)
-        return found is not None and found.yielded is not None
-
     @property
-    def given_up(self) -> frozenset[Address]:
+    def held_back(self) -> frozenset[Address]:
         """What must not be announced now."""
         return frozenset(ip for ip, conflict in self._by_ip.items() if conflict.yielded is not None)
 

@@ -382,7 +382,7 @@ class Speaker:
     def held_back(self) -> dict[Address, str]:
         """What would be ours, and is left to others for the moment; the MAC of who has it, or ""."""
         ours = {ip for ip, found in self.current.announcements.items() if found.owner == self.node}
-        conflicts = {ip: self._conflicts.mac_of(ip) or "" for ip in ours if self._conflicts.held_back(ip)}
+        conflicts = {ip: self._conflicts.mac_of(ip) or "" for ip in self._conflicts.held_back & ours}
         return dict.fromkeys(self._claims.yielded.keys() & ours, "") | conflicts
 
     @property
@@ -422,7 +422,7 @@ class Speaker:
     def _doubts(self) -> Doubts | None:
         if self._unserved:
             return None if self.resumed else Doubts(everything=True)
-        return Doubts(self._conflicts.given_up, everything=bool(self._unproved))
+        return Doubts(self._conflicts.held_back, everything=bool(self._unproved))
 
     def _doubted(self, node: str, ip: Address) -> bool:
         """Whether that node, for all that it says, does not answer for `ip` though it owns it."""
@@ -454,7 +454,7 @@ class Speaker:
         self._conflicts.known({bytes.fromhex(mac).hex(":") for mac in macs})
         ours = wanted.owned.keys()
         self._claims.see(lambda ip: ip in ours)
-        withheld = {ip for ip in ours if ip in self._claims.yielded or self._conflicts.held_back(ip)}
+        withheld = self._claims.yielded.keys() | self._conflicts.held_back
         owned = {ip: duty for ip, duty in wanted.owned.items() if ip not in withheld}
         wanted = replace(wanted, owned=owned)
         effects += self._steps(wanted, held, now)
@@ -475,9 +475,10 @@ class Speaker:
     def _remember_owners(self, wanted: Desired, held: Holders, now: float) -> None:
         for ip in self._owners.keys() - held.keys():
             del self._owners[ip]  # whoever has it meanwhile: when it is given again, it is new
+        held_back = self._conflicts.held_back
         for ip, found in wanted.announcements.items():
             doubted = found.owner != self.node and self._doubted(found.owner, ip)
-            if doubted or self._conflicts.held_back(ip):
+            if doubted or ip in held_back:
                 self._owners.pop(ip, None)  # a stranger may have it: when it is tried again, it is new
             elif ip in self._claims.yielded:
                 self._owners.pop(ip, None)

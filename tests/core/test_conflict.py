@@ -28,9 +28,9 @@ def test_a_claim_is_answered_at_once_and_not_again_within_ten_seconds() -> None:
 def test_who_yields_defends_once_and_gives_up_at_the_second_claim() -> None:
     conflicts = Conflicts()
     assert claims(conflicts, "Yield", 100.0) == [DEFEND]
-    assert not conflicts.held_back(WEB)
+    assert WEB not in conflicts.held_back
     assert claims(conflicts, "Yield", 109.9, 110.0, 130.0) == [YIELD, NOTHING, NOTHING]
-    assert conflicts.held_back(WEB)
+    assert WEB in conflicts.held_back
 
 
 def test_claims_that_come_rarely_are_defended_each_time_also_by_who_yields() -> None:
@@ -41,7 +41,7 @@ def test_each_ip_has_a_conflict_of_its_own() -> None:
     conflicts = Conflicts()
     claims(conflicts, "Yield", 0.0, 1.0)
     assert conflicts.claimed(DNS, PRINTER, "Yield", 1.0) is DEFEND
-    assert not conflicts.held_back(DNS)
+    assert DNS not in conflicts.held_back
 
 
 def test_two_strangers_share_one_defence() -> None:
@@ -51,13 +51,13 @@ def test_two_strangers_share_one_defence() -> None:
     assert conflicts.mac_of(WEB) == CAMERA
     assert claims(conflicts, "Yield", 9.9) == [YIELD]
     assert claims(conflicts, "Yield", 10.5, mac=CAMERA) == [NOTHING], "it is not ours now, whoever has it"
-    assert conflicts.held_back(WEB)
+    assert WEB in conflicts.held_back
 
 
 def test_what_is_in_use_when_it_is_probed_is_not_announced_whatever_the_policy() -> None:
     conflicts = Conflicts()
     conflicts.refused(WEB, PRINTER, 100.0)
-    assert conflicts.held_back(WEB)
+    assert WEB in conflicts.held_back
     assert conflicts.mac_of(WEB) == PRINTER
     assert claims(conflicts, "Defend", 130.0) == [NOTHING]
 
@@ -68,7 +68,7 @@ def test_it_is_tried_again_a_minute_after_it_was_given_up_and_not_after_the_last
     assert conflicts.next_wakeup() == 160.0
     assert conflicts.advance(159.9) == []
     assert conflicts.advance(160.0) == [WEB]
-    assert not conflicts.held_back(WEB)
+    assert WEB not in conflicts.held_back
     assert conflicts.mac_of(WEB) is None
     assert conflicts.advance(160.0) == []
     assert conflicts.next_wakeup() is None
@@ -99,7 +99,7 @@ def test_what_is_not_announced_any_more_has_no_conflict() -> None:
     conflicts.refused(WEB, PRINTER, 0.0)
     conflicts.forget(WEB)
     conflicts.forget(DNS)
-    assert not conflicts.held_back(WEB)
+    assert WEB not in conflicts.held_back
     assert conflicts.mac_of(WEB) is None
     assert conflicts.next_wakeup() is None
 
@@ -117,7 +117,7 @@ def test_whatever_comes_it_is_defended_once_in_ten_seconds_and_never_while_given
     for pause, mac, what in events:
         now += pause
         conflicts.advance(now)
-        held_back = conflicts.held_back(WEB)
+        held_back = WEB in conflicts.held_back
         if what == "refused":
             conflicts.refused(WEB, mac, now)
         elif conflicts.claimed(WEB, mac, what, now) is DEFEND:
@@ -134,4 +134,4 @@ def test_what_no_service_has_any_more_is_forgotten() -> None:
     conflicts.refused(WEB, PRINTER, 0.0)
     conflicts.refused(DNS, CAMERA, 0.0)
     conflicts.keep({DNS})
-    assert (conflicts.held_back(WEB), conflicts.held_back(DNS)) == (False, True)
+    assert (WEB in conflicts.held_back, DNS in conflicts.held_back) == (False, True)
