@@ -1,10 +1,10 @@
 """Runs one ExaBGP process, and holds its two pipes.
 
 The process lives in a directory of its own (mode 0700), gets its configuration as a file (0600) and its
-settings in a clean environment, holds no capability but to read files, and dies with the speaker
-(PDEATHSIG). It starts `shim.py`, which hands the two API pipes over a unix socket. From then on lines come
-out as values, and go in through a queue; reading never waits for anybody, for an ExaBGP whose events are
-not read stops talking to its router.
+settings in a clean environment, holds no capability but to read files where the speaker has that one, and
+dies with the speaker (PDEATHSIG). It starts `shim.py`, which hands the two API pipes over a unix socket.
+From then on lines come out as values, and go in through a queue; reading never waits for anybody, for an
+ExaBGP whose events are not read stops talking to its router.
 """
 
 import asyncio
@@ -39,9 +39,9 @@ QUEUE_BYTES = 1 << 22  # what may wait for a child that does not read
 LAST_WORDS_S = 1.0  # what it said before may be about anything
 
 PR_SET_PDEATHSIG = 1
-PR_CAPBSET_DROP = 24
 PR_SET_NO_NEW_PRIVS = 38
-CAPABILITIES = frozenset(range(64)) - {2}  # CAP_DAC_READ_SEARCH: root may run this from another's home
+LINUX_CAPABILITY_VERSION_3 = 0x20080522
+READ_FILES = 1 << 2  # CAP_DAC_READ_SEARCH: root may run this from another's home
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -181,6 +181,11 @@ class Child:
             raise Unable(
                 f"ExaBGP cannot be started: {command[0]}: {error.strerror or error}",
                 "check the installation of exabgp",
+            ) from error
+        except subprocess.SubprocessError as error:
+            raise Unable(
+                "ExaBGP cannot be started without the powers of the speaker",
+                "let the seccomp profile permit prctl and capset",
             ) from error
         assert self._process.stderr is not None
         os.set_blocking(self._process.stderr.fileno(), False)  # its helper may hold it open for longer
@@ -375,14 +380,18 @@ def _receive_pipes(handle: int) -> tuple[int, int]:
 
 
 def _confine(parent: int) -> None:
-    """In the new process, before it runs: die with the speaker, and hold no capability worth having.
+    """In the new process, before it runs: die with the speaker, and hold no capability but to read files.
 
-    A session that only dials needs none. Dropping them may itself not be permitted; then there are none
-    worth dropping.
+    A session that only dials needs none. With NO_NEW_PRIVS what is given up here cannot come back when root
+    runs the program, whatever is in the bounding set, which a pod may not change. What is not inheritable is
+    not ambient either (capabilities(7)). Raises PermissionError if the capabilities would stay.
     """
     _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)  # the speaker died first
-    for capability in CAPABILITIES:
-        _libc.prctl(PR_CAPBSET_DROP, capability)
-    _libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    this = (ctypes.c_uint32 * 2)(LINUX_CAPABILITY_VERSION_3, 0)
+    held, kept = (ctypes.c_uint32 * 6)(), (ctypes.c_uint32 * 6)()  # effective, permitted, inheritable; 32-63
+    _libc.capget(this, held)
+    kept[0] = kept[1] = held[1] & READ_FILES
+    if _libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 or _libc.capset(this, kept) != 0:
+        raise PermissionError

@@ -77,7 +77,7 @@ def test_a_child_answers_and_leaves_no_trace(tmp_path: Path) -> None:
     asyncio.run(story())
 
 
-def test_a_child_gets_no_environment_no_capability_and_no_secret_in_its_arguments(
+def test_a_child_gets_no_environment_and_no_secret_in_its_arguments(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("A_SECRET_OF_THE_SPEAKER", "x")
@@ -87,10 +87,6 @@ def test_a_child_gets_no_environment_no_capability_and_no_secret_in_its_argument
             proc = Path(f"/proc/{child.pid}")
             names = {entry.partition(b"=")[0] for entry in (proc / "environ").read_bytes().split(b"\0")}
             assert b"A_SECRET_OF_THE_SPEAKER" not in names
-            status = dict(line.split(":\t") for line in (proc / "status").read_text().splitlines())
-            if os.geteuid() == 0:
-                assert int(status["CapEff"], 16) in (0, 1 << 2)
-            assert status["NoNewPrivs"] == "1"
             assert (proc / "cmdline").read_bytes().endswith(b"exabgp.conf\0")
 
     asyncio.run(story())
