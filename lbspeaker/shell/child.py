@@ -164,6 +164,7 @@ class Child:
             "PATH": os.defpath,
             "LANG": "C.UTF-8",
             "PYTHONSAFEPATH": "1",
+            "PYTHONUNBUFFERED": "1",  # what logs when a signal comes, which logs too, would lose it
             "EXABGP_ROOT": str(self._directory.resolve()),
         }
         try:

@@ -1,11 +1,13 @@
 """An ExaBGP process of our own: how it is started, what it may do, and how it ends. No router needed."""
 
 import asyncio
+import fcntl
 import os
 import signal
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -19,6 +21,7 @@ from lbspeaker.model import Peer
 from lbspeaker.peering import directory_name, local_address_towards
 from lbspeaker.shell.child import Child, own_user, shim_command
 from lbspeaker.wire import exabgp
+from tests.peers.conftest import eventually
 
 pytestmark = pytest.mark.peers
 
@@ -126,6 +129,23 @@ def test_the_end_of_a_child_is_told_once(tmp_path: Path, how: signal.Signals) ->
             said = "signal SIGKILL" if how == signal.SIGKILL else "exit status 0"
             assert len(heard.ends) == 1
             assert heard.ends[0].startswith(f"ExaBGP ended ({said})")
+
+    asyncio.run(story())
+
+
+def test_a_child_that_is_told_to_end_while_it_logs_ends(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with running(tmp_path / "bgp", connect_s=0.05) as (child, heard):
+            pid = child.pid
+            assert pid is not None
+            with Path(f"/proc/{pid}/fd/2").open("wb", buffering=0) as stderr:  # and this loop stands still
+                os.set_blocking(stderr.fileno(), False)
+                stderr.write(b"." * fcntl.fcntl(stderr.fileno(), fcntl.F_SETPIPE_SZ, 4096))
+            assert eventually(lambda: "pipe_write" in Path(f"/proc/{pid}/wchan").read_text())
+            os.kill(pid, signal.SIGTERM)
+            time.sleep(0.1)
+            assert await until(lambda: heard.ends)
+            assert heard.ends[0].startswith("ExaBGP ended (exit status 0)")
 
     asyncio.run(story())
 
