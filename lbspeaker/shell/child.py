@@ -26,6 +26,7 @@ from pathlib import Path
 
 from lbspeaker.errors import Unable, Unavailable
 from lbspeaker.shell import engine, shim
+from lbspeaker.shell.place import Place, configuration_path, socket_path, unable
 
 INSTALL = f"run: {sys.executable} -m pip install 'exabgp>=5,<6'"
 START_S = 15.0  # from exec to the pipes; 0.3 s on an idle machine
@@ -67,7 +68,7 @@ def _check_version() -> None:
 
 def shim_command(directory: Path) -> list[str]:
     """Return the command by which a child in `directory` hands over its pipes."""
-    return [sys.executable, "-I", "-S", str(Path(shim.__file__).resolve()), str(_socket_path(directory))]
+    return [sys.executable, "-I", "-S", str(Path(shim.__file__).resolve()), str(socket_path(directory))]
 
 
 def own_user() -> str:
@@ -76,10 +77,6 @@ def own_user() -> str:
         return pwd.getpwuid(os.getuid()).pw_name
     except KeyError:
         return "nobody"
-
-
-def _socket_path(directory: Path) -> Path:
-    return directory.resolve() / "api"
 
 
 class Child:
@@ -93,11 +90,13 @@ class Child:
         self, directory: Path, on_line: Callable[[bytes], None], on_end: Callable[[str], None]
     ) -> None:
         self._directory = directory
+        self._place = Place(directory)
         self._on_line = on_line
         self._on_end = on_end
         self._process: subprocess.Popen[bytes] | None = None
         self._readers: set[int] = set()
-        self._files: list[int] = []
+        self._files: list[int] = []  # those that follow, and its helper's socket
+        self._exit_handle = -1  # readable when it has ended (pidfd_open(2))
         self._events = -1
         self._commands = -1
         self._partial = b""
@@ -118,11 +117,11 @@ class Child:
 
         Raises Unable if it cannot be run at all, Unavailable if it ends before it has handed them over.
         """
-        listener = self._prepare(configuration)
         try:
-            self._spawn(environment)
-            async with asyncio.timeout(START_S):
-                await self._take_pipes(listener)
+            with self._place.make(configuration) as listener:
+                self._spawn(environment)
+                async with asyncio.timeout(START_S):
+                    await self._take_pipes(listener)
         except TimeoutError:
             await self.stop()
             raise Unavailable(
@@ -132,33 +131,9 @@ class Child:
         except BaseException:
             await self.stop()
             raise
-        finally:
-            listener.close()
-
-    def _prepare(self, configuration: str) -> socket.socket:
-        path = _socket_path(self._directory)
-        try:
-            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._directory.chmod(0o700)
-            path.unlink(missing_ok=True)
-            listener = socket.socket(socket.AF_UNIX)
-            listener.setblocking(False)
-            listener.bind(str(path))
-            listener.listen(1)
-            file = self._directory / "exabgp.conf"
-            file.unlink(missing_ok=True)
-            handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(handle, "w", encoding="ascii") as stream:
-                stream.write(configuration)
-        except OSError as error:
-            raise Unable(
-                f"ExaBGP has no place to run: {self._directory}: {error.strerror or error}",
-                "give a runtime directory that this user may write, with a path under 90 characters",
-            ) from error
-        return listener
 
     def _spawn(self, environment: Mapping[str, str]) -> None:
-        command = [*exabgp_command(), "server", str(self._directory.resolve() / "exabgp.conf")]
+        command = [*exabgp_command(), "server", str(configuration_path(self._directory))]
         parent = os.getpid()
         clean = {
             "PATH": os.defpath,
@@ -179,10 +154,8 @@ class Child:
                 preexec_fn=lambda: _confine(parent),
             )
         except OSError as error:
-            raise Unable(
-                f"ExaBGP cannot be started: {command[0]}: {error.strerror or error}",
-                "check the installation of exabgp",
-            ) from error
+            what = f"ExaBGP cannot be started: {command[0]}"
+            raise unable(what, error, "check the installation of exabgp") from error
         except subprocess.SubprocessError as error:
             raise Unable(
                 "ExaBGP cannot be started without the powers of the speaker",
@@ -191,9 +164,9 @@ class Child:
         assert self._process.stderr is not None
         os.set_blocking(self._process.stderr.fileno(), False)  # its helper may hold it open for longer
         self._watch(self._process.stderr.fileno(), self._read_stderr)
-        exit_handle = os.pidfd_open(self._process.pid)
-        self._files.append(exit_handle)
-        self._watch(exit_handle, self._reap)
+        self._exit_handle = os.pidfd_open(self._process.pid)
+        self._files.append(self._exit_handle)
+        self._watch(self._exit_handle, self._reap)
 
     async def _take_pipes(self, listener: socket.socket) -> None:
         loop = asyncio.get_running_loop()
@@ -328,7 +301,7 @@ class Child:
     def _reap(self) -> None:
         assert self._process is not None
         status = self._process.wait()
-        self._unwatch(self._files[0])
+        self._unwatch(self._exit_handle)
         if self._process.stderr is not None and self._process.stderr.fileno() in self._readers:
             self._read_stderr()
         self._exited.set()
@@ -357,14 +330,10 @@ class Child:
             asyncio.get_running_loop().remove_writer(self._commands)
         for handle in self._files:
             os.close(handle)
-        self._files, self._events, self._commands = [], -1, -1
+        self._files, self._exit_handle, self._events, self._commands = [], -1, -1, -1
         if self._process is not None and self._process.stderr is not None:
             self._process.stderr.close()
-        for name in ("api", "exabgp.conf"):
-            with contextlib.suppress(OSError):
-                (self._directory / name).unlink(missing_ok=True)
-        with contextlib.suppress(OSError):
-            self._directory.rmdir()
+        self._place.remove()
 
 
 def _receive_pipes(handle: int) -> tuple[int, int]:
