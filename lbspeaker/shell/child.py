@@ -10,6 +10,7 @@ ExaBGP whose events are not read stops talking to its router.
 import asyncio
 import contextlib
 import ctypes
+import errno
 import fcntl
 import importlib.metadata
 import importlib.util
@@ -83,7 +84,8 @@ class Child:
     """A running ExaBGP.
 
     `on_line(line)` gets each line that it writes; `on_end(error)` is called once when it has ended or can
-    no longer be used, with the reason. Both are called from the event loop, and not after `stop`.
+    no longer be used, with the reason. Both are called from the event loop. After `on_end`, and once `stop`
+    has begun, neither is.
     """
 
     def __init__(
@@ -128,6 +130,10 @@ class Child:
                 f"ExaBGP did not start within {START_S:.0f} s: {self._said[0] or 'it said nothing'}",
                 "is this machine overloaded?",
             ) from None
+        except OSError as error:
+            await self.stop()
+            hint = "does a sandbox, or a seccomp profile, forbid pidfd_open or SCM_RIGHTS?"
+            raise unable("ExaBGP cannot be started", error, hint) from error
         except BaseException:
             await self.stop()
             raise
@@ -246,11 +252,11 @@ class Child:
                 return
             *lines, self._partial = (self._partial + data).split(b"\n")
             for line in lines:
-                self._on_line(line)
+                if not self._over:
+                    self._on_line(line)
             if len(self._partial) > LINE_BYTES:
+                self._partial = b""
                 self._fail("ExaBGP writes a line without end")
-            if self._over:
-                return
 
     def _read_stderr(self) -> None:
         assert self._process is not None
@@ -273,18 +279,17 @@ class Child:
         """End it: TERM, 2 s, KILL; returns when it is reaped. Harmless if it has ended already."""
         self._over = True
         process = self._process
-        if process is not None and process.returncode is None:
-            process.terminate()
-            try:
-                async with asyncio.timeout(TERM_S):
-                    await self._exited.wait()
-            except TimeoutError:
-                pass
-            finally:
-                if process.poll() is None:
-                    process.kill()
-                    process.wait()
-        self._close()
+        try:
+            if process is not None and self._exit_handle >= 0:
+                process.terminate()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(TERM_S):
+                        await self._exited.wait()
+        finally:
+            if process is not None and process.poll() is None:
+                process.kill()
+                process.wait()
+            self._close()
 
     def _fail(self, why: str) -> None:
         """It can no longer be used: say so, once."""
@@ -304,10 +309,11 @@ class Child:
         self._unwatch(self._exit_handle)
         if self._process.stderr is not None and self._process.stderr.fileno() in self._readers:
             self._read_stderr()
+        if self._events in self._readers:
+            self._read_events()
         self._exited.set()
         if self._events >= 0:
-            how = f"signal {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
-            self._fail(f"ExaBGP ended ({how}){self._last_words(status)}")
+            self._fail(f"ExaBGP ended ({_how(status)}){self._last_words(status)}")
 
     def _last_words(self, status: int) -> str:
         """Who is killed cannot say why."""
@@ -336,13 +342,25 @@ class Child:
         self._place.remove()
 
 
+def _how(status: int) -> str:
+    """How a process ended, whose exit status Popen gives like this."""
+    if status >= 0:
+        return f"exit status {status}"
+    try:
+        return f"signal {signal.Signals(-status).name}"
+    except ValueError:  # most real-time signals have no name
+        return f"signal {-status}"
+
+
 def _receive_pipes(handle: int) -> tuple[int, int]:
     """Take the two file descriptors that the shim sends (SCM_RIGHTS): events, commands."""
     with socket.socket(fileno=os.dup(handle)) as control:
-        message, handles, _, _ = socket.recv_fds(control, 64, 2)
+        message, handles, flags, _ = socket.recv_fds(control, 64, 2)
     if len(handles) != 2:
         for extra in handles:
             os.close(extra)
+        if flags & socket.MSG_CTRUNC:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))  # unix(7)
         raise Unavailable(f"ExaBGP's helper handed over {len(handles)} pipes instead of 2: {message!r}")
     for each in handles:
         os.set_inheritable(each, False)

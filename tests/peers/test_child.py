@@ -1,9 +1,11 @@
 """An ExaBGP process of our own: how it is started, what it may do, and how it ends. No router needed."""
 
 import asyncio
+import errno
 import fcntl
 import os
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -133,6 +135,18 @@ def test_the_end_of_a_child_is_told_once(tmp_path: Path, how: signal.Signals) ->
     asyncio.run(story())
 
 
+def test_a_child_that_ends_by_a_signal_without_a_name(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with running(tmp_path / "bgp", connect_s=60) as (child, heard):
+            assert child.pid is not None
+            await asyncio.sleep(0.3)
+            os.kill(child.pid, signal.SIGRTMIN + 1)
+            assert await until(lambda: heard.ends)
+            assert heard.ends[0].startswith(f"ExaBGP ended (signal {signal.SIGRTMIN + 1})")
+
+    asyncio.run(story())
+
+
 def test_a_child_that_is_told_to_end_while_it_logs_ends(tmp_path: Path) -> None:
     async def story() -> None:
         async with running(tmp_path / "bgp", connect_s=0.05) as (child, heard):
@@ -193,6 +207,90 @@ def test_a_child_that_ignores_us_is_killed(tmp_path: Path) -> None:
             assert pid is not None
             os.kill(pid, signal.SIGSTOP)
         assert not Path(f"/proc/{pid}").exists()
+
+    asyncio.run(story())
+
+
+def test_nothing_is_heard_from_a_child_that_is_being_stopped(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with running(tmp_path / "bgp") as (child, heard):
+            stopping = asyncio.create_task(child.stop())
+            await asyncio.sleep(0)
+            before = len(heard.lines)
+            await stopping
+            assert heard.lines[before:] == [], "it says that it shuts down"
+
+    asyncio.run(story())
+
+
+def test_a_stop_that_is_cancelled_leaves_no_trace_either(tmp_path: Path) -> None:
+    async def story() -> None:
+        child = Heard().child(tmp_path / "bgp")
+        await child.start(configuration(tmp_path / "bgp"), exabgp.environment(own_user()))
+        pid = child.pid
+        assert pid is not None
+        os.kill(pid, signal.SIGSTOP)
+        stopping = asyncio.create_task(child.stop())
+        await asyncio.sleep(0.1)
+        stopping.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await stopping
+        assert not Path(f"/proc/{pid}").exists()
+
+    files = open_files()
+    asyncio.run(story())
+    assert not (tmp_path / "bgp").exists()
+    assert open_files() == files
+
+
+def open_files() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def children() -> list[str]:
+    return Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+
+
+@pytest.mark.parametrize(
+    ("where", "what", "number", "said"),
+    [
+        (os, "pidfd_open", errno.ENOSYS, "Function not implemented; does a sandbox"),
+        (os, "pidfd_open", errno.EPERM, "Operation not permitted; does a sandbox"),
+        (os, "pidfd_open", errno.EMFILE, "Too many open files; raise the limit of open files"),
+        (subprocess, "Popen", errno.EMFILE, "Too many open files; raise the limit of open files"),
+        (subprocess, "Popen", errno.ENOENT, "No such file or directory; check the installation of exabgp"),
+        (socket.socket, "accept", errno.EMFILE, "Too many open files; raise the limit of open files"),
+        (socket, "recv_fds", errno.EMFILE, "Too many open files; raise the limit of open files"),
+    ],
+)
+def test_what_the_system_refuses_is_said_and_leaves_no_trace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: object, what: str, number: int, said: str
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    async def story() -> None:
+        child = Heard().child(tmp_path / "bgp")
+        monkeypatch.setattr(where, what, refuse)
+        with pytest.raises(Unable, match=f"ExaBGP cannot be started: .*{said}") as error:
+            await child.start(configuration(tmp_path / "bgp"), exabgp.environment(own_user()))
+        assert "\n" not in str(error.value)
+        await child.stop()
+
+    before = open_files(), children()
+    asyncio.run(story())
+    assert (open_files(), children()) == before
+    assert not (tmp_path / "bgp").exists()
+
+
+def test_pipes_for_which_there_is_no_room_are_no_fault_of_the_helper(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story() -> None:
+        monkeypatch.setattr(socket, "recv_fds", lambda *_: (b"1", [], socket.MSG_CTRUNC, None))
+        with pytest.raises(Unable, match="Too many open files; raise the limit of open files"):
+            async with running(tmp_path / "bgp"):
+                pytest.fail("it runs")
 
     asyncio.run(story())
 
