@@ -17,11 +17,11 @@ from typing import Any
 from lbspeaker.errors import Malformed
 from lbspeaker.model import Address, Family, Network
 from lbspeaker.upstream import Filters, MapRule, Path, PrefixRule, RouterView, Session, Upstream
+from lbspeaker.wire.upstream import IP
 from lbspeaker.wire.upstream_span import spans
 
 SOFTWARE = "FRR"
 _FAMILIES: dict[Family, str] = {4: "ipv4Unicast", 6: "ipv6Unicast"}
-_IP: dict[Family, str] = {4: "ip", 6: "ipv6"}
 _WELL_KNOWN = {"graceful-shutdown": "65535:0", "no-export": "65535:65281", "no-advertise": "65535:65282"}
 
 Answers = Mapping[str, str]  # by question
@@ -32,11 +32,11 @@ def questions(up: Upstream) -> tuple[str, ...]:
     """Return the commands whose answers `parse` wants."""
     asked = ["show bgp summary json", "show bgp neighbors json", "show route-map json"]
     for family in up.families:
-        asked += [f"show {_IP[family]} prefix-list json", f"show {_IP[family]} route connected json"]
+        asked += [f"show {IP[family]} prefix-list json", f"show {IP[family]} route connected json"]
         for span in spans(up, family):
             asked += [
                 f"show bgp ipv{family} unicast {span} longer-prefixes json detail",
-                f"show {_IP[family]} route {span} longer-prefixes json",
+                f"show {IP[family]} route {span} longer-prefixes json",
             ]
     return tuple(asked)
 

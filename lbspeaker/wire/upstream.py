@@ -7,12 +7,14 @@ may write freely reaches the text.
 import re
 from collections.abc import Iterable
 
+from lbspeaker.model import Family
 from lbspeaker.upstream import Accepted, Upstream
 
 PASSWORD = "REPLACE-WITH-THE-PASSWORD"  # noqa: S105
 BGP_HOPS = 255  # what multihop is set to: any distance
 BFD_PORTS = {False: 3784, True: 4784}  # RFC 5881 §4, and RFC 5883 §5 over several hops
 GRACEFUL_SHUTDOWN = (65535, 0)  # RFC 8326 §4.1
+IP: dict[Family, str] = {4: "ip", 6: "ipv6"}  # as FRR and its relatives call the families
 
 _NAME = re.compile(r"[A-Za-z0-9-]{1,63}")
 
@@ -22,6 +24,21 @@ def name(text: str) -> str:
     if not _NAME.fullmatch(text):
         raise ValueError(f"{text!r} is not a name for routers: letters, digits and -")
     return text
+
+
+def own(up: Upstream) -> str:
+    """Return the name of what the router has for this peer alone; other names begin with it."""
+    return f"LBS-{name(up.label)}"
+
+
+def inbound(up: Upstream) -> str:
+    """Return the name of the filter for what comes in."""
+    return f"{own(up)}-IN"
+
+
+def outbound(up: Upstream) -> str:
+    """Return the name of the filter for what goes out: nothing."""
+    return f"{own(up)}-OUT"
 
 
 def head(up: Upstream, router: str, use: str) -> list[str]:

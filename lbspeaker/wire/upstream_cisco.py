@@ -4,10 +4,19 @@ The default of `maximum-paths` is 1. NX-OS and IOS XR have other words for the s
 """
 
 from lbspeaker.upstream import Accepted, Neighbor, Upstream
-from lbspeaker.wire.upstream import BGP_HOPS, GRACEFUL_SHUTDOWN, PASSWORD, commented, far, head, name
-from lbspeaker.wire.upstream_frr import inbound, outbound
+from lbspeaker.wire.upstream import (
+    BGP_HOPS,
+    GRACEFUL_SHUTDOWN,
+    IP,
+    PASSWORD,
+    commented,
+    far,
+    head,
+    inbound,
+    name,
+    outbound,
+)
 
-_IP = {4: "ip", 6: "ipv6"}
 _COMMUNITY = GRACEFUL_SHUTDOWN[0] << 16 | GRACEFUL_SHUTDOWN[1]  # understood in every format of communities
 
 
@@ -18,7 +27,7 @@ def build(up: Upstream) -> str:
     lines = [*commented("!", told), f"ip community-list standard LBS-GSHUT permit {_COMMUNITY}"]
     for one in up.prefix_lists:
         lines += [
-            f"{_IP[one.family]} prefix-list {name(one.name)} seq {5 * number} permit {_matched(accepted)}"
+            f"{IP[one.family]} prefix-list {name(one.name)} seq {5 * number} permit {_matched(accepted)}"
             for number, accepted in enumerate(one.entries, 1)
         ]
     lines += [*_maps(up), f"router bgp {up.asn:d}"]
@@ -41,7 +50,7 @@ def _maps(up: Upstream) -> list[str]:
     """Each list twice: routes of nodes that are about to go are the last choice (RFC 8326 §4.3)."""
     lines = []
     for number, one in enumerate(up.prefix_lists):
-        match = f" match {_IP[one.family]} address prefix-list {name(one.name)}"
+        match = f" match {IP[one.family]} address prefix-list {name(one.name)}"
         lines += [
             f"route-map {inbound(up)} permit {20 * number + 10}",
             match,

@@ -5,9 +5,19 @@ dial, and never listen. FRR itself makes a route with GRACEFUL_SHUTDOWN the last
 """
 
 from lbspeaker.upstream import Neighbor, Upstream
-from lbspeaker.wire.upstream import BGP_HOPS, PASSWORD, commented, far, head, lengths, name
-
-_IP = {4: "ip", 6: "ipv6"}
+from lbspeaker.wire.upstream import (
+    BGP_HOPS,
+    IP,
+    PASSWORD,
+    commented,
+    far,
+    head,
+    inbound,
+    lengths,
+    name,
+    outbound,
+    own,
+)
 
 
 def build(up: Upstream) -> str:
@@ -29,19 +39,9 @@ def cautions(up: Upstream) -> list[str]:
     return ["With ttl-security its BFD is that of several hops, and the nodes' is not: use one of the two."]
 
 
-def inbound(up: Upstream) -> str:
-    """Return the name of the route map for what comes in."""
-    return f"LBS-{name(up.label)}-IN"
-
-
-def outbound(up: Upstream) -> str:
-    """Return the name of the route map for what goes out: nothing."""
-    return f"LBS-{name(up.label)}-OUT"
-
-
 def _lists(up: Upstream) -> list[str]:
     return [
-        f"{_IP[one.family]} prefix-list {name(one.name)} seq {5 * number} "
+        f"{IP[one.family]} prefix-list {name(one.name)} seq {5 * number} "
         f"permit {accepted.network}{lengths(accepted)}"
         for one in up.prefix_lists
         for number, accepted in enumerate(one.entries, 1)
@@ -53,7 +53,7 @@ def _maps(up: Upstream) -> list[str]:
     for number, one in enumerate(up.prefix_lists, 1):
         lines += [
             f"route-map {inbound(up)} permit {10 * number}",
-            f" match {_IP[one.family]} address prefix-list {name(one.name)}",
+            f" match {IP[one.family]} address prefix-list {name(one.name)}",
             "exit",
         ]
     return [*lines, f"route-map {outbound(up)} deny 10", "exit"]
@@ -64,17 +64,13 @@ def _bfd(up: Upstream) -> list[str]:
         return []
     return [
         "bfd",
-        f" profile {_profile(up)}",
+        f" profile {own(up)}",
         f"  receive-interval {up.bfd.receive_ms:d}",
         f"  transmit-interval {up.bfd.transmit_ms:d}",
         f"  detect-multiplier {up.bfd.multiplier:d}",
         " exit",
         "exit",
     ]
-
-
-def _profile(up: Upstream) -> str:
-    return f"LBS-{name(up.label)}"
 
 
 def _neighbor(up: Upstream, neighbor: Neighbor) -> list[str]:
@@ -91,7 +87,7 @@ def _neighbor(up: Upstream, neighbor: Neighbor) -> list[str]:
     elif up.multihop:
         words.append(f"ebgp-multihop {BGP_HOPS}")
     if up.bfd is not None:
-        words += ["bfd", f"bfd profile {_profile(up)}"]
+        words += ["bfd", f"bfd profile {own(up)}"]
     return [f" neighbor {neighbor.address} {each}" for each in words]
 
 

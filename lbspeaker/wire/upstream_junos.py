@@ -4,7 +4,18 @@ Several next hops need `multipath` and a policy of the forwarding table; `per-pa
 """
 
 from lbspeaker.upstream import Neighbor, PrefixList, Upstream
-from lbspeaker.wire.upstream import BGP_HOPS, GRACEFUL_SHUTDOWN, PASSWORD, commented, far, head, name
+from lbspeaker.wire.upstream import (
+    BGP_HOPS,
+    GRACEFUL_SHUTDOWN,
+    PASSWORD,
+    commented,
+    far,
+    head,
+    inbound,
+    name,
+    outbound,
+    own,
+)
 
 _INET = {4: "inet", 6: "inet6"}
 _ECMP = 16  # next hops that every platform has; more of them must be switched on
@@ -22,29 +33,24 @@ def build(up: Upstream) -> str:
         told.append(f"set chassis maximum-ecmp must allow {up.paths} next hops.")
     lines = [*commented("#", told), *_policies(up)]
     lines.append(f"set routing-options autonomous-system {up.asn:d}")
-    lines += [f"set protocols bgp group {_own(up)} {each}" for each in _group(up)]
+    lines += [f"set protocols bgp group {own(up)} {each}" for each in _group(up)]
     lines += [_neighbor(up, neighbor) for neighbor in up.neighbors]
     return "\n".join(lines) + "\n"
 
 
-def _own(up: Upstream) -> str:
-    return f"LBS-{name(up.label)}"
-
-
 def _policies(up: Upstream) -> list[str]:
-    own = _own(up)
     community = ":".join(map(str, GRACEFUL_SHUTDOWN))
     lines = [
         f"set policy-options community LBS-GSHUT members {community}",
-        f"set policy-options policy-statement {own}-IN term drain from community LBS-GSHUT",
-        f"set policy-options policy-statement {own}-IN term drain then local-preference 0",
+        f"set policy-options policy-statement {inbound(up)} term drain from community LBS-GSHUT",
+        f"set policy-options policy-statement {inbound(up)} term drain then local-preference 0",
     ]
     for one in up.prefix_lists:
-        lines += _term(f"set policy-options policy-statement {own}-IN term {name(one.name)}", one)
+        lines += _term(f"set policy-options policy-statement {inbound(up)} term {name(one.name)}", one)
     return [
         *lines,
-        f"set policy-options policy-statement {own}-IN term rest then reject",
-        f"set policy-options policy-statement {own}-OUT then reject",
+        f"set policy-options policy-statement {inbound(up)} term rest then reject",
+        f"set policy-options policy-statement {outbound(up)} then reject",
         "set policy-options policy-statement LBS-ECMP then load-balance per-packet",
         "set routing-options forwarding-table export LBS-ECMP",
     ]
@@ -60,14 +66,13 @@ def _term(term: str, one: PrefixList) -> list[str]:
 
 
 def _group(up: Upstream) -> list[str]:
-    own = _own(up)
     words = [
         f"type {'internal' if up.ibgp else 'external'}",
         *([] if up.ibgp else [f"peer-as {up.nodes_asn:d}"]),
         "passive",
         f"hold-time {up.hold_time_s:d}",
-        f"import {own}-IN",
-        f"export {own}-OUT",
+        f"import {inbound(up)}",
+        f"export {outbound(up)}",
         "multipath multiple-as",
         *(f"family {_INET[family]} unicast" for family in up.families),
     ]
@@ -86,5 +91,5 @@ def _group(up: Upstream) -> list[str]:
 
 
 def _neighbor(up: Upstream, neighbor: Neighbor) -> str:
-    where = f"set protocols bgp group {_own(up)} neighbor {neighbor.address}"
+    where = f"set protocols bgp group {own(up)} neighbor {neighbor.address}"
     return f"{where} description {name(neighbor.label)}"

@@ -4,7 +4,17 @@ A filter chain refuses what none of its rules accepts. A rule without `accept` g
 """
 
 from lbspeaker.upstream import Neighbor, Upstream
-from lbspeaker.wire.upstream import GRACEFUL_SHUTDOWN, PASSWORD, commented, head, name, ports
+from lbspeaker.wire.upstream import (
+    GRACEFUL_SHUTDOWN,
+    PASSWORD,
+    commented,
+    head,
+    inbound,
+    name,
+    outbound,
+    own,
+    ports,
+)
 
 _AFI = {4: "ip", 6: "ipv6"}
 
@@ -15,13 +25,9 @@ def build(up: Upstream) -> str:
     doubt = "Whether this version shares traffic among several routes, see: /routing/route/print where bgp"
     told = ["From the documentation of RouterOS 7.20, not run.", *head(up, "RouterOS", use), doubt]
     lines = [*commented("#", told), *_filters(up), *_firewall(up)]
-    lines.append(f"/routing/bgp/instance/add name={_own(up)} as={up.asn:d} multipath={up.paths:d}")
+    lines.append(f"/routing/bgp/instance/add name={own(up)} as={up.asn:d} multipath={up.paths:d}")
     lines += [_connection(up, neighbor) for neighbor in up.neighbors]
     return "\n".join(lines) + "\n"
-
-
-def _own(up: Upstream) -> str:
-    return f"LBS-{name(up.label)}"
 
 
 def _filters(up: Upstream) -> list[str]:
@@ -32,8 +38,8 @@ def _filters(up: Upstream) -> list[str]:
             f"if (dst in {accepted.network} && dst-len == {accepted.length:d}) {{ accept; }}"
             for accepted in one.entries
         ]
-    lines = [f'/routing/filter/rule/add chain={_own(up)}-IN rule="{rule}"' for rule in rules]
-    return [*lines, f'/routing/filter/rule/add chain={_own(up)}-OUT rule="reject;"']
+    lines = [f'/routing/filter/rule/add chain={inbound(up)} rule="{rule}"' for rule in rules]
+    return [*lines, f'/routing/filter/rule/add chain={outbound(up)} rule="reject;"']
 
 
 def _firewall(up: Upstream) -> list[str]:
@@ -48,15 +54,15 @@ def _firewall(up: Upstream) -> list[str]:
 
 def _connection(up: Upstream, neighbor: Neighbor) -> str:
     words = [
-        f"name={_own(up)}-{name(neighbor.label)}",
-        f"instance={_own(up)}",
+        f"name={own(up)}-{name(neighbor.label)}",
+        f"instance={own(up)}",
         f"remote.address={neighbor.address}",
         f"remote.as={up.nodes_asn:d}",
         f"local.role={'ibgp' if up.ibgp else 'ebgp'}",
         "connect=no listen=yes",
         f"afi={','.join(_AFI[family] for family in up.families)}",
         f"hold-time={up.hold_time_s:d}s keepalive-time={up.keepalive_s:d}s",
-        f"input.filter={_own(up)}-IN output.filter-chain={_own(up)}-OUT",
+        f"input.filter={inbound(up)} output.filter-chain={outbound(up)}",
     ]
     if up.port != 179:
         words.append(f"local.port={up.port:d}")

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from lbspeaker.upstream import Neighbor, Upstream
-from lbspeaker.wire.upstream import PASSWORD, commented, far, head, lengths, name, ports
+from lbspeaker.wire.upstream import PASSWORD, commented, far, head, inbound, lengths, name, outbound, ports
 
 _HOLD_TIMES = range(3, 3001)  # what its field takes
 _ANY = {4: "0.0.0.0/0 le 32", 6: "::/0 le 128"}
@@ -117,7 +117,7 @@ def _fields(up: Upstream, neighbor: Neighbor) -> tuple[tuple[str, str], ...]:
         fields.append(("BFD", "✓"))
     if timers := _timers(up):
         fields += [("Keepalive (advanced)", timers[0]), ("Hold Down Time (advanced)", timers[1])]
-    return (*fields, ("Prefix-List In", _in(up)), ("Prefix-List Out", _out(up)))
+    return (*fields, ("Prefix-List In", inbound(up)), ("Prefix-List Out", outbound(up)))
 
 
 def _bfd_shown(up: Upstream, neighbor: Neighbor) -> str:
@@ -229,9 +229,11 @@ def _entries(up: Upstream) -> list[dict[str, str]]:
         for accepted in one.entries:
             network = f"{accepted.network}{lengths(accepted)}"
             number = 10 * (len(found) + 1)
-            found.append(_entry(_in(up), one.family, number, "permit", network, f"pool {name(one.label)}"))
+            found.append(
+                _entry(inbound(up), one.family, number, "permit", network, f"pool {name(one.label)}")
+            )
     for number, family in enumerate(up.families, 1):
-        found.append(_entry(_out(up), family, 10 * number, "deny", _ANY[family], "nothing goes out"))
+        found.append(_entry(outbound(up), family, 10 * number, "deny", _ANY[family], "nothing goes out"))
     return found
 
 
@@ -246,14 +248,6 @@ def _entry(
         "action": action,
         "network": network,
     }
-
-
-def _in(up: Upstream) -> str:
-    return f"LBS-{name(up.label)}-IN"
-
-
-def _out(up: Upstream) -> str:
-    return f"LBS-{name(up.label)}-OUT"
 
 
 def _local(up: Upstream) -> str:

@@ -4,11 +4,10 @@ FRR is inside, which honours GRACEFUL_SHUTDOWN by itself (RFC 8326 §4.3).
 """
 
 from lbspeaker.upstream import Accepted, Neighbor, Upstream
-from lbspeaker.wire.upstream import BGP_HOPS, PASSWORD, commented, head, name
-from lbspeaker.wire.upstream_frr import cautions, inbound, outbound
+from lbspeaker.wire.upstream import BGP_HOPS, IP, PASSWORD, commented, head, inbound, name, outbound, own
+from lbspeaker.wire.upstream_frr import cautions
 
 _LISTS = {4: "prefix-list", 6: "prefix-list6"}
-_IP = {4: "ip", 6: "ipv6"}
 
 
 def build(up: Upstream) -> str:
@@ -21,11 +20,11 @@ def build(up: Upstream) -> str:
             lines += _rule(f"set policy {_LISTS[one.family]} {name(one.name)} rule {10 * number}", accepted)
     for number, one in enumerate(up.prefix_lists, 1):
         rule = f"set policy route-map {inbound(up)} rule {10 * number}"
-        match = f"match {_IP[one.family]} address prefix-list {name(one.name)}"
+        match = f"match {IP[one.family]} address prefix-list {name(one.name)}"
         lines += [f"{rule} action permit", f"{rule} {match}"]
     lines.append(f"set policy route-map {outbound(up)} rule 10 action deny")
     if up.bfd is not None:
-        profile = f"set protocols bfd profile LBS-{name(up.label)} interval"
+        profile = f"set protocols bfd profile {own(up)} interval"
         lines += [
             f"{profile} receive {up.bfd.receive_ms:d}",
             f"{profile} transmit {up.bfd.transmit_ms:d}",
@@ -64,7 +63,7 @@ def _neighbor(up: Upstream, neighbor: Neighbor) -> list[str]:
     elif up.multihop:
         words.append(f"ebgp-multihop {BGP_HOPS}")
     if up.bfd is not None:
-        words.append(f"bfd profile LBS-{name(up.label)}")
+        words.append(f"bfd profile {own(up)}")
     for family in up.families:
         where = f"address-family ipv{family}-unicast route-map"
         words += [f"{where} import {inbound(up)}", f"{where} export {outbound(up)}"]
