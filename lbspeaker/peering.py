@@ -274,7 +274,7 @@ class Peering:
     async def _tear_down(self, why: str) -> None:
         """BFD has lost the router: end the session, and say so in case that it hears it."""
         self._waits = why
-        self._send(exabgp.build(Teardown(BFD_DOWN)))
+        self._send(exabgp.build(Teardown(BFD_DOWN), self._peer.my_asn))
         until = self._now() + GOODBYE_S
         while self._session.view.state is State.UP and self._child_error is None and self._now() < until:
             await self._wait(until - self._now())

@@ -28,7 +28,6 @@ from lbspeaker.model import (
     EndOfRibSent,
     Family,
     Negotiated,
-    Network,
     Other,
     Peer,
     Ping,
@@ -192,7 +191,7 @@ def _password(peer: Peer) -> list[str]:
 # --- commands -------------------------------------------------------------------------------------------
 
 
-def build(command: SessionCommand, asn: int = 0) -> str:
+def build(command: SessionCommand, asn: int) -> str:
     """Return the line (without its end) that gives `command` to a child; `asn` is the own AS."""
     match command:
         case Announce(routes, next_hop):
@@ -209,7 +208,7 @@ def build(command: SessionCommand, asn: int = 0) -> str:
             return "version"
 
 
-def announce(routes: Sequence[Route], next_hop: Address, asn: int = 0) -> str:
+def announce(routes: Sequence[Route], next_hop: Address, asn: int) -> str:
     """Return the command that announces `routes`, which share one family and one set of attributes.
 
     `asn` is the own AS, which is prepended.
@@ -217,7 +216,7 @@ def announce(routes: Sequence[Route], next_hop: Address, asn: int = 0) -> str:
     return f"announce attributes {_attributes(routes, next_hop, asn)}"
 
 
-def withdraw(routes: Sequence[Route], next_hop: Address, asn: int = 0) -> str:
+def withdraw(routes: Sequence[Route], next_hop: Address, asn: int) -> str:
     """Return the command that withdraws `routes`, given exactly as they were announced."""
     return f"withdraw attributes {_attributes(routes, next_hop, asn)}"
 
@@ -361,23 +360,25 @@ def _sent(message: _Message) -> SessionEvent:
     communities = _communities(attributes)
     path = sum(len(segment.value) for segment in attributes.as_path.values())
     announced = (
-        Route(_prefix(entry.nlri), attributes.local_preference, communities, attributes.med, max(path - 1, 0))
+        Route(
+            ip_network(entry.nlri),
+            attributes.local_preference,
+            communities,
+            attributes.med,
+            max(path - 1, 0),
+        )
         for family, hops in update.announce.items()
         if family in FAMILIES
         for entries in hops.values()
         for entry in entries
     )
     withdrawn = (
-        _prefix(entry.nlri)
+        ip_network(entry.nlri)
         for family, entries in update.withdraw.items()
         if family in FAMILIES
         for entry in entries
     )
     return Sent(tuple(announced), tuple(withdrawn))
-
-
-def _prefix(text: str) -> Network:
-    return ip_network(text)
 
 
 def _communities(attributes: _Attributes) -> tuple[str, ...]:

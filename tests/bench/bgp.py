@@ -150,7 +150,7 @@ class Bare:
 
     def __init__(self, segment: Segment, directory: Path, end: Link) -> None:
         self.directory = directory
-        self.hop = ip_address(end.node)
+        self.hop, self.asn = ip_address(end.node), end.node_as
         directory.mkdir()
         self._pipe = directory / "commands"
         os.mkfifo(self._pipe)
@@ -184,7 +184,7 @@ class Bare:
             data = data[os.write(self._handle, data) :]
 
     def announce(self, some: Sequence[Route]) -> None:
-        self.tell(exabgp.announce(some, self.hop))
+        self.tell(exabgp.announce(some, self.hop, self.asn))
 
     def __enter__(self) -> Self:
         self.start()

@@ -133,7 +133,7 @@ async def _naive(router: bgp.Router, directory: Path) -> float:
             if route is not None:
                 bare.announce([route])
             elif before is not None:
-                bare.tell(exabgp.withdraw([before], bare.hop))
+                bare.tell(exabgp.withdraw([before], bare.hop, bare.asn))
 
         total = 0
         for number in range(BURSTS // TOGETHER):

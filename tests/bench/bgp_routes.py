@@ -118,8 +118,8 @@ def ten_thousand() -> list[Result]:
 
 def _rates_alone(router: bgp.Router, directory: Path, many: list[Route]) -> list[tuple[float, float]]:
     with bgp.Bare(router.segment, directory / "bare", bgp.link(bgp.BARE)) as bare:
-        come = [exabgp.announce(batch, bare.hop) for batch in batches(many)]
-        go = [exabgp.withdraw(batch, bare.hop) for batch in batches(many)]
+        come = [exabgp.announce(batch, bare.hop, bare.asn) for batch in batches(many)]
+        go = [exabgp.withdraw(batch, bare.hop, bare.asn) for batch in batches(many)]
         bgp.wait(lambda: router.is_up(bgp.BARE), "the session of ExaBGP alone")
         return [
             (

@@ -216,6 +216,10 @@ HOP6 = ip_address("fd99::1")
             "withdraw attributes next-hop 10.99.0.1 local-preference 200 community [65535:0 65001:1]"
             " large-community [4200000001:0:2] nlri 192.0.2.3/32",
         ),
+        (
+            Announce((Route(PLAIN.prefix, prepend=2),), LOCAL),
+            "announce attributes next-hop 10.99.0.1 as-path [65001 65001 65001] nlri 192.0.2.1/32",
+        ),
         (Announce((V6,), HOP6), "announce attributes next-hop fd99::1 nlri 2001:db8::1/128"),
         (EndOfRib(4), "announce eor ipv4 unicast"),
         (EndOfRib(6), "announce eor ipv6 unicast"),
@@ -225,7 +229,7 @@ HOP6 = ip_address("fd99::1")
     ],
 )
 def test_commands(command: SessionCommand, line: str) -> None:
-    assert build(command) == line
+    assert build(command, 65001) == line
 
 
 @pytest.mark.parametrize(
@@ -249,7 +253,7 @@ def test_commands(command: SessionCommand, line: str) -> None:
 )
 def test_a_community_is_numbers_or_nothing(community: str) -> None:
     with pytest.raises(ValueError, match="is not a community"):
-        build(Announce((Route(PLAIN.prefix, None, (community,)),), LOCAL))
+        build(Announce((Route(PLAIN.prefix, None, (community,)),), LOCAL), 65001)
 
 
 @given(st.text())
@@ -264,7 +268,7 @@ def test_no_text_becomes_a_community(text: str) -> None:
 @pytest.mark.parametrize("routes", [(PLAIN, RICH), (PLAIN, V6), (V6,)])
 def test_routes_that_do_not_belong_together(routes: tuple[Route, ...]) -> None:
     with pytest.raises(ValueError, match=r"other attributes|does not go with"):
-        build(Announce(routes, LOCAL))
+        build(Announce(routes, LOCAL), 65001)
 
 
 # --- events ---------------------------------------------------------------------------------------------
