@@ -252,7 +252,8 @@ def _prefix_lists(told: Iterable[Values]) -> dict[tuple[Family, str], tuple[Pref
 
 
 def _prefix_rule(entry: Values) -> PrefixRule:
-    network: Network = ip_network("::/0" if entry["prefix"] == "any" else entry["prefix"], strict=False)
+    """`any` is told as what it means: 0.0.0.0/0 up to 32, or ::/0 up to 128."""
+    network: Network = ip_network(entry["prefix"], strict=False)
     shortest, longest = entry.get("minimumPrefixLength"), entry.get("maximumPrefixLength")
     return prefix_rule(entry.get("type") == "permit", network, shortest, longest)
 

@@ -58,7 +58,7 @@ LISTS = {
             "addressFamily": "IPv4",
             "entries": [
                 {"type": "permit", "prefix": "203.0.113.0/24", "maximumPrefixLength": 32},
-                {"type": "deny", "prefix": "any"},
+                {"type": "deny", "prefix": "0.0.0.0/0", "maximumPrefixLength": 32},
             ],
         }
     }
@@ -100,6 +100,7 @@ def test_what_frr_says_of_a_neighbour_and_a_route() -> None:
     assert (path.med, path.local_pref, path.next_hop) == (5, 0, A)
     rules = view.prefix_lists[4, "P"]
     assert rules[0].matches(ip_network("203.0.113.7/32")) and not rules[0].matches(ip_network("10.0.0.0/8"))
+    assert rules[1].matches(ip_network("10.0.0.0/8")) and not rules[1].permit
     assert [rule.unclear for rule in view.route_maps["IN"]] == [False, True]
 
 
