@@ -14,9 +14,12 @@ from lbspeaker.model import Address
 
 def rank(ip: Address, candidates: Mapping[str, int]) -> tuple[str, ...]:
     """Return the candidates, the owner first. `candidates`: node → preference (higher is better)."""
-    return tuple(sorted(candidates, key=lambda node: (-candidates[node], _hash(node, ip), node)))
+    order = _order(ip, tuple(candidates))
+    if len(set(candidates.values())) <= 1:
+        return order
+    return tuple(sorted(order, key=lambda node: -candidates[node]))
 
 
-@functools.lru_cache(maxsize=1 << 16)
-def _hash(node: str, ip: Address) -> bytes:
-    return hashlib.sha256(f"{node}#{ip}".encode()).digest()
+@functools.lru_cache(maxsize=1 << 14)  # nodes come and go, but not with every decision
+def _order(ip: Address, nodes: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(sorted(nodes, key=lambda node: (hashlib.sha256(f"{node}#{ip}".encode()).digest(), node)))

@@ -95,6 +95,26 @@ class _Reach:
 _SHOWN = 8  # names of links
 
 
+class _Choice:
+    """The nodes that advertisements select, and how they prefer them: the same for most IPs."""
+
+    def __init__(self, may: Mapping[str, Node]) -> None:
+        self._may = may
+        self._known: dict[tuple[str, ...], Mapping[str, int]] = {}
+        self.ready = {name for name, node in may.items() if node.ready}
+
+    def of(self, ads: tuple[L2Advertisement, ...]) -> Mapping[str, int]:
+        """Return the nodes that any of `ads` selects, with their preferences."""
+        names = tuple(ad.name for ad in ads)
+        if names not in self._known:
+            self._known[names] = {
+                name: _preference(ads, node)
+                for name, node in self._may.items()
+                if any(ad.scope.covers_node(node.labels) for ad in ads)
+            }
+        return self._known[names]
+
+
 def l2(snapshot: Snapshot, held: Holders) -> tuple[dict[Address, L2Announcement], list[Unannounced]]:
     """Return who owns each IP that layer 2 can announce, and which services it cannot, and why."""
     announcements: dict[Address, L2Announcement] = {}
@@ -102,9 +122,9 @@ def l2(snapshot: Snapshot, held: Holders) -> tuple[dict[Address, L2Announcement]
     refusals = {name: node_refusal(snapshot, name) for name in snapshot.nodes}
     may = {n: snapshot.nodes[n] for n, why in refusals.items() if why is None or why.reason is _DEAD}
     live = frozenset(name for name, why in refusals.items() if why is None)
-    reach = _Reach(snapshot)
+    reach, choice = _Reach(snapshot), _Choice(may)
     for ip, services in held.items():
-        found, why_not = _l2_of(snapshot, may, live, reach, ip, services)
+        found, why_not = _l2_of(snapshot, choice, live, reach, ip, services)
         missed += [Unannounced(key, ip, "layer2", None, refusal) for key, refusal in why_not.items()]
         if found is not None:
             announcements[ip] = found
@@ -116,14 +136,14 @@ _DEAD = Reason.NODE_NOT_LIVE
 
 def _l2_of(
     snapshot: Snapshot,
-    may: Mapping[str, Node],
+    choice: _Choice,
     live: frozenset[str],
     reach: _Reach,
     ip: Address,
     services: tuple[Service, ...],
 ) -> tuple[L2Announcement | None, dict[str, Refusal]]:
     """Rank the nodes that may announce `ip` for any of the services that share it."""
-    scores: dict[str, int] = {}
+    scores: Mapping[str, int] = {}
     fit: set[str] = set()
     used: list[L2Advertisement] = []
     announced: list[str] = []
@@ -133,7 +153,7 @@ def _l2_of(
         if isinstance(ads, Refusal):
             refusals[service.key] = ads
             continue
-        selected = _selected(snapshot, may, live, service, ads)
+        selected = _selected(snapshot, choice, live, service, ads)
         if isinstance(selected, Refusal):
             refusals[service.key] = selected
             continue
@@ -147,12 +167,13 @@ def _l2_of(
         announced.append(service.key)
         used += ads
         fit |= candidates
-        for node, score in selected.items():
-            scores[node] = max(scores.get(node, 0), score)
+        scores = (
+            {**selected, **{n: max(s, selected.get(n, 0)) for n, s in scores.items()}} if scores else selected
+        )
     if not announced:
         return None, refusals
     ranking = rank(ip, scores)
-    ready = {node for node in fit if may[node].ready}
+    ready = fit & choice.ready
     best_first = [node for node in ranking if node in (ready or fit)]
     pin = snapshot.pins.get(ip)
     if pin is not None and pin.node in best_first:
@@ -189,22 +210,18 @@ def l2_advertisements(config: Config, ip: Address, service: Service) -> tuple[L2
 
 def _selected(
     snapshot: Snapshot,
-    may: Mapping[str, Node],
+    choice: _Choice,
     live: frozenset[str],
     service: Service,
     ads: tuple[L2Advertisement, ...],
-) -> dict[str, int] | Refusal:
+) -> Mapping[str, int] | Refusal:
     """Return the nodes that are to announce the service, dead or alive, with their preferences."""
     refusal = endpoint_refusal(snapshot, service, None)
     if refusal:
         return refusal
     if not live:
         return Refusal(Reason.NO_CANDIDATE, _why_no_node(snapshot))
-    selected = {
-        n: _preference(ads, node)
-        for n, node in may.items()
-        if any(ad.scope.covers_node(node.labels) for ad in ads)
-    }
+    selected = choice.of(ads)
     if live.isdisjoint(selected):
         message = "the nodeSelectors of its L2Advertisements select no live node"
         return Refusal(Reason.NODE_NOT_SELECTED, message)
