@@ -47,7 +47,7 @@ from lbspeaker.model import (
 )
 from lbspeaker.observe import from_api, from_files
 from lbspeaker.peering import Peering, PeerStatus
-from lbspeaker.shell import http, links
+from lbspeaker.shell import http, links, place
 from lbspeaker.shell.apiserver import ApiError, ApiServer, credentials
 from lbspeaker.shell.packet import ETH_P_ARP, open_link
 from lbspeaker.wire import bpf, kube, orders, status, watch
@@ -154,6 +154,7 @@ class Program:
     async def run(self) -> None:
         where = self._api.host if self._api else str(self._options.directory)
         self._log.info("starting", program="speaker", node=self._options.node, source=where)
+        place.sweep(self._options.runtime_dir)
         self._catch_signals()
         if self._api is not None:
             self._core.resumed = await self._died_just_now(self._api)
