@@ -16,7 +16,7 @@ from lbspeaker.lab import namespaces
 from lbspeaker.lab.lab import Lab
 from tests.lab.detectors import installed
 from tests.scenarios.conftest import CONFIG, World, wait_for
-from tests.scenarios.test_bgp import children, hops
+from tests.scenarios.test_bgp import children, hops, typed
 
 pytestmark = [
     pytest.mark.alone,
@@ -43,14 +43,6 @@ def bfd() -> Iterator[World]:
         world.service("web")
         all_up(world)
         yield world
-
-
-def typed(world: World, *lines: str) -> str:
-    """What the router says to these lines."""
-    words = ["vtysh", "--vty_socket", str(world.lab.router.directory)]
-    done = world.lab.exec("router", words + [word for line in lines for word in ("-c", line)])
-    assert done.returncode == 0, done
-    return done.stdout
 
 
 def configure(world: World, *lines: str) -> None:

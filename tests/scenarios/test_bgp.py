@@ -10,13 +10,14 @@ from typing import Any
 
 import pytest
 
-from lbspeaker.lab import namespaces
 from lbspeaker.lab.namespaces import running
 from tests.scenarios.conftest import CONFIG, SERVICES, World, wait_for
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(180)]
 
 NODES = ("node-a", "node-b", "node-c")
+EVENTS = "/api/v1/namespaces/default/events"
+ON_A = [{"matchLabels": {"kubernetes.io/hostname": "node-a"}}]
 
 
 @pytest.fixture(scope="module")
@@ -40,9 +41,21 @@ def hops(world: World, ip: str) -> int:
 
 def routes(world: World, ip: str) -> str:
     """What FRR says about all its routes to `ip`."""
-    router = world.lab.router
-    argv = ["vtysh", "--vty_socket", str(router.directory), "-c", f"show bgp ipv4 unicast {ip}/32 json"]
-    return namespaces.run(router.namespace, argv).stdout
+    return typed(world, f"show bgp ipv4 unicast {ip}/32 json")
+
+
+def typed(world: World, *lines: str) -> str:
+    """What FRR says to these lines."""
+    words = ["vtysh", "--vty_socket", str(world.lab.router.directory)]
+    done = world.lab.exec("router", words + [word for line in lines for word in ("-c", line)])
+    assert done.returncode == 0, done
+    return done.stdout
+
+
+def neighbors(world: World, what: str) -> dict[str, Any]:
+    """What FRR says about each of its neighbours, under this word."""
+    found = json.loads(typed(world, "show bgp neighbors json"))
+    return {address: one.get(what) for address, one in found.items() if isinstance(one, dict)}
 
 
 def converged(world: World, ip: str, number: int, seconds: float = 15) -> None:
@@ -56,6 +69,18 @@ def children(world: World, node: str) -> list[int]:
         ["pgrep", "-P", str(speaker), "-f", "exabgp"], capture_output=True, text=True, check=False
     )
     return [int(pid) for pid in found.stdout.split()]
+
+
+def processes(world: World, node: str) -> set[int]:
+    """The speaker of a node, and all that it has started."""
+    speaker = world.lab.processes[f"speaker-{node}"].pid
+    found = subprocess.run(["pgrep", "-P", str(speaker)], capture_output=True, text=True, check=True)
+    return {speaker, *map(int, found.stdout.split())}
+
+
+def status(world: World, node: str) -> dict[str, Any]:
+    said = subprocess.run([*world.status(node), "-o", "json"], capture_output=True, check=False).stdout
+    return dict(json.loads(said))
 
 
 def test_every_node_announces_it_and_a_client_behind_the_router_reaches_it(bgp: World) -> None:
@@ -132,31 +157,45 @@ def test_a_node_that_dies_is_out_of_the_table_after_the_hold_time(bgp: World) ->
     converged(bgp, ip, 3, 40)
 
 
-def test_a_router_that_expects_another_as_is_named_and_disturbs_nobody(bgp: World) -> None:
+WRONG = {
+    "nobody-there": {"peerAddress": "192.0.2.99"},
+    "port-closed": {"peerAddress": "192.0.2.2"},
+    "another-as": {"peerAddress": "2001:db8::1", "myASN": 64999},
+    "another-password": {"peerAddress": "198.51.100.1", "password": "of nobody"},
+}
+
+
+def test_wrong_peers_are_named_and_disturb_neither_layer_2_nor_a_good_peer(bgp: World) -> None:
     ip = bgp.ip("web")
-    wrong = next(str(h.ipv4) for h in bgp.lab.topology.hosts if h.name == "client")
-    bgp.create("BGPPeer", "nobody", myASN=64513, peerASN=64512, peerAddress=wrong, holdTime="6s")
-    wait_for(lambda: "peer=nobody" in bgp.log("node-a"), "it is told")
-    assert hops(bgp, ip) == 3
+    bgp.create("L2Advertisement", "lan", nodeSelectors=ON_A)
+    bgp.reachable(ip)
+    before, drops = processes(bgp, "node-a"), neighbors(bgp, "connectionsDropped")
+    for name, spec in WRONG.items():
+        peer = {"myASN": 64513, "peerASN": 64512, "holdTime": "6s", "nodeSelectors": ON_A, **spec}
+        bgp.create("BGPPeer", name, **peer)
 
-    def status() -> dict[str, Any]:
-        said = subprocess.run([*bgp.status("node-a"), "-o", "json"], capture_output=True, check=False).stdout
-        return dict(json.loads(said))
+    def named() -> bool:
+        bgp.ask(ip)  # so that layer 2 must answer again
+        assert bgp.answers(ip)
+        problems = status(bgp, "node-a")["problems"]
+        return all(any(p.startswith(f"peer {name}: no session") for p in problems) for name in WRONG)
 
-    wait_for(lambda: any(p.startswith("peer nobody: no session for ") for p in status()["problems"]), "shown")
-    events = bgp.call("GET", "/api/v1/namespaces/default/events")["items"]
-    assert any(event["reason"] == "PeerDown" and "nobody" in event["message"] for event in events)
-    rows = {peer["name"]: peer for peer in status()["peers"]}
+    wait_for(named, "each of them is a problem", 20)
+    assert bgp.owner(ip) == "node-a"
+    assert before < processes(bgp, "node-a"), "nobody was replaced"
+    assert neighbors(bgp, "connectionsDropped")["192.0.2.201"] == drops["192.0.2.201"]
+    told = [event["message"] for event in bgp.call("GET", EVENTS)["items"] if event["reason"] == "PeerDown"]
+    assert any(name in message for message in told for name in WRONG)
+    rows = {peer["name"]: peer for peer in status(bgp, "node-a")["peers"]}
     assert (rows["router"]["state"], rows["router"]["sent"]) == ("up", rows["router"]["desired"])
-    assert (rows["nobody"]["state"], rows["nobody"]["address"], rows["nobody"]["sent"]) == (
-        "connecting",
-        wrong,
-        0,
-    )
+    assert {(rows[name]["state"], rows[name]["sent"]) for name in WRONG} == {("connecting", 0)}
+    assert {name: rows[name]["address"] for name in WRONG} == {n: s["peerAddress"] for n, s in WRONG.items()}
     text = bgp.lab.exec("node-a", bgp.status("node-a")).stdout
     assert re.search(rf"^router +{rows['router']['address']} +64512 +up ", text, re.MULTILINE)
-    bgp.delete(f"{CONFIG}/bgppeers/nobody")
-    time.sleep(1)
+    for name in WRONG:
+        bgp.delete(f"{CONFIG}/bgppeers/{name}")
+    bgp.delete(f"{CONFIG}/l2advertisements/lan")
+    wait_for(lambda: processes(bgp, "node-a") == before, "and they are gone")
     assert hops(bgp, ip) == 3
 
 
