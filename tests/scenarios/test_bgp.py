@@ -227,6 +227,21 @@ def test_an_edited_peer_is_back_at_once_and_the_others_notice_nothing(bgp: World
     converged(bgp, ip, 3, 4)
 
 
+def test_a_peer_that_comes_and_goes_has_its_own_router_id_and_leaves_the_other_alone(bgp: World) -> None:
+    converged(bgp, bgp.ip("web"), 3)
+    before = {node: children(bgp, node) for node in NODES}
+    drops = neighbors(bgp, "connectionsDropped")
+    own = {str(node.ipv4): str(node.ipv4) for node in bgp.lab.nodes}
+    given = {str(node.ipv6): "198.51.100.66" for node in bgp.lab.nodes}
+    router = str(bgp.lab.topology.router.ipv6)
+    bgp.create("BGPPeer", "router6", myASN=64513, peerASN=64512, peerAddress=router, routerID="198.51.100.66")
+    wait_for(lambda: neighbors(bgp, "remoteRouterId") == own | given, "each session has its router ID")
+    bgp.delete(f"{CONFIG}/bgppeers/router6")
+    wait_for(lambda: {node: children(bgp, node) for node in NODES} == before, "the others go on")
+    now = neighbors(bgp, "connectionsDropped")
+    assert {address: now[address] for address in own} == {address: drops[address] for address in own}
+
+
 def test_the_default_gateway_is_found_by_itself(bgp: World) -> None:
     ip = bgp.ip("web")
     bgp.call("PATCH", f"{CONFIG}/bgppeers/router", {"spec": {"peerAddress": "auto"}}, patch=True)
