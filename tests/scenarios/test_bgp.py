@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from lbspeaker.lab.namespaces import running
-from tests.scenarios.conftest import CONFIG, SERVICES, World, wait_for
+from tests.scenarios.conftest import CONFIG, SERVICES, SYSTEM, World, wait_for
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(180)]
 
@@ -240,6 +240,54 @@ def test_a_peer_that_comes_and_goes_has_its_own_router_id_and_leaves_the_other_a
     wait_for(lambda: {node: children(bgp, node) for node in NODES} == before, "the others go on")
     now = neighbors(bgp, "connectionsDropped")
     assert {address: now[address] for address in own} == {address: drops[address] for address in own}
+
+
+def test_a_password_comes_from_a_secret_and_without_it_there_is_no_session(bgp: World) -> None:
+    peer = str(bgp.lab.nodes[0].ipv6)
+    secrets = f"/api/v1/namespaces/{SYSTEM}/secrets"
+
+    def at_the_router(words: str) -> None:
+        typed(bgp, "configure terminal", "router bgp 64512", words)
+
+    def up() -> bool:
+        return bool(neighbors(bgp, "bgpState")[peer] == "Established")
+
+    def secret(password: str) -> dict[str, Any]:
+        kind, metadata = "kubernetes.io/basic-auth", {"name": "hush"}
+        return {"metadata": metadata, "type": kind, "stringData": {"password": password}}
+
+    at_the_router(f"neighbor {peer} password hush-one")
+    bgp.call("POST", secrets, secret("hush-one"))
+    spec = {"peerAddress": str(bgp.lab.topology.router.ipv6), "passwordSecret": {"name": "hush"}}
+    bgp.create("BGPPeer", "secret", myASN=64513, peerASN=64512, holdTime="6s", nodeSelectors=ON_A, **spec)
+    wait_for(up, "both know the password")
+    assert neighbors(bgp, "authenticationEnabled")[peer]
+    running = bgp.lab.exec("node-a", ["ps", "-eww", "-o", "args"]).stdout
+
+    first = neighbors(bgp, "connectionsEstablished")[peer]
+    at_the_router(f"neighbor {peer} password hush-two")
+    bgp.call("PATCH", f"{secrets}/hush", secret("hush-two"), patch=True)
+    wait_for(lambda: up() and neighbors(bgp, "connectionsEstablished")[peer] > first, "both know the new one")
+
+    bgp.delete(f"{secrets}/hush")
+    wait_for(lambda: not up(), "no password, no session")
+    at_the_router(f"no neighbor {peer} password")
+    missing = f"Secret {SYSTEM}/hush is missing"
+    assert any(missing in problem for problem in status(bgp, "node-a")["problems"])
+    assert missing in bgp.log("node-a")
+    time.sleep(2.5)  # whoever dials does it every other second
+    assert not up() and len(children(bgp, "node-a")) == 1, "it is not tried without"
+    bgp.call("POST", secrets, secret("hush-two"))
+    at_the_router(f"neighbor {peer} password hush-two")
+    wait_for(up, "it is back")
+
+    seen = running + bgp.log("node-a") + bgp.lab.log("controller") + json.dumps(status(bgp, "node-a"))
+    seen += json.dumps([bgp.call("GET", path) for path in (EVENTS, f"{CONFIG}/bgppeers")])
+    seen += json.dumps(bgp.call("GET", f"{CONFIG}/effectiveconfigurations"))
+    assert "exabgp.conf" in seen and "hush-" not in seen
+    bgp.delete(f"{CONFIG}/bgppeers/secret")
+    bgp.delete(f"{secrets}/hush")
+    at_the_router(f"no neighbor {peer} password")
 
 
 def test_the_default_gateway_is_found_by_itself(bgp: World) -> None:
