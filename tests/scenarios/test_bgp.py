@@ -290,6 +290,41 @@ def test_a_password_comes_from_a_secret_and_without_it_there_is_no_session(bgp: 
     at_the_router(f"no neighbor {peer} password")
 
 
+def test_with_graceful_restart_a_killed_speaker_costs_no_route_and_leaves_none_behind(bgp: World) -> None:
+    ip, node = bgp.ip("web"), str(bgp.lab.nodes[1].ipv4)
+    bgp.call("PATCH", f"{CONFIG}/bgppeers/router", {"spec": {"enableGracefulRestart": True}}, patch=True)
+    bgp.service("leaving")
+    gone = bgp.ip("leaving")
+    for each in (ip, gone):
+        converged(bgp, each, 3)
+
+    def by_node(prefix: str) -> list[dict[str, Any]]:
+        """The routes that the router has from the node."""
+        paths = json.loads(routes(bgp, prefix)).get("paths", [])
+        return [path for path in paths if path["peer"]["peerId"] == node]
+
+    def story() -> None:
+        bgp.lab.signal("speaker-node-b", signal.SIGKILL)
+        bgp.delete(f"{SERVICES}/leaving")
+        converged(bgp, gone, 1)
+        assert by_node(gone), "it is kept for the one who is away"
+        bgp.lab.stop("speaker-node-b", 0)
+        bgp.lab.start("speaker-node-b")
+        wait_for(lambda: not by_node(gone), "it goes once the node has told everything", 20)
+        wait_for(lambda: not by_node(ip)[0].get("stale"), "and the other one is fresh")
+
+    with ThreadPoolExecutor() as pool:
+        playing = pool.submit(story)
+        polled = []
+        while not playing.done():
+            polled.append(by_node(ip))
+            time.sleep(0.02)
+        playing.result()
+    assert all(polled), "it was in the table all the time"
+    assert any(path.get("stale") for paths in polled for path in paths), "also while the speaker was dead"
+    converged(bgp, ip, 3)
+
+
 def test_the_default_gateway_is_found_by_itself(bgp: World) -> None:
     ip = bgp.ip("web")
     bgp.call("PATCH", f"{CONFIG}/bgppeers/router", {"spec": {"peerAddress": "auto"}}, patch=True)
