@@ -93,24 +93,41 @@ def test_local_preference_within_one_as(frr: Frr, node: Callable[..., Node]) -> 
     play(story())
 
 
+async def burst(speaker: Node, dice: random.Random, desired: dict[Any, Route]) -> None:
+    """A few quick changes, each of a few of 24 routes."""
+    for _ in range(dice.randint(2, 6)):
+        for number in dice.sample(range(1, 25), dice.randint(0, 8)):
+            prefix = ip_network(f"192.0.2.{number}/32")
+            desired[prefix] = Route(prefix, None, (f"65001:{dice.randint(1, 3)}",))
+            if dice.random() < 0.4:
+                del desired[prefix]
+        speaker.desire(*desired.values())
+        await asyncio.sleep(dice.choice([0, 0, 0.001, 0.01]))
+
+
 @pytest.mark.parametrize("seed", [1, 2])
 def test_bursts_end_right(frr: Frr, node: Callable[..., Node], seed: int) -> None:
-    """A B A, A withdraw A, and any other rush: the router ends with the last desire."""
+    """A B A, A withdraw A, and any other rush: the router ends with the last desire.
+
+    So it does if it was killed, and they went on until it was back.
+    """
 
     async def story() -> None:
         dice = random.Random(seed)
+        desired: dict[Any, Route] = {}
         frr.start()
-        prefixes = [ip_network(f"192.0.2.{n}/32") for n in range(1, 9)]
-        async with node() as speaker:
+        async with node(replace(PEER, connect_s=1.0)) as speaker:
             await speaker.up()
-            for _ in range(12):
-                for _ in range(dice.randint(2, 6)):
-                    some = dice.sample(prefixes, dice.randint(0, 8))
-                    routes = [Route(p, None, (f"65001:{dice.randint(1, 3)}",)) for p in some]
-                    speaker.desire(*routes)
-                    await asyncio.sleep(dice.choice([0, 0, 0.001, 0.01]))
-                wanted = table(*routes)
+            for number in range(15):
+                if number % 5 == 4:
+                    await asyncio.to_thread(frr.stop, signal.SIGKILL)
+                    coming = asyncio.create_task(asyncio.to_thread(frr.restart))
+                    while not coming.done() or speaker.status.state != "up":
+                        await burst(speaker, dice, desired)
+                await burst(speaker, dice, desired)
+                wanted = table(*desired.values())
                 assert await soon(lambda wanted=wanted: frr.table() == wanted), (wanted, frr.table())
+            assert (speaker.status.flaps, speaker.status.restarts) == (3, 0)
 
     play(story())
 
