@@ -2,12 +2,13 @@
 
 A burst is two to six quick changes of a few prefixes: other communities, another MED, a longer path, or gone.
 Fifty go on at the same time, each with prefixes of its own; then the router's table is compared. In every
-fourth round the router clears the session meanwhile, in every fourth 5,000 other routes change. The reference
-is ExaBGP alone, told each change as it comes.
+fourth round the router is killed and started again meanwhile, in every fourth it clears the session, in every
+fourth 5,000 other routes change. The reference is ExaBGP alone, told each change as it comes.
 """
 
 import asyncio
 import random
+import signal
 import time
 from collections.abc import Callable, Iterable
 from ipaddress import IPv4Address, ip_network
@@ -91,7 +92,9 @@ async def _ours(router: bgp.Router, directory: Path) -> float:
         total = 0
         for number in range(BURSTS // TOGETHER):
             rush = asyncio.gather(*(burst(dice, some, change) for some in prefixes))
-            if number % 4 == 2:
+            if number % 4 == 1:
+                await asyncio.gather(rush, asyncio.to_thread(_kill, router))
+            elif number % 4 == 2:
                 await asyncio.gather(rush, asyncio.to_thread(router.frr.ask, "clear bgp *"))
             elif number % 4 == 3:
                 desired |= {r.prefix: r for r in bgp.routes(BULK, f"65001:{number}")}
@@ -105,6 +108,11 @@ async def _ours(router: bgp.Router, directory: Path) -> float:
         if node.status.restarts:
             raise Unavailable(f"the child was replaced: {node.status.last_error}")
     return float(total)
+
+
+def _kill(router: bgp.Router) -> None:
+    router.frr.stop(signal.SIGKILL)
+    router.frr.restart()
 
 
 async def _judged(router: bgp.Router, node: Node, desired: Table, prefixes: list[list[Network]]) -> int:
