@@ -16,6 +16,7 @@ from lbspeaker.wire import watch
 from tests.lab.detectors import Detecting
 from tests.lab.upstream import FOUR, POOLS, SIX, Bench, eventually
 from tests.opnsense import KEY, SECRET, pages, serving
+from tests.peers import raw
 
 pytestmark = [
     pytest.mark.lab,
@@ -203,6 +204,51 @@ FRR_MISTAKES = {
         ],
         {"attributes-differ": [FOUR]},
     ),
+    "a next hop that nobody has": (
+        [
+            "route-map AWAY permit 10",
+            "set ip next-hop 10.9.9.9",
+            "router bgp 64512",
+            "address-family ipv4 unicast",
+            "neighbor 192.0.2.202 route-map AWAY in",
+        ],
+        [
+            "router bgp 64512",
+            "address-family ipv4 unicast",
+            "neighbor 192.0.2.202 route-map LBS-router-IN in",
+        ],
+        {"next-hop": [f"{FOUR} from {B}"]},
+    ),
+    "a policy that says no for other reasons": (
+        [
+            "route-map SOMEBODY deny 10",
+            "match peer 192.0.2.202",
+            "router bgp 64512",
+            "address-family ipv4 unicast",
+            "neighbor 192.0.2.202 route-map SOMEBODY in",
+        ],
+        [
+            "router bgp 64512",
+            "address-family ipv4 unicast",
+            "neighbor 192.0.2.202 route-map LBS-router-IN in",
+        ],
+        {"not-there": [f"{FOUR} from {B}"]},
+    ),
+    "another address of the pool": (
+        [
+            "ip route 203.0.113.99/32 192.0.2.2",
+            "router bgp 64512",
+            "address-family ipv4 unicast",
+            "network 203.0.113.99/32",
+        ],
+        [
+            "no ip route 203.0.113.99/32 192.0.2.2",
+            "router bgp 64512",
+            "address-family ipv4 unicast",
+            "no network 203.0.113.99/32",
+        ],
+        {"foreign": ["203.0.113.99/32"]},
+    ),
 }
 
 
@@ -229,10 +275,15 @@ def test_a_neighbour_that_is_not_configured(frr: Bench) -> None:
     well(frr, *of_frr(frr))
 
 
-def test_a_node_that_is_silent(frr: Bench) -> None:
+def test_a_node_that_is_silent_and_one_whose_routes_are_kept_meanwhile(frr: Bench) -> None:
     node = frr.picture.nodes[1]
     frr.silence(node)
     finds(frr, {"no-session": [B]}, *of_frr(frr))
+    frr.speak(node, "capability { graceful-restart 60; }")
+    well(frr, *of_frr(frr))
+    frr.processes.pop(node.name).kill()
+    kept = [f"{prefix} from {B}" for prefix in (FOUR, SIX)]
+    finds(frr, {"no-session": [B], "stale": kept}, *of_frr(frr))
     frr.speak(node)
     well(frr, *of_frr(frr))
 
@@ -408,20 +459,39 @@ def rendered(calls: list[dict[str, Any]]) -> tuple[str, list[dict[str, str]]]:
     return "\n".join(lines) + "\n", lists
 
 
+_RANGE = [
+    "router bgp 64512",
+    "no neighbor 192.0.2.202",
+    "neighbor RANGE peer-group",
+    "neighbor RANGE remote-as 64513",
+    "bgp listen range 192.0.2.202/32 peer-group RANGE",
+    "address-family ipv6 unicast",
+    "neighbor RANGE activate",
+    "address-family ipv4 unicast",
+    "neighbor RANGE activate",
+]
+
+
 def test_what_opnsense_makes_of_its_calls_works_and_is_checked_by_its_api() -> None:
-    with bench("frr") as made:
+    with bench("frr", ", password: s3cret") as made:
         printed = json.loads(made.config("opnsense", "-o", "json"))
         text, lists = rendered(printed["calls"])
         made.start_frr()
-        made.load_frr(text)
+        made.load_frr(text.replace("REPLACE-WITH-THE-PASSWORD", "s3cret"))
         for node in made.picture.nodes:
-            made.speak(node)
+            made.speak(node, "md5-password s3cret;")
         with serving(pages(lambda command: json.loads(made.vtysh(command)), lists)) as (url, _):
             options = ("--opnsense", url, "--insecure")
             well(made, *options)
+            made.silence(made.picture.nodes[1])
+            change(made, _RANGE)
+            made.speak(made.picture.nodes[1])
+            unsafe = {"range-password": [B]}
+            finds(made, unsafe, *options)
             lists[0]["network"] = "203.0.113.0/24"
             change(made, [f"ip prefix-list LBS-router-IN seq {lists[0]['seqnumber']} permit 203.0.113.0/24"])
-            finds(made, {"prefix-length": [f"{FOUR} from {node}" for node in (A, B, C)]}, *options)
+            wrong = {"prefix-length": [f"{FOUR} from {node}" for node in (A, C)]}
+            finds(made, unsafe | wrong, *options)
 
 
 # --- BIRD -----------------------------------------------------------------------------------------------
@@ -494,4 +564,23 @@ def test_what_is_wrong_with_bird_is_named_and_no_more_once_it_is_mended(bird: Be
         finds(bird, expected, *of_bird(bird))
     finally:
         bird.reload_bird(lambda _: right)
+    well(bird, *of_bird(bird))
+
+
+def test_bird_says_why_it_lets_a_node_wait_and_who_was_there_before(bird: Bench) -> None:
+    node, right = bird.picture.nodes[2], (bird.directory / "bird.conf").read_text()
+    well(bird, *of_bird(bird))
+    bird.silence(node)
+    bird.reload_bird(swap("error wait time 1, 10", "error wait time 60, 60", 3))
+
+    def after(*said: bytes) -> dict[str, list[str]]:
+        bird.say(node, b"".join(said))
+        return codes(bird, *of_bird(bird))
+
+    collision = raw.message(raw.NOTIFICATION, bytes((6, 7)))  # RFC 4486
+    eventually(lambda: after(raw.opening(64513), collision), {"collision": [C]})
+    eventually(lambda: after(raw.opening(64513, hold_s=1)), {"waiting": [C]})
+    bird.reload_bird(lambda _: right)
+    bird.birdc("restart lbs_router_node_c")
+    bird.speak(node)
     well(bird, *of_bird(bird))

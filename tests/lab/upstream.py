@@ -4,10 +4,12 @@ The segment of the lab, with a real FRR or BIRD in the place of the router; on t
 a speaker would. The documents that both commands read are the same.
 """
 
+import contextlib
 import itertools
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -121,6 +123,19 @@ class Bench:
         settings = {"exabgp_daemon_user": "root", "exabgp_daemon_drop": "false", "exabgp_api_cli": "false"}
         self.spawn(node.name, node.name, [*exabgp_command(), "server", str(file)], **settings)
 
+    def say(self, node: LabNode, words: bytes) -> None:
+        """Dial the router from a node whose speaker is silent, say this, and wait until it hangs up."""
+
+        def talk() -> None:
+            with contextlib.suppress(ConnectionError):
+                address = str(self.picture.router.ipv4), 179
+                with socket.create_connection(address, 3, (str(node.ipv4), 0)) as connection:
+                    connection.sendall(words)
+                    while connection.recv(4096):
+                        pass
+
+        namespaces.inside(self.picture.namespace(node.name), talk)
+
     def silence(self, node: LabNode) -> None:
         process = self.processes.pop(node.name)
         process.terminate()
@@ -177,9 +192,11 @@ class Bench:
         after = change(before)
         assert after != before, "nothing was changed"
         file.write_text(after)
-        argv = ["birdc", "-s", f"{self.directory}/bird.ctl", "configure"]
-        done = subprocess.run(argv, capture_output=True, text=True, timeout=20, check=False)
-        assert "Reconfigur" in done.stdout, done.stdout
+        assert "Reconfigur" in self.birdc("configure")
+
+    def birdc(self, command: str) -> str:
+        argv = ["birdc", "-s", f"{self.directory}/bird.ctl", command]
+        return subprocess.run(argv, capture_output=True, text=True, timeout=20, check=False).stdout
 
     # -- the commands --
 
