@@ -108,7 +108,7 @@ def _told(session: Session, said: str) -> _Cause | None:
     if "bad peer as" in said:
         what = "the last attempt ended with Bad Peer AS: the two sides do not agree about their AS numbers"
         return "wrong-as", what, "compare myASN and peerASN of the BGPPeer with the router"
-    if "no path to specified neighbor" in said:
+    if "no path to specified neighbor" in said or "waiting for nht" in said:  # FRR 8.4 says the latter
         what = "the router has no path to it on a link of its own, and takes nobody else (connected check)"
         return (
             "no-path",

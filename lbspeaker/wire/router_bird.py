@@ -6,7 +6,7 @@ kernel, and only there. After an error it lets nobody in for a while (`Error wai
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from ipaddress import ip_address, ip_interface, ip_network
 
@@ -24,6 +24,7 @@ _ROUTE = re.compile(
     r"^(?P<prefix>[0-9a-f.:]+/\d+)?\s+(?P<how>unicast|unreachable|blackhole|prohibit)\s+"
     r"\[(?P<name>\S+) [^\]]*?(?: from (?P<peer>[0-9a-f.:]+)\S*)?\]\s*(?P<best>\*)?[^(]*\(\d+-?(?P<stale>s?)"
 )
+_RESTARTING = "Neighbor graceful restart active"  # without a mark at the routes themselves
 _HOP = re.compile(r"^\tvia (?P<hop>[0-9a-f.:]+)\S* on ")
 _ADDRESS = re.compile(r"^\t(?P<interface>[0-9a-f.:]+/\d+) \((?!.*scope (?:link|host))")
 _BFD = re.compile(r"^(?P<peer>[0-9a-f.:]+)\s+\S+\s+(?P<state>Up|Down|Init|AdminDown)\s")
@@ -64,6 +65,7 @@ def _parse(answers: Answers) -> RouterView:
     blocks = [block for block in _blocks(answers[_PROTOCOLS]) if block[1] == "BGP"]
     bfd = _bfd(answers.get(_BFD_SESSIONS, ""))
     named = {name: found for name, _, lines in blocks if (found := _session(lines, bfd)) is not None}
+    restarting = {name for name, _, lines in blocks if _RESTARTING in map(str.strip, lines)}
     exported: dict[Network, set[Address]] = {}
     for question, text in answers.items():
         if question.startswith("show route export"):
@@ -72,7 +74,7 @@ def _parse(answers: Answers) -> RouterView:
     paths: list[Path] = []
     for question, text in answers.items():
         if question.startswith("show route where"):
-            paths += _paths(text, named)
+            paths += _paths(text, named, restarting)
     used = [replace(p, used=p.used or p.next_hop in exported.get(p.prefix, ())) for p in paths]
     asns = {session.local_asn for session in named.values()}
     return RouterView(
@@ -187,7 +189,7 @@ def _routes(text: str) -> Iterator[tuple[Network, re.Match[str], list[str]]]:
             lines.append(line)
 
 
-def _paths(text: str, named: Mapping[str, Session]) -> Iterator[Path]:
+def _paths(text: str, named: Mapping[str, Session], restarting: Collection[str]) -> Iterator[Path]:
     for prefix, first, lines in _routes(text):
         session = named.get(first["name"])
         attributes = dict(_attributes(lines))
@@ -200,7 +202,7 @@ def _paths(text: str, named: Mapping[str, Session]) -> Iterator[Path]:
             ip_address(hop[0]),
             used=bool(first["best"]),
             valid=first["how"] == "unicast",
-            stale=bool(first["stale"]),
+            stale=bool(first["stale"]) or first["name"] in restarting,
             as_path=tuple(int(w) for w in attributes.get("BGP.as_path", "").split() if w.isdecimal()),
             origin=attributes.get("BGP.origin", "IGP").replace("Incomplete", "incomplete"),
             med=int(attributes.get("BGP.med", 0)),

@@ -321,6 +321,20 @@ def test_a_pool_inside_a_network_of_a_link(frr: Bench) -> None:
     assert "pool-on-link" not in codes(frr, *of_frr(frr))
 
 
+def test_a_node_that_is_on_no_link_of_a_router_that_dials_it() -> None:
+    """FRR 8.4 says "Waiting for NHT" where later ones say "No path to specified Neighbor"."""
+    with bench("frr") as made:
+        documents = made.documents.read_text()
+        made.documents.write_text(documents.replace("address: 192.0.2.203", "address: 10.244.3.10"))
+        made.start_frr()
+        made.load_frr(made.config("frr"))
+        for node in made.picture.nodes[:2]:
+            made.speak(node)
+        made.vtysh("configure terminal", "router bgp 64512", "no neighbor 10.244.3.10 passive")
+        made.vtysh("clear bgp 10.244.3.10")
+        eventually(lambda: codes(made, *of_frr(made)), {"no-path": ["node-c (10.244.3.10)"]}, 10)
+
+
 def test_frr_without_bgp(tmp_path: Path) -> None:
     with bench("frr") as made:
         made.start_frr()
@@ -584,3 +598,17 @@ def test_bird_says_why_it_lets_a_node_wait_and_who_was_there_before(bird: Bench)
     bird.birdc("restart lbs_router_node_c")
     bird.speak(node)
     well(bird, *of_bird(bird))
+
+
+def test_bird_keeps_the_routes_of_a_node_that_went_and_that_is_told(bird: Bench) -> None:
+    """Its protocol says "Neighbor graceful restart active"; the routes themselves have no mark."""
+    node = bird.picture.nodes[1]
+    bird.silence(node)
+    bird.speak(node, "capability { graceful-restart 60; }")
+    well(bird, *of_bird(bird))
+    bird.processes.pop(node.name).kill()
+    kept = [f"{prefix} from {B}" for prefix in (FOUR, SIX)]
+    try:
+        eventually(lambda: codes(bird, *of_bird(bird)), {"no-session": [B], "stale": kept}, 5)
+    finally:
+        bird.speak(node)

@@ -121,6 +121,7 @@ class Bench:
         file = self.directory / f"{node.name}.conf"
         file.write_text("\n".join(lines) + "\n")
         settings = {"exabgp_daemon_user": "root", "exabgp_daemon_drop": "false", "exabgp_api_cli": "false"}
+        settings["PYTHONUNBUFFERED"] = "1"  # else it may lose the signal that ends it
         self.spawn(node.name, node.name, [*exabgp_command(), "server", str(file)], **settings)
 
     def say(self, node: LabNode, words: bytes) -> None:
