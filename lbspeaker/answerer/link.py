@@ -11,6 +11,7 @@ answered at once.
 """
 
 import contextlib
+import errno
 import os
 import random
 import socket
@@ -343,10 +344,20 @@ class OpenLink:
             return
         voice = self.voices[protocol]
         if protocol == NDP and ip not in self._joined and not self.port.policy.dry_run:
-            self._joined.add(ip)
-            self._groups.join(ndp.solicited_node(ip))
+            self._join(ip)
         self._send(protocol, self._original(protocol, ip, ip in voice.probes))
         voice.left(ip, sending.occasion, now)
+
+    def _join(self, ip: bytes) -> None:
+        """If the kernel refuses, the next frame about `ip` is another try."""
+        try:
+            self._groups.join(ndp.solicited_node(ip))
+            self._joined.add(ip)
+        except OSError as error:
+            if error.errno != errno.ENODEV:  # on a link that is gone there is nobody to hear
+                what = f"IPv6 may not be found on {self.name}: no multicast group can be joined"
+                hint = "is net.ipv6.conf.LINK.disable_ipv6 set, or is memory short (net.core.optmem_max)?"
+                self._report(orders.Failed(self.name, f"{what}: {error.strerror}", hint))
 
     def _original(self, protocol: str, ip: bytes, probe: bool) -> bytes:
         frames = self._frames

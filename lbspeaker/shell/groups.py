@@ -1,10 +1,14 @@
-"""Membership in IPv6 multicast groups, so that switches which snoop on MLD send us what we have to answer."""
+"""Membership in IPv6 multicast groups, so that switches which snoop on MLD send us what we have to answer.
+
+The kernel gives each socket little memory for that (net.core.optmem_max; 56 bytes a group), so many are used.
+"""
 
 import contextlib
+import errno
 import socket
 import struct
 
-MOST_PER_SOCKET = 2000  # the kernel's own limit is about 2340 (optmem_max)
+MOST_PER_SOCKET = 300  # 365 fit into the 20 KiB that kernels before 6.8 give
 
 
 class Groups:
@@ -17,13 +21,9 @@ class Groups:
         self._joined: dict[bytes, tuple[int, int]] = {}  # group → (which socket, how often)
 
     def join(self, group: bytes) -> None:
-        """Join `group` (16 bytes). A link that is gone is no error: there is nobody to hear there."""
-        with contextlib.suppress(OSError):  # also where the kernel has no IPv6
-            where, times = self._joined.get(group) or (self._with_room(), 0)
-            if times == 0:
-                self._set(where, socket.IPV6_JOIN_GROUP, group)
-                self._room[where] -= 1
-            self._joined[group] = (where, times + 1)
+        """Join `group` (16 bytes). Raises OSError if the kernel refuses; then it is not joined."""
+        where, times = self._joined.get(group) or (self._enter(group), 0)
+        self._joined[group] = (where, times + 1)
 
     def leave(self, group: bytes) -> None:
         where, times = self._joined.pop(group, (0, 0))
@@ -40,6 +40,21 @@ class Groups:
             each.close()
         self._sockets, self._room = [], []
         self._joined.clear()
+
+    def _enter(self, group: bytes) -> int:
+        """Return the socket that has joined `group`; one that has no memory left counts as full."""
+        where = self._with_room()
+        try:
+            self._set(where, socket.IPV6_JOIN_GROUP, group)
+        except OSError as error:
+            is_empty = all(other != where for other, _ in self._joined.values())
+            if error.errno not in (errno.ENOMEM, errno.ENOBUFS) or is_empty:
+                raise
+            self._room[where] = 0
+            where = self._with_room()
+            self._set(where, socket.IPV6_JOIN_GROUP, group)
+        self._room[where] -= 1
+        return where
 
     def _with_room(self) -> int:
         for where, room in enumerate(self._room):

@@ -476,3 +476,37 @@ def test_another_policy_sends_nothing_and_holds_from_now_on(segment: Segment, an
     told = segment.hears(is_announcement, 3.0)
     assert 4 <= len(told) <= 8
     assert most_in_a_second(told) <= 3
+
+
+def test_every_group_is_joined_where_the_kernel_gives_little_memory(
+    segment: Segment, answerer: Running
+) -> None:
+    give(segment.node, 4096)
+    answerer.use(index(segment.node), profile="off")
+    answerer.announce(*(f"2001:db8::{n:x}" for n in range(1, 201)))
+    wait_for(lambda: joined(segment.node) >= 200)
+
+
+def test_a_group_that_cannot_be_joined_is_told_of_and_tried_again(
+    segment: Segment, answerer: Running
+) -> None:
+    give(segment.node, 16)
+    answerer.announce(WEB6)
+    assert answerer.wait(orders.Failed).what == (
+        "IPv6 may not be found on eth0: no multicast group can be joined: Cannot allocate memory"
+    )
+    give(segment.node, 20480)
+    answerer.tell(orders.Announce(WEB6, ("eth0",), "TAKEOVER", again=True))
+    wait_for(lambda: joined(segment.node) > 0)
+
+
+def give(node: str, size: int) -> None:
+    """So little memory for options of sockets; before Linux 6.8 all have 20480."""
+    try:
+        namespaces.sysctl(node, {"net/core/optmem_max": str(size)})
+    except LbspeakerError as error:
+        pytest.skip(str(error))
+
+
+def joined(node: str) -> int:
+    return namespaces.run(node, ["ip", "maddr", "show", "eth0"]).stdout.count("ff02::1:ff00:")
