@@ -36,6 +36,7 @@ FRAME_BYTES = 416  # of a buffer, for each; the kernel doubles both
 WITNESS = b"gateway"  # what the guard calls the question to the default gateway
 ARP, NDP = "arp", "ndp"
 _NO_IP = bytes(4)
+_WIDER = {ARP: bpf.all_arp(), NDP: bpf.ndp()}  # of the kernel's filters
 
 Report = Callable[[orders.Report], None]
 
@@ -87,13 +88,14 @@ class OpenLink:
 
     def _open(self) -> None:
         name = self.name
-        for protocol, ethertype, program, read in (
-            (ARP, packet.ETH_P_ARP, self._arp_filter(), self._read_arp),
-            (NDP, packet.ETH_P_IPV6, bpf.ndp(self._filter.ranges6), self._read_ndp),
+        for protocol, ethertype, read in (
+            (ARP, packet.ETH_P_ARP, self._read_arp),
+            (NDP, packet.ETH_P_IPV6, self._read_ndp),
         ):
-            opened = packet.open_link(name, ethertype, program)
+            opened = packet.open_link(name, ethertype, _WIDER[protocol])
             self._by_protocol[protocol] = opened
             self.readers[opened] = read
+        self.set_filter(self._filter)
         self._hello = packet.open_link(name, hello.ETHERTYPE, bpf.hello())
         self.readers[self._hello] = self._read_hello
         try:
@@ -115,9 +117,14 @@ class OpenLink:
     # -- orders --
 
     def set_filter(self, pools: orders.Filter) -> None:
+        """Have the kernel sort out early what does not concern us; what it lets through is judged all the same."""
         self._filter = pools
-        packet.attach(self._by_protocol[ARP], self._arp_filter())
-        packet.attach(self._by_protocol[NDP], bpf.ndp(pools.ranges6))
+        try:
+            for protocol, program in ((ARP, self._arp_filter()), (NDP, bpf.ndp(pools.ranges6))):
+                packet.attach(self._by_protocol[protocol], program, _WIDER[protocol])
+        except OSError as error:
+            what = f"IPs of new pools may not be found on {self.name}: its filter stays: {error.strerror}"
+            self._report(orders.Failed(self.name, what, "is net.core.optmem_max 20480 or more?"))
 
     def _arp_filter(self) -> bytes:
         gateway = [int(ip_address(self.port.gateway))] * 2 if self.port.gateway else []

@@ -1,5 +1,6 @@
 """Packet sockets (AF_PACKET): whole frames in and out of one link. Needs CAP_NET_RAW."""
 
+import contextlib
 import ctypes
 import socket
 import struct
@@ -38,8 +39,23 @@ def open_link(name: str, ethertype: int, program: bytes, buffer: int = _RECEIVE_
     return packets
 
 
-def attach(packets: socket.socket, program: bytes) -> None:
-    """Put a filter in the place of the one before, at once."""
+def attach(packets: socket.socket, program: bytes, wider: bytes = b"") -> None:
+    """Put a filter in the place of the one before.
+
+    While it does, the kernel wants room for both (net.core.optmem_max). For one that may be large, give `wider`,
+    a small one that passes more: it comes between, and stays if there is no room for `program`.
+
+    Raises OSError if there is no room for the small one.
+    """
+    if not wider:
+        _attach(packets, program)
+        return
+    _attach(packets, wider)
+    with contextlib.suppress(OSError):
+        _attach(packets, program)
+
+
+def _attach(packets: socket.socket, program: bytes) -> None:
     buffer = ctypes.create_string_buffer(program)
     filter_ = struct.pack("HL", len(program) // 8, ctypes.addressof(buffer))
     packets.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, filter_)

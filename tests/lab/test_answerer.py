@@ -22,6 +22,7 @@ from tests.lab.segment import (
     CLIENT_MAC,
     KEY,
     NODE_MAC,
+    POOL,
     WEB,
     WEB6,
     Heard,
@@ -498,6 +499,31 @@ def test_a_group_that_cannot_be_joined_is_told_of_and_tried_again(
     give(segment.node, 20480)
     answerer.tell(orders.Announce(WEB6, ("eth0",), "TAKEOVER", again=True))
     wait_for(lambda: joined(segment.node) > 0)
+
+
+def test_many_pools_come_and_go_where_the_kernel_gives_little_memory(
+    segment: Segment, answerer: Running
+) -> None:
+    give(segment.node, 20480)
+    answerer.use(index(segment.node))
+    for first in (0xC0A80000, 0xC0A90000):
+        many = tuple((first + 2 * n, first + 2 * n) for n in range(300))
+        many6 = tuple(((0xFDFF << 112) + first + 2 * n,) * 2 for n in range(300))
+        answerer.tell(orders.Filter((*POOL.ranges, *many), (*POOL.ranges6, *many6)))  # type: ignore[arg-type]
+    answerer.announce(WEB, WEB6)
+    assert segment.asks(who_has())
+    assert segment.asks(who_has6())
+    assert answerer.said(orders.Failed) == []
+
+
+def test_filters_that_cannot_be_replaced_are_told_of(segment: Segment, answerer: Running) -> None:
+    answerer.announce(WEB)
+    give(segment.node, 16)
+    answerer.tell(orders.Filter(((0, 2**32 - 1),)))
+    assert answerer.wait(orders.Failed).what == (
+        "IPs of new pools may not be found on eth0: its filter stays: Cannot allocate memory"
+    )
+    assert segment.asks(who_has())
 
 
 def give(node: str, size: int) -> None:
