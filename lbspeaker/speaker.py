@@ -147,6 +147,7 @@ class Program:
         self._renewals: asyncio.Queue[core.Renew] = asyncio.Queue()
         self._pins_due: asyncio.Queue[core.WritePins] = asyncio.Queue()
         self._tasks: asyncio.TaskGroup
+        self._besides: set[asyncio.Task[None]] = set()  # that nothing waits for
         self._unusable: dict[str, str] = {}  # links and peers, and why: each is told once
         self._left = False
         self._started = time.time()
@@ -165,7 +166,7 @@ class Program:
                 while not self._left:
                     await self._turn()
             finally:
-                for task in background:
+                for task in (*background, *self._besides):
                     task.cancel()
             await self._end_peerings()
             await self._detecting.leave()  # last, as routers end BGP with it
@@ -585,8 +586,10 @@ class Program:
             self._events.tell_of_node(self._options.node, reason, message)
 
     def aside(self, work: Coroutine[Any, Any, None]) -> None:
-        """Let something be done that nothing waits for."""
-        self._tasks.create_task(work)
+        """Let something be done that nothing waits for, not even the end."""
+        task = self._tasks.create_task(work)
+        self._besides.add(task)
+        task.add_done_callback(self._besides.discard)
 
 
 async def _follow(before: tuple[Peering, asyncio.Task[None]] | None, peering: Peering) -> None:

@@ -117,7 +117,7 @@ class OpenLink:
     # -- orders --
 
     def set_filter(self, pools: orders.Filter) -> None:
-        """Have the kernel sort out early what does not concern us; what it lets through is judged all the same."""
+        """Have the kernel drop what does not concern us; what it passes is judged all the same."""
         self._filter = pools
         try:
             for protocol, program in ((ARP, self._arp_filter()), (NDP, bpf.ndp(pools.ranges6))):

@@ -1,8 +1,8 @@
 """What scapy is asked for: in processes that end, because it takes 40 MiB."""
 
 import asyncio
-import subprocess
 import sys
+from asyncio.subprocess import PIPE
 
 from lbspeaker.errors import Unable
 from lbspeaker.wire import orders
@@ -19,6 +19,11 @@ import scapy.data
 print(conf.manufdb.lookup(sys.argv[1])[1])
 """
 
+LONGEST_S = 30.0  # on a slow and busy node; it takes half a second otherwise
+MOST_WANTED = 10  # MACs whose vendors are asked for at once: a flood may bring thousands
+MOST_KNOWN = 1000
+UNKNOWN = "vendor unknown"
+
 
 async def templates() -> orders.Frames:
     """Have the frames that we originate built, in a process that ends: scapy takes 40 MiB.
@@ -34,10 +39,38 @@ def local(mac: str) -> str:
     return "a locally administered MAC" if int(mac[:2], 16) & 2 else ""
 
 
+class Vendors:
+    """Who made the interfaces with these MACs. One process looks them up, one after the other."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, str] = {}
+        self._wanted: set[str] = set()
+        self._turn = asyncio.Lock()
+
+    def known(self, mac: str) -> str:
+        """What is known without asking scapy; "" for nothing."""
+        return local(mac) or self._known.get(mac, "")
+
+    async def of(self, mac: str) -> str:
+        """Ask scapy; of too many MACs at once, some stay unknown."""
+        if not self.known(mac) and (mac in self._wanted or len(self._wanted) < MOST_WANTED):
+            self._wanted.add(mac)
+            try:
+                async with self._turn:
+                    if mac not in self._known:
+                        self._remember(mac, await vendor(mac) or UNKNOWN)
+            finally:
+                self._wanted.discard(mac)
+        return self.known(mac) or UNKNOWN
+
+    def _remember(self, mac: str, made_by: str) -> None:
+        if len(self._known) >= MOST_KNOWN:
+            del self._known[next(iter(self._known))]
+        self._known[mac] = made_by
+
+
 async def vendor(mac: str) -> str:
     """Return who made the interface with this MAC, as scapy knows; "" if it does not."""
-    if local(mac):
-        return local(mac)
     try:
         named = (await _aside(_VENDOR, mac)).strip()
     except Unable:
@@ -47,10 +80,20 @@ async def vendor(mac: str) -> str:
 
 async def _aside(program: str, *arguments: str) -> str:
     """Run a piece of Python in a process of its own, and return what it prints."""
-    ended = await asyncio.to_thread(
-        subprocess.run, [sys.executable, "-c", program, *arguments], capture_output=True, text=True
-    )
-    if ended.returncode != 0:
-        last = ended.stderr.strip().rpartition("\n")[2]
+    argv = (sys.executable, "-c", program, *arguments)
+    try:
+        child = await asyncio.create_subprocess_exec(*argv, stdout=PIPE, stderr=PIPE)
+    except OSError as error:
+        raise Unable(f"{sys.executable} cannot be started: {error.strerror}") from None
+    try:
+        output, errors = await asyncio.wait_for(child.communicate(), LONGEST_S)
+    except TimeoutError:
+        raise Unable(f"scapy cannot be used: not within {LONGEST_S:.0f} s") from None
+    finally:
+        if child.returncode is None:
+            child.kill()
+            await child.wait()
+    if child.returncode != 0:
+        last = errors.decode().strip().rpartition("\n")[2]
         raise Unable(f"scapy cannot be used: {last}", "reinstall lbspeaker")
-    return ended.stdout
+    return output.decode()

@@ -9,7 +9,7 @@ import structlog
 
 from lbspeaker.answering.aside import templates
 from lbspeaker.core.guard import Occasion
-from lbspeaker.errors import Malformed
+from lbspeaker.errors import Malformed, Unable
 from lbspeaker.model import Range
 from lbspeaker.shell.linechild import LineChild
 from lbspeaker.wire import orders
@@ -96,7 +96,11 @@ class Answering:
         pause = RESTART_S[0]
         while True:
             began = asyncio.get_running_loop().time()
-            await self._live(setup)
+            try:
+                await self._live(setup)
+            except Unable as error:
+                hint = "has this node processes and memory left? It is tried again"
+                self._log.error("answerer-not-started", why=error.what, hint=hint)
             if asyncio.get_running_loop().time() - began > STEADY_S:
                 pause = RESTART_S[0]
             await asyncio.sleep(pause)

@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 import structlog
 from msgspec import structs
 
-from lbspeaker.answering.aside import local, vendor
+from lbspeaker.answering.aside import UNKNOWN, Vendors
 from lbspeaker.answering.child import Answering
 from lbspeaker.core import links as core_links
 from lbspeaker.core import speaker as core
@@ -70,7 +70,7 @@ class Layer2:
         self._pools: tuple[Pool, ...] = ()
         self._announced: dict[Address, core.Announce] = {}
         self._answered: dict[Address, _Answered] = {}
-        self._vendors: dict[str, str] = {}  # by MAC
+        self._vendors = Vendors()
         self._stormers: dict[str, tuple[float, str]] = {}  # by link: when, and who
         self._keys: tuple[str, ...] = ()  # of hellos, the newest first
         self._seen: dict[str, orders.Seen] = {}  # by link
@@ -301,12 +301,12 @@ class Layer2:
             return "a crowd of MACs"
         if report.node:
             return f"{report.mac}, the speaker of {report.node}"
-        return f"{report.mac}, {await self._vendor(report.mac)}"
+        return f"{report.mac}, {await self._vendors.of(report.mac)}"
 
     async def tell(self, tell: core.Tell) -> None:
         message = tell.message
         if tell.mac:
-            message = message.replace("{vendor}", await self._vendor(tell.mac))
+            message = message.replace("{vendor}", await self._vendors.of(tell.mac))
         event = {Reason.FLAPPING: "flapping", Reason.ADDRESS_CONFLICT: "conflict"}.get(
             tell.reason, "unannounced"
         )
@@ -338,11 +338,6 @@ class Layer2:
                 message = f"announcing {ip} from {self._node} (layer 2, {on})"
                 self._told.event(key, "Normal", "Announced", message)
 
-    async def _vendor(self, mac: str) -> str:
-        if mac not in self._vendors:
-            self._vendors[mac] = await vendor(mac) or "vendor unknown"
-        return self._vendors[mac]
-
     # -- for `lbspeaker status` --
 
     def members(self) -> tuple[status.Member, ...]:
@@ -372,7 +367,7 @@ class Layer2:
         found = self._core.current.announcements.get(ip)
         mac = held_back.get(ip) or self._core.conflict(ip)
         services = found.services if found else effect.services if effect else ()
-        made_by = (mac and local(mac)) or self._vendors.get(mac, "")
+        made_by = self._vendors.known(mac) if mac else ""
         row = status.IP(str(ip), services, role, conflict=mac, vendor=made_by)
         if answered is None or role == "held-back":
             return row
@@ -422,7 +417,7 @@ class Layer2:
         if len(nowhere) > MOST_NOWHERE:
             found.append(f"{len(nowhere) - MOST_NOWHERE} more Services are announced by no node")
         found += [
-            f"{one.ip} is also used by {one.conflict}, {one.vendor or 'vendor unknown'}: find that host, "
+            f"{one.ip} is also used by {one.conflict}, {one.vendor or UNKNOWN}: find that host, "
             "or exclude the IP from its pool"
             for one in self.ips()
             if one.conflict

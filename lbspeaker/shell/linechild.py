@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Sequence
 
 from lbspeaker.errors import Unable
 
+MOST_BYTES = 1 << 22  # of a line: an answerer that gives up ten thousand IPs says so in one
 _END_S = 2.0
 
 
@@ -28,7 +29,10 @@ class LineChild:
 
     async def start(self) -> None:
         """Raises Unable if the program cannot be started."""
-        ours, theirs = socket.socketpair()
+        try:
+            ours, theirs = socket.socketpair()
+        except OSError as error:
+            raise self._unable(error) from None
         with theirs:
             try:
                 self._process = await asyncio.create_subprocess_exec(
@@ -36,8 +40,11 @@ class LineChild:
                 )
             except OSError as error:
                 ours.close()
-                raise Unable(f"{self._argv[0]} cannot be started: {error.strerror}") from None
-        self._reader, self._writer = await asyncio.open_connection(sock=ours)
+                raise self._unable(error) from None
+        self._reader, self._writer = await asyncio.open_connection(sock=ours, limit=MOST_BYTES)
+
+    def _unable(self, error: OSError) -> Unable:
+        return Unable(f"{self._argv[0]} cannot be started: {error.strerror}")
 
     def send(self, line: bytes) -> None:
         """Send a line; after the child has ended, nothing happens."""

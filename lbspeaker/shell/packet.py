@@ -42,8 +42,8 @@ def open_link(name: str, ethertype: int, program: bytes, buffer: int = _RECEIVE_
 def attach(packets: socket.socket, program: bytes, wider: bytes = b"") -> None:
     """Put a filter in the place of the one before.
 
-    While it does, the kernel wants room for both (net.core.optmem_max). For one that may be large, give `wider`,
-    a small one that passes more: it comes between, and stays if there is no room for `program`.
+    While it does, the kernel wants room for both (net.core.optmem_max). For one that may be large, give
+    `wider`, a small one that passes more: it comes between, and stays if there is no room for `program`.
 
     Raises OSError if there is no room for the small one.
     """

@@ -27,7 +27,7 @@ _WORD = 0xFFFFFFFF
 _PASS: Instruction = (_RETURN, 0, 0, 128)
 _PASS_NDP: Instruction = (_RETURN, 0, 0, 256)
 _DROP: Instruction = (_RETURN, 0, 0, 0)
-# The kernel takes up to 100 bytes for a range of IPv4, 570 of IPv6, and has 20480 before Linux 6.8 (optmem_max).
+# A range of IPv4 costs the kernel up to 100 bytes, one of IPv6 570, of optmem_max: 20480 before Linux 6.8.
 MOST_RANGES, MOST_RANGES6 = 170, 30
 
 
