@@ -67,6 +67,39 @@ async def templates() -> orders.Frames:
     return FRAMES
 
 
+class Told:
+    """In place of the process: what it was told."""
+
+    def __init__(self) -> None:
+        self.orders: list[orders.Order] = []
+
+    def send(self, line: bytes) -> None:
+        self.orders.append(orders.order(line))
+
+
+@pytest.mark.parametrize(("others", "again"), [(True, "TAKEOVER"), (False, "REFRESH")])
+def test_an_answerer_that_begins_anew_goes_on_with_what_was_probed(others: bool, again: str) -> None:
+    answering = Answering("node", lambda _: None)
+    answering.set_members(orders.Members({"other": ("020000000001",)} if others else {}))
+
+    def begin() -> list[tuple[str, str]]:
+        answering._child = told = Told()  # type: ignore[assignment]
+        answering._tell_all(orders.Setup("node", FRAMES))
+        return [(one.ip, one.occasion) for one in told.orders if isinstance(one, orders.Announce)]
+
+    assert begin() == []
+    for ip in ("192.0.2.1", "192.0.2.2", "192.0.2.3"):
+        answering.announce(orders.Announce(ip, ("eth0",), "NEW"))
+    answering.answers("192.0.2.1")
+    answering.answers("192.0.2.3")
+    assert begin() == begin() == [("192.0.2.1", again), ("192.0.2.2", "NEW"), ("192.0.2.3", again)]
+    answering.release("192.0.2.1")
+    answering.gone("192.0.2.3")
+    for ip in ("192.0.2.1", "192.0.2.3"):
+        answering.announce(orders.Announce(ip, ("eth0",), "NEW"))
+    assert {occasion for _, occasion in begin()} == {"NEW"}, "they are new again"
+
+
 # --- vendors ----------------------------------------------------------------------------------------------
 
 

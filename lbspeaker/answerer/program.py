@@ -33,6 +33,7 @@ class Answerer:
         self._links: dict[str, OpenLink] = {}
         self._by_fd: dict[int, tuple[OpenLink, socket.socket]] = {}
         self._owned: dict[str, orders.Announce] = {}
+        self._answered: set[str] = set()  # of these, what was answered on any link
         self._guards: dict[_Key, Guard] = {}
         self._keys: tuple[bytes, ...] = ()
         self._sends_with = b""
@@ -128,7 +129,7 @@ class Answerer:
             case orders.Announce():
                 self._announce(order, now)
             case orders.Release():
-                self._owned.pop(order.ip, None)
+                self._forget(order.ip)
                 for link in self._links.values():
                     link.release(*_of(order.ip))
             case orders.Alive():
@@ -187,14 +188,14 @@ class Answerer:
                 link.adopt(port, {protocol: self._guard(port, protocol, now) for protocol in (ARP, NDP)}, now)
         for port in ports:
             if port.name not in self._links:
-                self._open(port, Occasion.NEW if port.name in rehearsed else Occasion.TAKEOVER, now)
+                self._open(port, now, rehearsed=port.name in rehearsed)
         ours = frozenset(link.mac for link in self._links.values())
         for link in self._links.values():
             link.ours = ours
             link.segment.twins = [other.segment for other in self._links.values() if other is not link]
 
-    def _open(self, port: orders.Port, occasion: Occasion, now: float) -> None:
-        """Use a link; `occasion`: of what is to be answered there already."""
+    def _open(self, port: orders.Port, now: float, *, rehearsed: bool) -> None:
+        """Use a link. `rehearsed`: nobody was answered there so far."""
         if self._setup is None:
             raise Malformed("links before the setup")
         guards = {protocol: self._guard(port, protocol, now) for protocol in (ARP, NDP)}
@@ -211,9 +212,10 @@ class Answerer:
             self._epoll.register(opened, select.EPOLLIN)
         for order in self._owned.values():
             if port.name in order.ports:
+                unknown = order.occasion == Occasion.NEW.name and order.ip not in self._answered
+                occasion = Occasion.NEW if rehearsed or unknown else Occasion.TAKEOVER
                 self._own(link, order, occasion, now)
-                if occasion is Occasion.NEW:
-                    self._tell_answering(order.ip)
+                self._tell_answering(order.ip)
 
     def _guard(self, port: orders.Port, protocol: str, now: float) -> Guard:
         """The guard of a link outlives its sockets: a link that flaps has one budget, not one each time."""
@@ -252,6 +254,12 @@ class Answerer:
         probing = any(packed in link.voices[protocol].probes for link in self._links.values())
         if not probing:
             self._report(orders.Answering(ip, ports))
+        if ports:
+            self._answered.add(ip)
+
+    def _forget(self, ip: str) -> None:
+        self._owned.pop(ip, None)
+        self._answered.discard(ip)
 
     # -- reports --
 
@@ -281,7 +289,7 @@ class Answerer:
 
     def _report(self, report: orders.Report) -> None:
         if isinstance(report, orders.InUse) or (isinstance(report, orders.Claimed) and report.yielded):
-            self._owned.pop(report.ip, None)
+            self._forget(report.ip)
         if len(self._unsent) < MOST_UNREAD:
             self._unsent += orders.build(report)
 

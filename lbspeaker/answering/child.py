@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import structlog
+from msgspec.structs import replace
 
 from lbspeaker.answering.aside import templates
 from lbspeaker.core.guard import Occasion
@@ -35,6 +36,7 @@ class Answering:
         self._leaving = False
         self._unanswered = 0  # beats
         self._announced: dict[str, orders.Announce] = {}
+        self._answered: set[str] = set()  # of these, what was answered once
         self._log: Any = structlog.get_logger()
 
     def set_ports(self, ports: tuple[orders.Port, ...]) -> None:
@@ -71,11 +73,12 @@ class Answering:
 
     def announce(self, order: orders.Announce) -> None:
         """Give the order now, or as soon as there is an answerer."""
-        sent = self._send(order)
-        # After a restart neighbours still know this node for it; unless others noticed, and took over.
-        again = Occasion.TAKEOVER if self._members.macs else Occasion.REFRESH
-        occasion = again.name if sent else order.occasion
-        self._announced[order.ip] = orders.Announce(order.ip, order.ports, occasion, above=order.above)
+        self._announced[order.ip] = order
+        self._send(order)
+
+    def answers(self, ip: str) -> None:
+        """It is answered, and not probed any more."""
+        self._answered.add(ip)
 
     def ports_of(self, ip: str) -> tuple[str, ...] | None:
         announced = self._announced.get(ip)
@@ -83,12 +86,13 @@ class Answering:
 
     def release(self, ip: str) -> None:
         """Also what the answerer has said to be gone: an order to announce it may have been on its way."""
-        self._announced.pop(ip, None)
+        self.gone(ip)
         self._send(orders.Release(ip))
 
     def gone(self, ip: str) -> None:
         """The answerer has stopped to answer for it by itself."""
         self._announced.pop(ip, None)
+        self._answered.discard(ip)
 
     async def run(self) -> None:
         """Keep an answerer running, until cancelled."""
@@ -152,8 +156,10 @@ class Answering:
     def _tell_all(self, setup: orders.Setup) -> None:
         for order in (setup, self._keys, self._filter, self._members, self._ports):
             self._send(order)
-        for announced in list(self._announced.values()):
-            self.announce(announced)
+        # Neighbours still know this node for what was answered; unless others noticed, and took over.
+        again = Occasion.TAKEOVER if self._members.macs else Occasion.REFRESH
+        for ip, order in self._announced.items():
+            self._send(replace(order, occasion=again.name) if ip in self._answered else order)
 
     def _hear(self, line: bytes) -> None:
         try:
@@ -166,7 +172,6 @@ class Answering:
         else:
             self._report(report)
 
-    def _send(self, order: orders.Order) -> bool:
+    def _send(self, order: orders.Order) -> None:
         if self._child is not None:
             self._child.send(orders.build(order))
-        return self._child is not None

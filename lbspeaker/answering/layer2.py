@@ -321,6 +321,7 @@ class Layer2:
         rehearsed = self._rehearses(effect)
         if not rehearsed:
             self._core.answers(ip)
+            self._answering.answers(str(ip))
         before, known = self._answered.get(ip), (effect.services, ports, rehearsed)
         if before is not None and (before.effect.services, before.ports, before.rehearsed) == known:
             return  # told again, or to be treated otherwise

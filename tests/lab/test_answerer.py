@@ -344,6 +344,29 @@ def test_of_two_that_probe_at_once_the_lower_mac_wins(
         answerer.wait(orders.Answering, ip=WEB, ports=("eth0",))
 
 
+def test_what_was_being_probed_when_a_link_changed_is_probed_to_the_end(
+    segment: Segment, answerer: Running
+) -> None:
+    """A bond fails over, or the link is away for a moment."""
+    answerer.announce("192.0.2.11")
+    other = "02:00:00:00:00:0b"
+    segment.macs.add(bytes.fromhex(other.replace(":", "")))
+    answerer.use(index(segment.node), dad="rfc")
+    answerer.tell(orders.Announce(WEB, ("eth0",), "NEW"), orders.Announce(WEB6, ("eth0",), "NEW"))
+    assert segment.hears(is_probe, 0.2)
+    answerer.use(index(segment.node), dad="fast", mac=other)
+    heard = segment.hears(lambda f: is_probe(f) or is_announcement(f), 0.2)
+    first = {about(f): is_probe(f) for _, f in reversed(heard) if f.src == other}
+    assert first == {WEB: True, WEB6: True, "192.0.2.11": False}
+    answerer.tell(orders.Ports(()))
+    answerer.use(index(segment.node), dad="fast", mac=other)
+    assert segment.hears(lambda f: is_probe(f) and about(f) == WEB, 0.1)
+    segment.send(claim())
+    assert answerer.wait(orders.InUse).ip == WEB
+    assert segment.asks(who_has()) == []
+    answerer.wait(orders.Answering, ip=WEB6, ports=("eth0",))
+
+
 def test_by_the_book_three_probes_take_their_time(segment: Segment, answerer: Running) -> None:
     answerer.use(index(segment.node), dad="rfc")
     answerer.tell(orders.Announce(WEB, ("eth0",), "NEW"))
