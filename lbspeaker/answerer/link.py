@@ -316,6 +316,7 @@ class OpenLink:
         return bool(self.keys) and not self.port.policy.dry_run
 
     def _measure(self, now: float) -> None:
+        self._dropped()  # so that `catch_up` sees what was dropped since now
         counted, was_armed = packet.taken(self._meter)[0], self.storm.armed
         self.storm.metered(counted, now)
         if self.storm.armed is not was_armed:
@@ -391,8 +392,11 @@ class OpenLink:
                         break
         finally:
             self._mute = self.doubtful = False
-        lost = any(packet.taken(opened)[1] for opened in self._by_protocol.values())
-        return [ip for voice in self.voices.values() for ip in voice.owned] if lost else []
+        return [ip for voice in self.voices.values() for ip in voice.owned] if self._dropped() else []
+
+    def _dropped(self) -> int:
+        """How many frames the kernel had no room for, since the last call."""
+        return sum([packet.taken(opened)[1] for opened in self._by_protocol.values()])
 
 
 def _write(opened: socket.socket, frame: bytes) -> None:

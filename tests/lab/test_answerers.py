@@ -439,6 +439,24 @@ def test_who_has_missed_too_much_gives_up_everything(segment: Wire, members: Mem
     assert segment.asks(who_has()) == []
 
 
+def test_what_was_lost_long_before_costs_nothing(segment: Wire, members: Members) -> None:
+    one = members.start("n1")
+    one.announce(WEB)
+    flood = questions(WEB) * 40
+    signal_to(one, signal.SIGSTOP)
+    for question in flood:
+        segment.send(question)
+    signal_to(one, signal.SIGCONT)  # too soon for a stand-still
+    time.sleep(1.5)
+    assert one.said(orders.Woke) == []
+    signal_to(one, signal.SIGSTOP)
+    time.sleep(1.0)
+    signal_to(one, signal.SIGCONT)
+    assert one.wait(orders.Woke, 10.0).ips == ()
+    time.sleep(0.5)
+    assert segment.asks(who_has())
+
+
 # -- what they may send together --
 
 
