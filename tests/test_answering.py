@@ -2,6 +2,8 @@
 
 import asyncio
 import sys
+from dataclasses import replace
+from ipaddress import ip_address, ip_interface
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,11 @@ import pytest
 from lbspeaker.answering import aside, child
 from lbspeaker.answering.aside import MOST_KNOWN, MOST_WANTED, UNKNOWN, Vendors
 from lbspeaker.answering.child import Answering
+from lbspeaker.answering.layer2 import Layer2
+from lbspeaker.core.guard import Occasion
+from lbspeaker.core.speaker import Announce, Speaker
 from lbspeaker.errors import Unable
+from lbspeaker.model import Change, Kind, Lease, Link
 from lbspeaker.speaker import Drain, Options, Program
 from lbspeaker.wire import orders
 
@@ -98,6 +104,74 @@ def test_an_answerer_that_begins_anew_goes_on_with_what_was_probed(others: bool,
     for ip in ("192.0.2.1", "192.0.2.3"):
         answering.announce(orders.Announce(ip, ("eth0",), "NEW"))
     assert {occasion for _, occasion in begin()} == {"NEW"}, "they are new again"
+
+
+# --- what it says, and what follows -----------------------------------------------------------------------
+
+
+class Users:
+    """Whom nobody tells anything."""
+
+    def __getattr__(self, _: str) -> Any:
+        return lambda *_, **__: True
+
+
+ETH0, ETH1 = (
+    Link(f"eth{n}", n + 1, bytes((2, 0, 0, 0, 0, n)), addresses=(ip_interface(f"192.0.2{n}.1/24"),))
+    for n in range(2)
+)
+
+
+def layer2() -> tuple[Layer2, Speaker]:
+    """Layer 2 on node a, with two links; b and c have Leases."""
+    decider = Speaker("a")
+    found = Layer2("a", "standard", decider, Users(), lambda _: None)
+    found._log = found._answering._log = Log()
+    for node in "abc":
+        decider.observe(Change(Kind.LEASE, node, Lease(node, "1")), 0.0)
+    decider._members = frozenset("abc")
+    found.set_password("tuesday")
+    found.set_links((ETH0, ETH1))
+    return found, decider
+
+
+@pytest.mark.parametrize(
+    "links",
+    [
+        (ETH1,),
+        (replace(ETH0, running=False), ETH1),
+        (replace(ETH0, mac=b"\x02\0\0\0\0\x09"), ETH1),
+        (replace(ETH0, index=9), ETH1),
+    ],
+    ids=["is gone", "is down", "has another MAC", "is another one"],
+)
+def test_what_was_seen_is_forgotten_when_the_link(links: tuple[Link, ...]) -> None:
+    found, decider = layer2()
+    for link in ("eth0", "eth1"):
+        found.heard(orders.Seen(link, ("c",), ("b",)), 0.0)
+    found.set_links((ETH1, ETH0))
+    assert {member.node: member.silent_on for member in found.members()}["b"] == ("eth0", "eth1")
+    assert decider.snapshot().silent == {"eth0": {"b"}, "eth1": {"b"}}
+    found.set_links(links)
+    assert {member.node: member.silent_on for member in found.members()}["b"] == ("eth1",)
+    assert decider.snapshot().silent == {"eth1": {"b"}}
+
+
+def test_what_is_said_of_a_link_that_is_not_used_any_more_counts_for_nothing() -> None:
+    found, decider = layer2()
+    found.set_links((ETH1,))
+    found.heard(orders.Seen("eth0", (), ("b",)), 0.0)
+    assert decider.snapshot().silent == {}
+    assert [problem for problem in found.problems(0.0) if "b has a Lease" in problem] == []
+
+
+def test_what_is_answered_is_no_beginning_for_the_next_answerer() -> None:
+    found, _ = layer2()
+    address = ip_address("192.0.20.9")
+    found.announce(Announce(address, frozenset(), Occasion.NEW, ("default/web",)))
+    assert found._answering._answered == set()
+    found.heard(orders.Answering(str(address), ("eth0",)), 0.0)
+    assert found._answering._answered == {str(address)}
 
 
 # --- vendors ----------------------------------------------------------------------------------------------

@@ -182,7 +182,7 @@ class Answerer:
         rehearsed = {name for name, link in self._links.items() if link.port.policy.dry_run}
         for name, link in list(self._links.items()):
             port = wanted.get(name)
-            if port is None or _same(port) != _same(link.port):
+            if port is None or port.identity != link.port.identity:
                 self._close(link)
             elif port != link.port:
                 link.adopt(port, {protocol: self._guard(port, protocol, now) for protocol in (ARP, NDP)}, now)
@@ -306,8 +306,3 @@ def _of(ip: str) -> tuple[str, bytes]:
     """The protocol that announces an IP, and the IP as it stands in frames."""
     address = ip_address(ip)
     return ARP if address.version == 4 else NDP, address.packed
-
-
-def _same(port: orders.Port) -> tuple[object, ...]:
-    """What makes it another link if it changes."""
-    return port.index, port.mac, port.policy.dry_run

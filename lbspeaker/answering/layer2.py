@@ -73,6 +73,7 @@ class Layer2:
         self._vendors = Vendors()
         self._stormers: dict[str, tuple[float, str]] = {}  # by link: when, and who
         self._keys: tuple[str, ...] = ()  # of hellos, the newest first
+        self._identities: dict[str, object] = {}  # of the links that are used
         self._seen: dict[str, orders.Seen] = {}  # by link
         self._stats: dict[tuple[str, str], orders.Stats] = {}  # by link and protocol
         self._slow: set[tuple[str, str]] = set()  # links that need long to tell everything
@@ -152,6 +153,9 @@ class Layer2:
             if link in eligible or (link.name in named and core_links.usable(link))
         ]
         ports = tuple(self._port(link) for link in wanted)
+        before, self._identities = self._identities, {port.name: port.identity for port in ports}
+        for name in [name for name in self._seen if self._identities.get(name) != before.get(name)]:
+            self._forget_seen(name)
         self._answering.set_ports(ports)
         if any(port.policy.dry_run for port in ports):
             self._tell_rehearsals()
@@ -206,9 +210,8 @@ class Layer2:
         match report:
             case orders.Ready():
                 self._core.can_answer = True
-                for link in self._seen:  # what an earlier answerer has seen counts no more
-                    self._core.heard(link, frozenset())
-                self._seen.clear()
+                for link in list(self._seen):  # what an earlier answerer has seen counts no more
+                    self._forget_seen(link)
             case orders.Answering():
                 self._answers(ip_address(report.ip), report.ports)
             case orders.Claimed():
@@ -218,7 +221,7 @@ class Layer2:
                 self._log.warning("in-use", ip=report.ip, mac=report.mac, link=report.port, node=node or "-")
                 self._gone(ip_address(report.ip))
                 self._core.in_use(ip_address(report.ip), now, node=node, mac=report.mac)
-            case orders.Seen():
+            case orders.Seen() if report.port in self._identities:
                 self._see(report)
             case orders.Missed():
                 self._log.warning("missed", link=report.port, why="other speakers did not hear this node")
@@ -266,6 +269,10 @@ class Layer2:
             self._log.warning("silent", dead=",".join(sorted(set(report.dead) - was_dead)), **fields)
         else:
             self._log.info("heard", **fields)
+
+    def _forget_seen(self, link: str) -> None:
+        del self._seen[link]
+        self._core.heard(link, frozenset())
 
     def _measured(self, report: orders.Stats) -> None:
         key = (report.port, report.protocol)

@@ -22,6 +22,11 @@ class Port(msgspec.Struct, frozen=True):
     address: str = ""
     gateway: str = ""
 
+    @property
+    def identity(self) -> tuple[object, ...]:
+        """What makes it another link if it changes."""
+        return self.index, self.mac, self.policy.dry_run
+
 
 # --- to the answerer ------------------------------------------------------------------------------------
 
