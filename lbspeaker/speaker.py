@@ -26,6 +26,7 @@ from typing import Any
 import structlog
 
 from lbspeaker import __version__
+from lbspeaker.answering.child import Steady
 from lbspeaker.answering.layer2 import Layer2
 from lbspeaker.core import gate
 from lbspeaker.core import links as core_links
@@ -82,7 +83,7 @@ class Drain:
     """Somebody wants the speaker to end."""
 
 
-Item = Change | Synced | tuple[Link, ...] | orders.Report | watch.Report | Ended | PeerStatus | Drain
+Item = Change | Synced | tuple[Link, ...] | orders.Report | Steady | watch.Report | Ended | PeerStatus | Drain
 
 
 async def run(options: Options) -> None:

@@ -11,9 +11,10 @@ import pytest
 
 from lbspeaker.answering import aside, child
 from lbspeaker.answering.aside import MOST_KNOWN, MOST_WANTED, UNKNOWN, Vendors
-from lbspeaker.answering.child import Answering
+from lbspeaker.answering.child import Answering, Steady
 from lbspeaker.answering.layer2 import Layer2
 from lbspeaker.core.guard import Occasion
+from lbspeaker.core.lifecycle import State
 from lbspeaker.core.speaker import Announce, Speaker
 from lbspeaker.errors import Unable
 from lbspeaker.model import Change, Kind, Lease, Link
@@ -63,8 +64,40 @@ def test_an_answerer_that_cannot_be_started_is_tried_again(monkeypatch: pytest.M
         finally:
             running.cancel()
             await asyncio.wait({running})
-        assert [event for event, _ in log.lines] == ["answerer-not-started"] * 2
+        assert [event for event, _ in log.lines] == [
+            *["answerer-not-started"] * 2,
+            "answerer-unsteady",
+        ]
         assert "Resource temporarily unavailable" in log.lines[0][1]["why"]
+
+    asyncio.run(story())
+
+
+def test_an_answerer_that_ends_again_and_again_is_not_counted_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(child, "templates", templates)
+    monkeypatch.setattr(child, "STEADY_S", 2.0)
+
+    async def story() -> None:
+        said: list[orders.Report | Steady] = []
+        answering = Answering("node", said.append)
+        answering._log = Log()
+        running = asyncio.create_task(answering.run())
+        try:
+            for ends in range(2):
+                await until(lambda ends=ends: said.count(orders.Ready()) == ends + 1)
+                assert answering.runs
+                assert answering.steady, "once may happen"
+                assert answering._child is not None
+                answering._child.kill()
+                await until(lambda: not answering.runs)
+            await until(lambda: Steady(False) in said)
+            assert not answering.steady
+            await until(lambda: said.count(orders.Ready()) == 3)
+            await until(lambda: Steady(True) in said)
+            assert answering.steady
+        finally:
+            running.cancel()
+            await asyncio.wait({running})
 
     asyncio.run(story())
 
@@ -163,6 +196,26 @@ def test_what_is_said_of_a_link_that_is_not_used_any_more_counts_for_nothing() -
     found.heard(orders.Seen("eth0", (), ("b",)), 0.0)
     assert decider.snapshot().silent == {}
     assert [problem for problem in found.problems(0.0) if "b has a Lease" in problem] == []
+
+
+def test_a_node_without_an_answerer_that_lasts_takes_no_part_and_says_so() -> None:
+    found, decider = layer2()
+    decider.can_answer = False
+    decider.state = State.SERVING
+    (problem,) = found.problems(0.0)[:1]
+    assert problem.startswith("nothing is answered here: there is no answerer")
+    found._answering._child = Told()  # type: ignore[assignment]
+    found.heard(orders.Ready(), 0.0)
+    assert decider.can_answer
+    assert not [one for one in found.problems(0.0) if "answerer" in one]
+    found._answering.steady = False
+    found.heard(Steady(False), 0.0)
+    found.heard(orders.Ready(), 0.0)
+    assert not decider.can_answer
+    assert "the answerer has ended twice within a minute" in found.problems(0.0)[0]
+    found._answering.steady = True
+    found.heard(Steady(True), 0.0)
+    assert decider.can_answer
 
 
 def test_what_is_answered_is_no_beginning_for_the_next_answerer() -> None:

@@ -1,8 +1,10 @@
 """The answerer as the speaker's child: kept running, and told again what it has to know."""
 
 import asyncio
+import math
 import sys
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import structlog
@@ -16,16 +18,27 @@ from lbspeaker.shell.linechild import LineChild
 from lbspeaker.wire import orders
 
 RESTART_S = (0.1, 5.0)  # first and longest pause before a restart
-STEADY_S = 60.0  # who has run for so long begins with the first pause again
+STEADY_S = 60.0  # who has run for so long begins with the first pause again, and is counted on
 ALIVE_EVERY_S = 0.5
 HUNG_S = 3.0  # an answerer that does not answer for so long hangs, or has no core to run on
 REPLACED_S = 10.0  # and then it is replaced
+UNSTEADY = (
+    "the answerer has ended twice within a minute: while there are others, this node has no IPs until it has "
+    "run for one"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Steady:
+    """Whether answerers of this node can be counted on, or end again and again."""
+
+    steady: bool
 
 
 class Answering:
     """What is to be answered, whichever process does it. `report` hears what the answerer says."""
 
-    def __init__(self, node: str, report: Callable[[orders.Report], None]) -> None:
+    def __init__(self, node: str, report: Callable[[orders.Report | Steady], None]) -> None:
         self._node = node
         self._report = report
         self._child: LineChild | None = None
@@ -34,6 +47,7 @@ class Answering:
         self._keys = orders.Keys(())
         self._members = orders.Members({})
         self._leaving = False
+        self.steady = True
         self._unanswered = 0  # beats
         self._announced: dict[str, orders.Announce] = {}
         self._answered: set[str] = set()  # of these, what was answered once
@@ -97,7 +111,7 @@ class Answering:
     async def run(self) -> None:
         """Keep an answerer running, until cancelled."""
         setup = orders.Setup(self._node, await templates())
-        pause = RESTART_S[0]
+        pause, ended = RESTART_S[0], -math.inf
         while True:
             began = asyncio.get_running_loop().time()
             try:
@@ -105,7 +119,10 @@ class Answering:
             except Unable as error:
                 hint = "has this node processes and memory left? It is tried again"
                 self._log.error("answerer-not-started", why=error.what, hint=hint)
-            if asyncio.get_running_loop().time() - began > STEADY_S:
+            before, ended = ended, asyncio.get_running_loop().time()
+            if ended - before < STEADY_S:
+                self._set_steady(False)
+            if ended - began > STEADY_S:
                 pause = RESTART_S[0]
             await asyncio.sleep(pause)
             pause = min(pause * 2, RESTART_S[1])
@@ -129,6 +146,21 @@ class Answering:
             code = await child.stop()
         self._log.error("answerer-ended", code=code, why="nothing is answered until it runs again")
 
+    def _set_steady(self, steady: bool) -> None:
+        if steady is self.steady:
+            return
+        self.steady = steady
+        if steady:
+            self._log.info("answerer-steady", why="it has run for a minute: this node takes part again")
+        else:
+            self._log.error("answerer-unsteady", why=UNSTEADY)
+        self._report(Steady(steady))
+
+    @property
+    def runs(self) -> bool:
+        """Whether there is a process that could answer."""
+        return self._child is not None
+
     @property
     def hung_s(self) -> float:
         """For how long the answerer has not answered, if that is long."""
@@ -140,7 +172,10 @@ class Answering:
 
         Beats are counted, as the speaker may have stood still, too.
         """
+        steady_at = asyncio.get_running_loop().time() + STEADY_S
         while True:
+            if asyncio.get_running_loop().time() >= steady_at:
+                self._set_steady(True)
             told = self.hung_s
             self._send(orders.Alive(self._leaving))
             self._unanswered += 1
@@ -158,8 +193,8 @@ class Answering:
             self._send(order)
         # Neighbours still know this node for what was answered; unless others noticed, and took over.
         again = Occasion.TAKEOVER if self._members.macs else Occasion.REFRESH
-        for ip, order in self._announced.items():
-            self._send(replace(order, occasion=again.name) if ip in self._answered else order)
+        for ip, known in self._announced.items():
+            self._send(replace(known, occasion=again.name) if ip in self._answered else known)
 
     def _hear(self, line: bytes) -> None:
         try:

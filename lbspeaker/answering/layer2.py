@@ -14,7 +14,7 @@ import structlog
 from msgspec import structs
 
 from lbspeaker.answering.aside import UNKNOWN, Vendors
-from lbspeaker.answering.child import Answering
+from lbspeaker.answering.child import UNSTEADY, Answering, Steady
 from lbspeaker.core import links as core_links
 from lbspeaker.core import speaker as core
 from lbspeaker.core.guard import Occasion
@@ -58,7 +58,7 @@ class Layer2:
         profile: str,
         decider: core.Speaker,
         told: Told,
-        report: Callable[[orders.Report], None],
+        report: Callable[[orders.Report | Steady], None],
     ) -> None:
         self._node = node
         self._profile = profile
@@ -206,10 +206,12 @@ class Layer2:
 
     # -- what the answerer says --
 
-    def heard(self, report: orders.Report, now: float) -> None:
+    def heard(self, report: orders.Report | Steady, now: float) -> None:
         match report:
+            case Steady():
+                self._core.can_answer = report.steady
             case orders.Ready():
-                self._core.can_answer = True
+                self._core.can_answer |= self._answering.steady
                 for link in list(self._seen):  # what an earlier answerer has seen counts no more
                     self._forget_seen(link)
             case orders.Answering():
@@ -413,6 +415,10 @@ class Layer2:
                 f"the API has been silent for {silent_s:.0f} s: does it answer this node? What is announced "
                 f"stays announced{besides}"
             )
+        if not self._answering.runs and self._core.state is not State.STARTING:
+            found.append("nothing is answered here: there is no answerer; it is started again, see the log")
+        if not self._answering.steady:
+            found.append(f"{UNSTEADY}; see the log")
         if self._answering.hung_s:
             found.append(
                 f"nothing is answered here: the answerer has not run for {self._answering.hung_s:.0f} s; is "

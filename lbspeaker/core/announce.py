@@ -10,7 +10,7 @@ A service IP that is not announced has a reason, for the whole cluster (node Non
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import ip_network
 
 from lbspeaker.core.layer2 import l2
@@ -217,9 +217,9 @@ class Desired:
 
 
 def desired(snapshot: Snapshot, held: Holders, node: str) -> Desired:
-    """What `node` ought to announce of what services hold."""
+    """What `node`, which lives, ought to announce of what services hold; by BGP also outside of elections."""
     announcements, missed = l2(snapshot, held)
-    routes, _ = bgp(snapshot, held, node)
+    routes, _ = bgp(replace(snapshot, members=snapshot.members | {node}), held, node)
     labels = snapshot.nodes[node].labels if node in snapshot.nodes else {}
     return Desired(
         {

@@ -125,7 +125,7 @@ class Speaker:
     ) -> None:
         self.node = node
         self.resumed = resumed
-        self.can_answer = True  # False: not yet
+        self.can_answer = True  # False: not yet, or never for long
         self.state = State.STARTING
         self.current = Desired()
         self._membership = Membership(node, LEASE_DURATION_S) if leases else None
@@ -415,8 +415,10 @@ class Speaker:
             return []
         self._renew_at = now + RENEW_EVERY_S
         self._told_doubts = doubts or self._told_doubts
-        # Who cannot answer yet takes no part, unless it died so lately that others still count on it.
-        counts = self.state is State.SERVING or (self.state is State.STARTING and self.resumed)
+        # Who cannot answer yet takes no part, unless it died so lately that others still count on it; and who
+        # never can for long, none while there are others.
+        answers = self.can_answer or self._members <= {self.node}
+        counts = answers if self.state is State.SERVING else self.state is State.STARTING and self.resumed
         return [Renew(not counts, self._told_links, doubts)]
 
     def _doubts(self) -> Doubts | None:

@@ -961,3 +961,23 @@ def test_of_what_is_gone_nothing_stays_in_the_snapshot() -> None:
     assert speaker.snapshot().endpoints == {}
     assert speaker.snapshot().services == {}
     assert speaker.service("default/web") is None
+
+
+def test_who_cannot_answer_for_long_takes_no_part_while_there_are_others() -> None:
+    speaker, _ = started(snapshot(*SERVICES, bgp=(BGPAdvertisement("bgp"),)))
+    speaker.can_answer = False
+    assert renewed(speaker.advance(1.0)) == [(True, ())]
+    speaker.observe(Change(Kind.LEASE, "a", Lease("a", "1", draining=True)), 1.0)
+    mine = list(speaker.current.owned)
+    assert work(speaker, 1.0) == [], "its routes stay"
+    assert sorted(speaker.lent) == sorted(mine), "it answers as well as it can until others do"
+    speaker.can_answer = True
+    assert renewed(speaker.advance(2.0)) == [(False, ())]
+    renew(speaker, 2.0, "a")
+    assert set(announced(work(speaker, 2.0))) == set(map(str, mine))
+
+
+def test_who_cannot_answer_for_long_is_better_than_nobody() -> None:
+    speaker, _ = started(snapshot(*SERVICES, nodes="a"))
+    speaker.can_answer = False
+    assert renewed(speaker.advance(1.0)) == [(False, ())]

@@ -226,6 +226,26 @@ def test_a_killed_answerer_is_back_at_once(world: World) -> None:
     assert "answerer-ended" in world.log(owner)
 
 
+def test_a_node_whose_answerer_ends_again_and_again_leaves_its_ips_to_others(world: World) -> None:
+    ip = world.ip("web")
+    owner = world.settle(ip)
+    for _ in range(2):
+        ends = world.log(owner).split("answerer-ended")
+        os.kill(world.answerer(owner), signal.SIGKILL)
+        wait_for(lambda ends=ends: len(world.log(owner).split("answerer-ended")) > len(ends), "it has ended")  # type: ignore[misc]
+        wait_for(lambda: "heard" in world.log(owner).rpartition("answerer-ended")[2], "it is back")
+    said = world.lab.exec(owner, world.status(owner))
+    assert said.returncode == 1
+    assert "the answerer has ended twice within a minute" in said.stdout
+    wait_for(lambda: owner not in world.lab.members(), "it has left the elections")
+    time.sleep(1)
+    world.ask(ip)
+    world.reachable(ip)
+    assert world.owner(ip) not in ("", owner)
+    world.lab.restart(f"speaker-{owner}")
+    world.settle(ip)
+
+
 @pytest.mark.alone  # whoever is kept from its hellos for half a second claims again
 def test_a_silent_api_server_withdraws_nothing_and_its_return_sends_nothing(world: World) -> None:
     ip = world.ip("web")
