@@ -327,6 +327,9 @@ class Program:
             event = "link-unusable" if kind == "link" else "peer-unusable"
             self._log.error(event, why=why, hint=hint, **{kind: name})
 
+    def usable(self, kind: str, name: str) -> None:
+        self._unusable.pop(f"{kind} {name}", None)
+
     async def _wait(self) -> list[Item]:
         wakeup = self._core.next_wakeup(time.monotonic())
         timeout = None if wakeup is None else max(wakeup - time.monotonic(), 0.0)

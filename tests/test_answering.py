@@ -1,7 +1,11 @@
 """The answerer as the speaker's child, and what it is asked aside: nothing of that may end the speaker."""
 
 import asyncio
+import contextlib
+import socket
 import sys
+import threading
+import time
 from dataclasses import replace
 from ipaddress import ip_address, ip_interface
 from pathlib import Path
@@ -9,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from lbspeaker.answerer import program
 from lbspeaker.answering import aside, child
 from lbspeaker.answering.aside import MOST_KNOWN, MOST_WANTED, UNKNOWN, Vendors
 from lbspeaker.answering.child import Answering, Steady
@@ -137,6 +142,28 @@ def test_an_answerer_that_begins_anew_goes_on_with_what_was_probed(others: bool,
     for ip in ("192.0.2.1", "192.0.2.3"):
         answering.announce(orders.Announce(ip, ("eth0",), "NEW"))
     assert {occasion for _, occasion in begin()} == {"NEW"}, "they are new again"
+
+
+def test_an_answerer_whose_reports_nobody_reads_ends_rather_than_lose_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(program, "MOST_UNREAD", 10_000)
+    ours, theirs = socket.socketpair()
+    ours.settimeout(5.0)
+    running = threading.Thread(target=program.Answerer(theirs).run)
+    running.start()
+    with ours, theirs:
+        order = orders.build(orders.Announce("192.0.2.1", (), "NEW"))
+        for _ in range(100):
+            ours.sendall(order * 10)
+            time.sleep(0.001)
+        assert running.is_alive(), "the kernel has room for these"
+        with contextlib.suppress(TimeoutError):
+            while running.is_alive():
+                ours.sendall(order * 100)
+                running.join(0.01)
+        running.join(5.0)
+        assert not running.is_alive()
 
 
 # --- what it says, and what follows -----------------------------------------------------------------------
@@ -323,12 +350,12 @@ def test_a_speaker_that_ends_does_not_wait_for_it(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(Program, "_background", lambda _: [])
 
     async def story() -> None:
-        program = Program(Options("node", directory=tmp_path, runtime_dir=tmp_path), None)
-        running = asyncio.create_task(program.run())
+        speaker = Program(Options("node", directory=tmp_path, runtime_dir=tmp_path), None)
+        running = asyncio.create_task(speaker.run())
         await asyncio.sleep(0.05)
-        program.aside(asyncio.sleep(60))
+        speaker.aside(asyncio.sleep(60))
         await asyncio.sleep(0.05)
-        program._inbox.put_nowait(Drain())
+        speaker._inbox.put_nowait(Drain())
         await asyncio.wait_for(running, 2.0)
 
     asyncio.run(story())

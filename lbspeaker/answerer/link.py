@@ -20,6 +20,7 @@ from ipaddress import ip_address
 
 from lbspeaker.answerer.direct import Direct
 from lbspeaker.core.answer import Verdict, decide, decide_ndp
+from lbspeaker.core.budget import Bucket
 from lbspeaker.core.guard import Guard, Occasion, Sending
 from lbspeaker.core.segment import Segment, View
 from lbspeaker.core.storm import StormDetector
@@ -33,6 +34,7 @@ AT_ONCE = 64  # frames read from one socket before the others get their turn
 METER_EVERY_S = 0.25
 WATCHED = 512  # frames, each time: enough to see who storms
 FRAME_BYTES = 416  # of a buffer, for each; the kernel doubles both
+ASKED = (1.0, 10)  # of the gateway: questions in a second, and those that are asked at once
 WITNESS = b"gateway"  # what the guard calls the question to the default gateway
 ARP, NDP = "arp", "ndp"
 _NO_IP = bytes(4)
@@ -53,12 +55,12 @@ class OpenLink:
         report: Report,
         now: float,
     ) -> None:
-        self.port = port
+        self.port, self._witness = port, _witness(port)
         self.name = port.name
         self.mac = bytes.fromhex(port.mac)
         self.guards = guards
         self.voices = {p: Voice(port.name, guards[p], port.policy, now, random.random) for p in (ARP, NDP)}
-        self.segment = Segment(setup.node, os.urandom(8), now, witness=bool(port.gateway and port.address))
+        self.segment = Segment(setup.node, os.urandom(8), now, witness=self._witness is not None)
         self.storm = StormDetector(now)
         self.keys: tuple[bytes, ...] = ()
         self.sends_with = b""
@@ -74,6 +76,7 @@ class OpenLink:
         self._joined: set[bytes] = set()
         self._view = View(frozenset(), frozenset())
         self._direct = Direct()
+        self._questions = Bucket(*ASKED, now)
         self._metered_at = now
         self._heard_since = (now, 0)  # unsolicited frames of members since then
         self.segment_per_s = 0.0
@@ -132,14 +135,14 @@ class OpenLink:
 
     def adopt(self, port: orders.Port, guards: Mapping[str, Guard], now: float) -> None:
         """The same link, to be treated otherwise; what waits in a guard that it leaves waits in the next."""
-        self.port = port
+        self.port, self._witness = port, _witness(port)
         for protocol, guard in guards.items():
             if guard is not self.guards[protocol]:
                 self.voices[protocol].guard = guard
                 for key, occasion in self.guards[protocol].take(self.name):
                     guard.submit(key, occasion, now)
         self.guards = guards
-        self.segment.witness = bool(port.gateway and port.address)
+        self.segment.witness = self._witness is not None
         for voice in self.voices.values():
             voice.policy = port.policy
         self.set_filter(self._filter)
@@ -181,7 +184,7 @@ class OpenLink:
             return
         voice, ip = self.voices[ARP], said.sender_ip
         node = self._node_of(said.sender_mac)
-        if self.port.gateway and ip == ip_address(self.port.gateway).packed:
+        if said.operation == arp.REPLY and (ip, said.target_ip) == self._witness:
             self.segment.witnessed(now)
         if node and ip in (said.target_ip, _NO_IP):
             self._hear_member(ARP, now)
@@ -293,7 +296,7 @@ class OpenLink:
             said = self.segment.due(now, stale=stale, leaving=leaving)
             if said is not None:
                 self._say(hello.build(said, self.mac, self.sends_with), now)
-            if self.segment.asks_witness(now):
+            if self.segment.asks_witness(now) and self._questions.take(now):
                 self.guards[ARP].submit((self.name, WITNESS), Occasion.PROBE, now)
         view = self.segment.view() if self._says_hello else View(frozenset(), frozenset())
         if view != self._view:
@@ -343,8 +346,8 @@ class OpenLink:
     def transmit(self, protocol: str, sending: Sending, ip: bytes, now: float) -> None:
         """Send what the guard lets go. Joining a group makes the kernel send, too: so it waits its turn."""
         if ip == WITNESS:
-            if self.port.gateway:
-                own, gateway = ip_address(self.port.address).packed, ip_address(self.port.gateway).packed
+            if self._witness:
+                gateway, own = self._witness
                 self._send(ARP, arp.question(self.mac, own, gateway))
             return
         if sending.occasion is None:
@@ -397,6 +400,13 @@ class OpenLink:
     def _dropped(self) -> int:
         """How many frames the kernel had no room for, since the last call."""
         return sum([packet.taken(opened)[1] for opened in self._by_protocol.values()])
+
+
+def _witness(port: orders.Port) -> tuple[bytes, bytes] | None:
+    """The default gateway, and the own address that it is asked from."""
+    if not port.gateway or not port.address:
+        return None
+    return ip_address(port.gateway).packed, ip_address(port.address).packed
 
 
 def _write(opened: socket.socket, frame: bytes) -> None:

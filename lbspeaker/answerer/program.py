@@ -1,10 +1,12 @@
 """The loop of the answerer: all links, driven by the orders that come through one socket."""
 
 import contextlib
+import math
 import random
 import select
 import socket
 import time
+from collections.abc import Collection
 from ipaddress import ip_address
 
 from lbspeaker.answerer.link import ARP, NDP, OpenLink
@@ -13,7 +15,8 @@ from lbspeaker.errors import LbspeakerError, Malformed
 from lbspeaker.wire import orders
 
 REPORT_EVERY_S = 1.0
-MOST_UNREAD = 1 << 20  # bytes of reports that wait for a speaker that does not read
+MOST_UNREAD = 1 << 23  # bytes of reports that wait for a speaker; that ten thousand IPs are answered is one
+REOPENED_S = 5.0  # after so long a link that could not be opened is tried again
 HUNG_S = 3.0  # a speaker that says nothing for so long hangs
 DOUBT_S = HUNG_S / 2  # or may do so: others take it for dead when its Lease ends, and that was renewed before
 STOOD_S = 0.5  # who stands still for so long is taken for dead by others (`core.segment`)
@@ -30,6 +33,8 @@ class Answerer:
         self._lines = orders.Lines()
         self._setup: orders.Setup | None = None
         self._filter = orders.Filter(())
+        self._ports: tuple[orders.Port, ...] = ()
+        self._open_at = math.inf  # when those that are missing are tried again
         self._links: dict[str, OpenLink] = {}
         self._by_fd: dict[int, tuple[OpenLink, socket.socket]] = {}
         self._owned: dict[str, orders.Announce] = {}
@@ -74,14 +79,19 @@ class Answerer:
             elif fd in self._by_fd:
                 link, opened = self._by_fd[fd]
                 more |= link.readers[opened](now)
+        if now >= self._open_at:
+            self._open_missing(now)
+            more = True
         if more:
             self._advance(now)
         if now >= self._report_at:
             self._report_at = now + REPORT_EVERY_S
+            self._send_reports()
             self._report_stats()
         if self._unsent:
             self._send_reports()
-        return True
+        # A speaker that lost reports would be wrong for good; with another answerer it begins anew.
+        return len(self._unsent) < MOST_UNREAD
 
     def _advance(self, now: float) -> None:
         """Let leave what may, and find out when to look again."""
@@ -94,6 +104,8 @@ class Answerer:
             for ip in link.tick(now, stale=stale, leaving=self._leaving):
                 self._tell_answering(str(ip_address(ip)))
             moments.append(link.next_wakeup())
+        if self._leaving:
+            self._fall_silent()
         for (_, protocol), guard in self._guards.items():
             for sending in guard.due(now):
                 name, ip = sending.key
@@ -133,8 +145,6 @@ class Answerer:
                 for link in self._links.values():
                     link.release(*_of(order.ip))
             case orders.Alive():
-                if order.leaving and not self._leaving:
-                    self._fall_silent()
                 self._leaving = order.leaving
                 self._report(orders.Turns())
             case orders.Members():
@@ -178,7 +188,7 @@ class Answerer:
             link.segment.keep(order.alive)
 
     def _set_ports(self, ports: tuple[orders.Port, ...], now: float) -> None:
-        wanted = {port.name: port for port in ports}
+        self._ports, wanted = ports, {port.name: port for port in ports}
         rehearsed = {name for name, link in self._links.items() if link.port.policy.dry_run}
         for name, link in list(self._links.items()):
             port = wanted.get(name)
@@ -186,9 +196,13 @@ class Answerer:
                 self._close(link)
             elif port != link.port:
                 link.adopt(port, {protocol: self._guard(port, protocol, now) for protocol in (ARP, NDP)}, now)
-        for port in ports:
+        self._open_missing(now, rehearsed)
+
+    def _open_missing(self, now: float, rehearsed: Collection[str] = ()) -> None:
+        for port in self._ports:
             if port.name not in self._links:
                 self._open(port, now, rehearsed=port.name in rehearsed)
+        self._open_at = now + REOPENED_S if len(self._links) < len(self._ports) else math.inf
         ours = frozenset(link.mac for link in self._links.values())
         for link in self._links.values():
             link.ours = ours
@@ -207,6 +221,7 @@ class Answerer:
         link.keys, link.sends_with, link.macs = self._keys, self._sends_with, self._macs
         link.near = self._near.get(link.name, [])
         self._links[port.name] = link
+        self._report(orders.Opened(port.name))
         for opened in link.readers:
             self._by_fd[opened.fileno()] = (link, opened)
             self._epoll.register(opened, select.EPOLLIN)
@@ -264,6 +279,8 @@ class Answerer:
     # -- reports --
 
     def _report_stats(self) -> None:
+        if self._unsent:  # later ones will say the same, and more
+            return
         for (name, protocol), guard in self._guards.items():
             members = [link for link in self._links.values() if link.guards[protocol] is guard]
             counts = guard.counts
@@ -290,8 +307,7 @@ class Answerer:
     def _report(self, report: orders.Report) -> None:
         if isinstance(report, orders.InUse) or (isinstance(report, orders.Claimed) and report.yielded):
             self._forget(report.ip)
-        if len(self._unsent) < MOST_UNREAD:
-            self._unsent += orders.build(report)
+        self._unsent += orders.build(report)
 
     def _send_reports(self) -> None:
         """Send what the speaker takes; if it hangs, the reports wait, and the answers do not."""

@@ -37,6 +37,8 @@ class Told(Protocol):
 
     def unusable(self, kind: str, name: str, why: str, hint: str) -> None: ...
 
+    def usable(self, kind: str, name: str) -> None: ...
+
     def aside(self, work: Coroutine[Any, Any, None]) -> None: ...
 
 
@@ -236,6 +238,8 @@ class Layer2:
                 self._core.woke(ips, now)
             case orders.Storm():
                 self._told.aside(self._tell_storm(report))
+            case orders.Opened():
+                self._told.usable("link", report.port)
             case orders.Failed():
                 self._told.unusable("link", report.port, report.what, report.hint)
             case orders.Stats():

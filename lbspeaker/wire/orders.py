@@ -122,8 +122,14 @@ class Answering(msgspec.Struct, frozen=True, tag="answering"):
     ports: tuple[str, ...]
 
 
+class Opened(msgspec.Struct, frozen=True, tag="opened"):
+    """A link is used from now on."""
+
+    port: str
+
+
 class Failed(msgspec.Struct, frozen=True, tag="failed"):
-    """A link cannot be used."""
+    """A link cannot be used, or not wholly. It is tried again."""
 
     port: str
     what: str
@@ -207,7 +213,7 @@ class Stats(msgspec.Struct, frozen=True, tag="stats"):
     dry_run: bool = False
 
 
-Report = Ready | Turns | Answering | Failed | Claimed | InUse | Seen | Missed | Woke | Storm | Stats
+Report = Ready | Turns | Answering | Opened | Failed | Claimed | InUse | Seen | Missed | Woke | Storm | Stats
 
 _orders: msgspec.json.Decoder[Order] = msgspec.json.Decoder(Order)
 _reports: msgspec.json.Decoder[Report] = msgspec.json.Decoder(Report)

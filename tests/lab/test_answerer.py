@@ -285,6 +285,17 @@ def test_a_link_that_goes_and_comes_back(segment: Segment, answerer: Running) ->
     wait_for(lambda: bool(segment.asks(who_has())))
 
 
+def test_a_link_that_cannot_be_opened_is_tried_again(segment: Segment, answerer: Running) -> None:
+    ports = orders.Ports((answerer.port(index(segment.node)), answerer.port(99, "eth7")))
+    answerer.tell(orders.Announce(WEB, ("eth0", "eth7"), "NEW"), ports)
+    answerer.wait(orders.Failed, port="eth7")
+    namespaces.configure(
+        segment.node, ["link add eth7 index 99 type veth peer name eth8", "link set eth7 up"]
+    )
+    answerer.wait(orders.Opened, 7.0, port="eth7")
+    answerer.wait(orders.Answering, ip=WEB, ports=("eth0", "eth7"))
+
+
 @pytest.mark.parametrize(("ip", "question"), [(WEB, who_has()), (WEB6, who_has6())], ids=["arp", "ndp"])
 def test_a_new_ip_is_probed_and_not_answered_before_it_is_known_that_nobody_has_it(
     segment: Segment, answerer: Running, ip: str, question: Ether
@@ -462,6 +473,20 @@ def test_who_leaves_answers_and_claims_nothing_any_more(segment: Segment, answer
     segment.hears(seconds=0.2)
     assert segment.hears(is_announcement, 1.5) == [], "the next owner would yield to it"
     assert segment.asks(who_has(ips[-1]))
+
+
+def test_nor_does_it_refresh_or_end_a_probe_with_a_claim(segment: Segment, answerer: Running) -> None:
+    answerer.use(index(segment.node), refresh_s=1)
+    answerer.announce(WEB)
+    answerer.use(index(segment.node), refresh_s=1, dad="fast")
+    assert segment.hears(is_announcement, 1.5)
+    answerer.hung = True  # no heartbeat that contradicts
+    answerer.tell(orders.Announce(WEB6, ("eth0",), "NEW"))
+    segment.hears(is_probe, 0.1)
+    answerer.tell(orders.Alive(leaving=True))
+    segment.hears(seconds=0.1)
+    assert segment.hears(is_announcement, 2.5) == []
+    assert segment.asks(who_has())
 
 
 def test_a_dry_run_counts_and_sends_nothing(segment: Segment, answerer: Running) -> None:

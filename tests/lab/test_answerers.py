@@ -188,6 +188,24 @@ def test_one_of_two_is_believed_dead_if_the_gateway_is_there(members: Members) -
     print(f"\nn2 is dead after {time.monotonic() - killed:.3f} s", end="")
 
 
+def test_only_an_answer_of_the_gateway_counts_and_it_is_not_asked_for_ever(
+    segment: Wire, members: Members
+) -> None:
+    one, two = members.start_all(2, gateway=True)
+    try:
+        namespaces.configure(segment.client, ["link set eth0 arp off"])
+        with segment.sends_on([bytes(who_has("192.0.2.99"))], 10):
+            two.process.kill()
+            segment.hears(seconds=0.3)
+            asked = [at for at, f in segment.hears(lambda f: ARP in f and f[ARP].pdst == CLIENT_IP, 6.0)]
+            assert not [seen for seen in one.said(orders.Seen) if seen.dead]
+        assert sum(at < asked[0] + 1.0 for at in asked) >= 5
+        assert 2 <= sum(at > asked[-1] - 3.0 for at in asked) <= 4
+    finally:
+        namespaces.configure(segment.client, ["link set eth0 arp on"])
+    one.wait(orders.Seen, 3.0, dead=("n2",))
+
+
 def test_and_otherwise_is_not(members: Members) -> None:
     one, two = members.start_all(2)
     two.process.kill()
