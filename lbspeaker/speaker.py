@@ -60,7 +60,6 @@ PINS_RETRY_S = 2.0
 ALONE_EVERY_S = 0.2
 STARTS_S = 5.0  # who is not ready after this says why
 SESSION_S = 5.0  # a session that takes longer is a problem
-SLOW_S = 5.0  # who needs longer to tell everything is told of the profile that helps
 RENEWAL_TIMEOUT_S = 1.2  # so that one lost request does not cost the Lease
 
 

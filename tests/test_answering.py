@@ -18,6 +18,7 @@ from lbspeaker.answering import aside, child
 from lbspeaker.answering.aside import MOST_KNOWN, MOST_WANTED, UNKNOWN, Vendors
 from lbspeaker.answering.child import Answering, Steady
 from lbspeaker.answering.layer2 import Layer2
+from lbspeaker.core.announce import Duty
 from lbspeaker.core.guard import Occasion
 from lbspeaker.core.lifecycle import State
 from lbspeaker.core.speaker import Announce, Speaker
@@ -243,6 +244,16 @@ def test_a_node_without_an_answerer_that_lasts_takes_no_part_and_says_so() -> No
     found._answering.steady = True
     found.heard(Steady(True), 0.0)
     assert decider.can_answer
+
+
+def test_an_ip_that_a_member_has_is_in_no_conflict() -> None:
+    found, decider = layer2()
+    address = ip_address("192.0.20.9")
+    for node in ("b", ""):
+        decider.current = replace(decider.current, owned={address: Duty()})
+        found.heard(orders.InUse(str(address), "eth0", "02:00:00:00:00:99", node), 0.0)
+        assert address not in decider.current.owned
+        assert decider.conflict(address) == ("" if node else "02:00:00:00:00:99")
 
 
 def test_what_is_answered_is_no_beginning_for_the_next_answerer() -> None:

@@ -191,10 +191,10 @@ class OpenLink:
         if verdict is Verdict.CONFLICT:
             self._claimed(ARP, ip, said.sender_mac, node, now)
         elif ip in voice.probes:
-            self._in_use(ARP, ip, said.sender_mac)
+            self._in_use(ARP, ip, said.sender_mac, node)
         elif said.operation == arp.REQUEST and ip != said.target_ip:
             if ip == _NO_IP and said.target_ip in voice.probes and _first(said.sender_mac, node, self.mac):
-                self._in_use(ARP, said.target_ip, said.sender_mac)
+                self._in_use(ARP, said.target_ip, said.sender_mac, node)
             elif ip != _NO_IP:
                 voice.asked(said.target_ip, now)
 
@@ -233,7 +233,7 @@ class OpenLink:
         if verdict is Verdict.CONFLICT:
             self._claimed(NDP, ip, said.mac, node, now)
         elif ip in voice.probes and (not asks or (probes and _first(said.mac, node, self.mac))):
-            self._in_use(NDP, ip, said.mac)
+            self._in_use(NDP, ip, said.mac, node)
         elif asks and not probes:
             voice.asked(ip, now)
 
@@ -281,10 +281,10 @@ class OpenLink:
             what = (str(ip_address(ip)), self.name, mac.hex(":"), node, claim.yielded)
             self._report(orders.Claimed(*what))
 
-    def _in_use(self, protocol: str, ip: bytes, mac: bytes) -> None:
+    def _in_use(self, protocol: str, ip: bytes, mac: bytes, node: str) -> None:
         if self.voices[protocol].in_use(ip):
             self.release(protocol, ip)
-            self._report(orders.InUse(str(ip_address(ip)), self.name, mac.hex(":")))
+            self._report(orders.InUse(str(ip_address(ip)), self.name, mac.hex(":"), node))
 
     # -- time --
 

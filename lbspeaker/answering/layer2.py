@@ -221,10 +221,7 @@ class Layer2:
             case orders.Claimed():
                 self._claimed(report, now)
             case orders.InUse():
-                node = self._member_with(report.mac)
-                self._log.warning("in-use", ip=report.ip, mac=report.mac, link=report.port, node=node or "-")
-                self._gone(ip_address(report.ip))
-                self._core.in_use(ip_address(report.ip), now, node=node, mac=report.mac)
+                self._in_use(report, now)
             case orders.Seen() if report.port in self._identities:
                 self._see(report)
             case orders.Missed():
@@ -257,9 +254,11 @@ class Layer2:
             ip, now, node=report.node, mac=report.mac, link=report.port, yielded=report.yielded
         )
 
-    def _member_with(self, mac: str) -> str:
-        plain = mac.replace(":", "")
-        return next((node for node, macs in self._core.member_macs.items() if plain in macs), "")
+    def _in_use(self, report: orders.InUse, now: float) -> None:
+        ip, node = ip_address(report.ip), report.node
+        self._log.warning("in-use", ip=report.ip, mac=report.mac, link=report.port, node=node or "-")
+        self._gone(ip)
+        self._core.in_use(ip, now, node=node, mac=report.mac)
 
     def _see(self, report: orders.Seen) -> None:
         before = self._seen.get(report.port)

@@ -150,11 +150,12 @@ class Claimed(msgspec.Struct, frozen=True, tag="claimed"):
 
 
 class InUse(msgspec.Struct, frozen=True, tag="in-use"):
-    """An IP that was probed belongs to somebody else; it is not answered."""
+    """An IP that was probed belongs to somebody else; it is not answered. `node`: as in `Claimed`."""
 
     ip: str
     port: str
     mac: str
+    node: str = ""
 
 
 class Seen(msgspec.Struct, frozen=True, tag="seen"):

@@ -403,6 +403,21 @@ def test_of_two_members_that_probe_at_once_neither_takes_the_other_for_an_owner(
     assert probes >= {(mac_of("n1"), WEB), (mac_of("n1"), WEB6)}
 
 
+def test_who_finds_a_member_at_an_ip_names_it_by_its_hellos_or_by_its_lease(
+    segment: Wire, members: Members
+) -> None:
+    one = members.start("n1", dad="fast")
+    two = members.start("n2", key="")
+    two.announce(WEB, OTHER)
+    one.tell(orders.Announce(WEB, ("eth0",), "NEW"))
+    assert one.wait(orders.InUse) == orders.InUse(WEB, "eth0", mac_of("n2"), "n2")
+    two.tell(orders.Keys((KEY,)))
+    one.wait(orders.Seen, alive=("n2",))
+    one.tell(orders.Members({"n3": (mac_of("n3").replace(":", ""),)}))
+    one.tell(orders.Announce(OTHER, ("eth0",), "NEW"))
+    assert one.wait(orders.InUse) == orders.InUse(OTHER, "eth0", mac_of("n2"), "n2")
+
+
 def test_a_hung_speaker_is_told_of_and_gives_way_to_any_member(segment: Wire, members: Members) -> None:
     one, two, three = members.start_all(3)
     one.announce(WEB, OTHER)
