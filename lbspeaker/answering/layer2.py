@@ -304,7 +304,7 @@ class Layer2:
     async def _tell_storm(self, report: orders.Storm) -> None:
         who = await self._stormer(report)
         self._stormers[report.port] = (time.monotonic(), who)
-        why = f"{report.frames} ARP frames in a second; this node sends half as many as it may meanwhile"
+        why = f"{report.frames} ARP frames in a second; takeovers aside, this node sends half as fast"
         self._log.warning("storm", link=report.port, who=who, why=why)
         self._told.node_event("Storm", f"{who} sends {report.frames} ARP frames in a second on {report.port}")
 

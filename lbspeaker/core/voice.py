@@ -5,8 +5,8 @@
     own(TAKEOVER, REFRESH) ──────────────▶ ANSWERED
 
 An IP that was never announced is probed first (RFC 5227 §2.1, RFC 4862 §5.4), so that a printer that has it
-keeps it; one that moves is not, because then every moment counts. Who of two that probe at once has the
-lower MAC, wins.
+keeps it; one that moves is not, because then every moment counts. A stranger that probes for it at the same
+time goes first if its MAC is lower; a member does not, as the ranking is known without it.
 
 A member that claims an IP which is answered here proves that it lives. If it comes before us in the ranking,
 we stop at once; so two owners on one wire become one in one frame. If it does not, the speaker decides.

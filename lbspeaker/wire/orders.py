@@ -137,9 +137,10 @@ class Failed(msgspec.Struct, frozen=True, tag="failed"):
 
 
 class Claimed(msgspec.Struct, frozen=True, tag="claimed"):
-    """Another MAC claims an IP that is ours; told at most once a second for each IP.
+    """Another MAC claims an IP that is ours. `node`: the member whose MAC it is; "": a stranger.
 
-    `node`: the member whose MAC it is; "": a stranger. `yielded`: it is not answered here any more.
+    Told at most once a second for each IP, of members for each MAC of theirs; but always if `yielded`: it is
+    not answered here any more.
     """
 
     ip: str
