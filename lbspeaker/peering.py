@@ -69,31 +69,32 @@ def local_address_towards(address: Address) -> Address:
 
     Raises Unavailable if there is no route.
     """
-    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
-    with socket.socket(family, socket.SOCK_DGRAM) as probe:
-        try:
+    try:
+        with _datagrams(address) as probe:
             probe.connect((str(address), 9))
-        except OSError as error:
-            raise Unavailable(
-                f"no way to {address}: {error.strerror or error}", "check this node's routes"
-            ) from error
-        return ip_address(probe.getsockname()[0])
+            return ip_address(probe.getsockname()[0])
+    except OSError as error:
+        why = error.strerror or error
+        raise Unavailable(f"no way to {address}: {why}", "check this node's routes") from error
 
 
 def check_source(source: Address, address: Address) -> None:
     """Raises Unavailable if this node cannot dial `address` from `source`, which is not its own."""
-    family = socket.AF_INET if source.version == 4 else socket.AF_INET6
-    with socket.socket(family, socket.SOCK_DGRAM) as probe:
-        try:
+    try:
+        with _datagrams(source) as probe:
             probe.bind((str(source), 0))
-        except OSError as error:
-            if error.errno != errno.EADDRNOTAVAIL:
-                return  # whoever dials will hear of it
-            raise Unavailable(
-                f"sourceAddress {source} is no address of this node,"
-                f" which reaches {address} from {local_address_towards(address)}",
-                "remove it, or give each node a BGPPeer of its own (nodeSelectors)",
-            ) from error
+    except OSError as error:
+        if error.errno != errno.EADDRNOTAVAIL:
+            return  # whoever dials will hear of it
+        raise Unavailable(
+            f"sourceAddress {source} is no address of this node,"
+            f" which reaches {address} from {local_address_towards(address)}",
+            "remove it, or give each node a BGPPeer of its own (nodeSelectors)",
+        ) from error
+
+
+def _datagrams(address: Address) -> socket.socket:
+    return socket.socket(socket.AF_INET if address.version == 4 else socket.AF_INET6, socket.SOCK_DGRAM)
 
 
 def directory_name(peer: str) -> str:
@@ -234,7 +235,7 @@ class Peering:
             text = exabgp.configuration(self._peer, local, self._router_id, shim_command(self._directory))
             check_source(local, address)
             await child.start(text, exabgp.environment(own_user(), self._peer.connect_s))
-        except LbspeakerError as error:
+        except (LbspeakerError, OSError) as error:  # whatever it is, it is this peer's alone
             now = self._now()
             self._session.ended(str(error), now)
             self._supervision.ended(now)

@@ -35,7 +35,7 @@ class Datagram(NamedTuple):
 
 def listen(family: int, port: int) -> socket.socket:
     """Open a socket for all datagrams to `port` of one family (4 or 6). Raises Unavailable."""
-    opened = socket.socket(_family(family), socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+    opened = _socket(family)
     try:
         opened.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
@@ -81,7 +81,7 @@ def towards(address: str, port: int, source: str, link: str, roll: Callable[[], 
     Raises Unavailable.
     """
     family = 6 if ":" in address else 4
-    opened = socket.socket(_family(family), socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+    opened = _socket(family)
     try:
         if family == 4:
             opened.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, TTL)
@@ -113,5 +113,10 @@ def _bind(opened: socket.socket, source: str, scope: tuple[int, ...], roll: Call
                 raise
 
 
-def _family(family: int) -> socket.AddressFamily:
-    return socket.AF_INET if family == 4 else socket.AF_INET6
+def _socket(family: int) -> socket.socket:
+    """Raises Unavailable: this kernel has no IPv6, say."""
+    try:
+        kind = socket.SOCK_DGRAM | socket.SOCK_NONBLOCK
+        return socket.socket(socket.AF_INET if family == 4 else socket.AF_INET6, kind)
+    except OSError as error:
+        raise Unavailable(f"no socket of IPv{family}: {error.strerror or error}") from None

@@ -1,0 +1,147 @@
+"""One peering, with a stand-in for its child: when there is another one, and what it is told."""
+
+import asyncio
+import itertools
+import json
+import socket
+from collections.abc import Callable, Coroutine, Mapping
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+
+from lbspeaker import peering as module
+from lbspeaker.bfd.program import Detector
+from lbspeaker.errors import Unavailable
+from lbspeaker.model import BFDProfile, Peer
+from lbspeaker.peering import Peering, PeerStatus, check_source, local_address_towards
+from lbspeaker.shell import datagram
+from lbspeaker.wire import orders, watch
+from tests.build import ip
+
+PEER = Peer("router", 64513, 64512, ip("192.0.2.1"))
+ROUTER_ID = IPv4Address("192.0.2.201")
+
+
+class Child:
+    """What `shell.child.Child` is to a peering: it answers as ExaBGP does, and there is no process."""
+
+    serial = itertools.count(1)
+    started: ClassVar[list["Child"]] = []
+    start_s = 0.0
+    fails: Exception | None = None
+
+    def __init__(self, _: Path, on_line: Callable[[bytes], None], on_end: Callable[[str], None]) -> None:
+        self.on_line, self.end = on_line, on_end
+        self.pid = next(self.serial)
+        self.lines: list[str] = []
+        self.stopped = False
+
+    async def start(self, configuration: str, _: Mapping[str, str]) -> None:
+        await asyncio.sleep(self.start_s)
+        if self.fails is not None:
+            raise self.fails
+        self.configuration = configuration
+        self.started.append(self)
+
+    def says(self, kind: str, **neighbor: Any) -> None:
+        self.on_line(json.dumps({"type": kind, "neighbor": neighbor}).encode())
+
+    def up(self) -> None:
+        self.says("negotiated", negotiated={"families": ["ipv4 unicast", "ipv6 unicast"]})
+        self.says("state", state="up")
+
+    def send(self, line: str) -> None:
+        self.lines.append(line)
+
+    async def stop(self) -> None:
+        self.stopped = True
+
+
+@pytest.fixture
+def children(monkeypatch: pytest.MonkeyPatch) -> list[Child]:
+    """The children that were started."""
+    monkeypatch.setattr(Child, "started", [])
+    monkeypatch.setattr(module, "Child", Child)
+    monkeypatch.setattr(module, "local_address_towards", lambda _: ROUTER_ID)
+    monkeypatch.setattr(module, "check_source", lambda *_: None)
+    return Child.started
+
+
+def peering(peer: Peer = PEER, report: Callable[[PeerStatus], None] = lambda _: None) -> Peering:
+    return Peering(peer, None, ROUTER_ID, None, Path("/nowhere"), report)
+
+
+def play(story: Coroutine[Any, Any, None]) -> None:
+    asyncio.run(asyncio.wait_for(story, 20))
+
+
+async def until(is_so: Callable[[], bool], within_s: float = 5.0) -> None:
+    async with asyncio.timeout(within_s):
+        while not is_so():
+            await asyncio.sleep(0.005)
+
+
+# --- a node on which something is missing ---------------------------------------------------------------
+
+
+@pytest.fixture
+def without_ipv6(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with the kernel's parameter ipv6.disable=1."""
+    create = socket.socket
+
+    def refuse(family: int = -1, *args: Any, **fields: Any) -> socket.socket:
+        if family == socket.AF_INET6:
+            raise OSError(97, "Address family not supported by protocol")
+        return create(family, *args, **fields)
+
+    monkeypatch.setattr(socket, "socket", refuse)
+
+
+@pytest.mark.usefixtures("without_ipv6")
+def test_without_ipv6_a_peer_of_ipv6_is_out_of_reach() -> None:
+    with pytest.raises(Unavailable, match="no way to 2001:db8::1: Address family not supported"):
+        local_address_towards(ip("2001:db8::1"))
+    check_source(ip("2001:db8::2"), ip("2001:db8::1"))
+    for wants in (
+        lambda: datagram.listen(6, 0),
+        lambda: datagram.towards("2001:db8::1", 3784, "", "", lambda: 0.5),
+    ):
+        with pytest.raises(Unavailable, match="no socket of IPv6: Address family not supported"):
+            wants()
+
+
+@pytest.mark.usefixtures("without_ipv6")
+def test_without_ipv6_the_other_sessions_of_bfd_go_on() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        detector = Detector(theirs)
+        quiet = BFDProfile(passive=True)
+        targets = [watch.Target(address, quiet) for address in ("2001:db8::1", "127.0.0.9")]
+        ours.sendall(watch.build(watch.Watch(tuple(targets))))
+        theirs.setblocking(False)
+        detector._epoll.register(theirs)
+        assert detector._turn({theirs.fileno()}, 0.0)
+        told = [watch.report(line) for line in orders.Lines().feed(ours.recv(1 << 16))]
+        (failed,) = [one for one in told if isinstance(one, watch.Failed)]
+        assert failed.target == "2001:db8::1"
+        assert list(detector._listening) == [(4, 3784)]
+        for opened in detector._listening.values():
+            opened.close()
+
+
+def test_whatever_keeps_a_child_from_starting_is_that_peer_s_alone(
+    children: list[Child], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story() -> None:
+        monkeypatch.setattr(Child, "fails", OSError(24, "Too many open files"))
+        one = peering()
+        running = asyncio.create_task(one.run())
+        await until(lambda: "Too many open files" in (one.status.last_error or ""))
+        monkeypatch.setattr(Child, "fails", None)
+        await until(lambda: len(children) == 1)
+        await one.drain(0.0)
+        await running
+
+    play(story())
