@@ -15,7 +15,7 @@ import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv4Address, ip_address
 from pathlib import Path
 
 from lbspeaker.core.gate import Gate
@@ -112,22 +112,25 @@ def is_own(address: Address) -> bool:
 
 
 class Peering:
-    """Keeps `peer` supplied with the routes that are desired."""
+    """Keeps `peer` supplied with the routes that are desired.
+
+    `router_id`: of this node; it stays, whatever becomes of the addresses. `addresses`: this node's, of each
+    family the nearest to the router.
+    """
 
     def __init__(
         self,
         peer: Peer,
-        local_address: Address | None,
         router_id: IPv4Address,
-        next_hop_v6: IPv6Address | None,
+        addresses: Mapping[Family, Address],
         runtime_dir: Path,
         report: Callable[[PeerStatus], None],
     ) -> None:
         self._peer = peer
-        self._local_address = local_address or peer.source_address
-        self._node_id = router_id
         self._router_id = peer.router_id or router_id
-        self._next_hop_v6 = next_hop_v6
+        self._addresses = addresses
+        self._moved = False  # `addresses` are others than the child knows of
+        self._local: Address | None = None  # from which it dials
         self._directory = runtime_dir / f"{directory_name(peer.name)}-{next(_serial)}"
         self._report = report
         self._session = Session(peer)
@@ -159,6 +162,11 @@ class Peering:
         if same:
             self._peer = peer
         return same
+
+    def moved(self, addresses: Mapping[Family, Address]) -> None:
+        """This node has these addresses now."""
+        self._addresses, self._moved = addresses, True
+        self._wake.set()
 
     def watch(self, *, watched: bool) -> None:
         """From now on BFD is spoken with the router, or not; nothing is known of it so far."""
@@ -229,9 +237,10 @@ class Peering:
     async def _start(self) -> bool:
         child = Child(self._directory, self._hear, self._lose)
         self._inbox, self._child_error, self._held, self._fallen = [], None, False, None
+        self._moved = False
         try:
             address = exabgp.address_of(self._peer)
-            local = self._local_address or local_address_towards(address)
+            local = self._local = self._source()
             text = exabgp.configuration(self._peer, local, self._router_id, shim_command(self._directory))
             check_source(local, address)
             await child.start(text, exabgp.environment(own_user(), self._peer.connect_s))
@@ -258,6 +267,9 @@ class Peering:
             if self._fallen is not None and self._drain_until is None:
                 await self._tear_down(self._fallen)
                 return
+            if self._moved and not self._stays():
+                await self._end(None)
+                return
             verdict = self._supervision.judge(
                 self._session.view, self._session.stuck, self._session.misconfigured, now
             )
@@ -271,6 +283,27 @@ class Peering:
             if self._drained(now):
                 return
             await self._wait(self._until_next(now))
+
+    def _source(self) -> Address:
+        """From which address of this node to dial. Raises Unavailable, or Unable."""
+        return self._peer.source_address or local_address_towards(exabgp.address_of(self._peer))
+
+    def _stays(self) -> bool:
+        """Whether the child that runs fits this node's addresses; its routes then get their next hops anew.
+
+        It does not where it dials from another one than it should. A session that is up stays on its own
+        while the node has that, and where there is no way at all, there is none for another child either.
+        """
+        self._moved = False
+        assert self._local is not None
+        try:
+            up = self._session.view.state is State.UP and is_own(self._local)
+            if not up and self._source() != self._local:
+                return False
+        except LbspeakerError:
+            pass
+        self._session.reach(self._next_hops(self._local))
+        return True
 
     async def _tear_down(self, why: str) -> None:
         """BFD has lost the router: end the session, and say so in case that it hears it."""
@@ -340,12 +373,7 @@ class Peering:
 
     def _next_hops(self, local: Address) -> dict[Family, Address]:
         """By family: this end of the session, and this node's address of the other family, if it has one."""
-        hops: dict[Family, Address] = {local.version: local}
-        if local.version == 4 and self._next_hop_v6 is not None:
-            hops[6] = self._next_hop_v6
-        if local.version == 6 and is_own(self._node_id):  # else it is made up
-            hops[4] = self._node_id
-        return hops
+        return {**self._addresses, local.version: local}
 
     def _now(self) -> float:
         return time.monotonic()

@@ -19,7 +19,7 @@ import time
 from collections.abc import Coroutine
 from dataclasses import dataclass
 from datetime import datetime
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +38,10 @@ from lbspeaker.errors import Unable, Unavailable
 from lbspeaker.events import Events
 from lbspeaker.ledger import Ledger
 from lbspeaker.model import (
+    Address,
     Change,
     ConfigSet,
+    Family,
     Kind,
     Link,
     Network,
@@ -345,6 +347,8 @@ class Program:
         elif isinstance(item, tuple):
             self._unusable = {w: why for w, why in self._unusable.items() if not w.startswith("link ")}
             self._layer2.set_links(item)
+            for peering, _ in self._peerings.values():
+                peering.moved(self._addresses(peering.peer))
             self._watch_routers()
         elif isinstance(item, PeerStatus):
             self._peer_changed(item)
@@ -439,10 +443,13 @@ class Program:
         return watch.Target(str(peer.address), peer.bfd, str(peer.source_address or ""), multihop=multihop)
 
     def _peering(self, peer: Peer) -> Peering:
-        mine = core_links.addresses_towards(peer.address, self._layer2.links) if peer.address else ()
-        v4 = next((a for a in mine if isinstance(a, IPv4Address)), core_links.router_id(self._options.node))
-        v6 = next((a for a in mine if isinstance(a, IPv6Address)), None)
-        return Peering(peer, peer.source_address, v4, v6, self._options.runtime_dir, self._inbox.put_nowait)
+        addresses = self._addresses(peer)
+        v4 = addresses.get(4)
+        router_id = v4 if isinstance(v4, IPv4Address) else core_links.router_id(self._options.node)
+        return Peering(peer, router_id, addresses, self._options.runtime_dir, self._inbox.put_nowait)
+
+    def _addresses(self, peer: Peer) -> dict[Family, Address]:
+        return core_links.addresses_towards(peer.address, self._layer2.links) if peer.address else {}
 
     def _set_routes(self, effect: SetRoutes) -> None:
         self._routes[effect.peer] = dict(effect.routes)

@@ -5,7 +5,7 @@ import itertools
 import json
 import socket
 from collections.abc import Callable, Coroutine, Mapping
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, ip_network
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,7 +14,7 @@ import pytest
 from lbspeaker import peering as module
 from lbspeaker.bfd.program import Detector
 from lbspeaker.errors import Unavailable
-from lbspeaker.model import BFDProfile, Peer
+from lbspeaker.model import Address, BFDProfile, Peer, Route
 from lbspeaker.peering import Peering, PeerStatus, check_source, local_address_towards
 from lbspeaker.shell import datagram
 from lbspeaker.wire import orders, watch
@@ -70,7 +70,7 @@ def children(monkeypatch: pytest.MonkeyPatch) -> list[Child]:
 
 
 def peering(peer: Peer = PEER, report: Callable[[PeerStatus], None] = lambda _: None) -> Peering:
-    return Peering(peer, None, ROUTER_ID, None, Path("/nowhere"), report)
+    return Peering(peer, ROUTER_ID, {4: ROUTER_ID}, Path("/nowhere"), report)
 
 
 def play(story: Coroutine[Any, Any, None]) -> None:
@@ -143,5 +143,97 @@ def test_whatever_keeps_a_child_from_starting_is_that_peer_s_alone(
         await until(lambda: len(children) == 1)
         await one.drain(0.0)
         await running
+
+    play(story())
+
+
+# --- a node whose addresses change ----------------------------------------------------------------------
+
+X, V6 = ip_network("203.0.113.1/32"), ip_network("2001:db8:1::1/128")
+
+
+class Dialling:
+    """A peering that runs, and the addresses of its node: those that are `own`, the first of them in use."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *own: str) -> None:
+        self.own = list(own)
+        monkeypatch.setattr(module, "is_own", lambda address: str(address) in self.own)
+        monkeypatch.setattr(module, "local_address_towards", self._towards)
+
+    def _towards(self, address: Address) -> Address:
+        if not self.own:
+            raise Unavailable(f"no way to {address}")
+        return ip(self.own[0])
+
+    async def __aenter__(self) -> "Dialling":
+        self.peering = peering()
+        self.running = asyncio.create_task(self.peering.run())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.peering.drain(0.0)
+        await self.running
+
+    def move(self, *own: str) -> None:
+        self.own = list(own)
+        self.peering.moved({ip(one).version: ip(one) for one in reversed(own)})
+
+
+async def session(children: list[Child]) -> Child:
+    await until(lambda: bool(children))
+    children[-1].up()
+    return children[-1]
+
+
+async def said(child: Child, *words: str) -> None:
+    await until(lambda: any(all(word in line for word in words) for line in child.lines))
+
+
+def test_an_address_that_comes_later_is_a_next_hop_from_then_on(
+    children: list[Child], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story() -> None:
+        async with Dialling(monkeypatch, "192.0.2.201") as node:
+            child = await session(children)
+            node.peering.desire({X: Route(X), V6: Route(V6)})
+            await said(child, "announce", "next-hop 192.0.2.201", str(X))
+            assert set(node.peering.unservable) == {V6}
+            node.move("192.0.2.201", "2001:db8::201")
+            await said(child, "announce", "next-hop 2001:db8::201", str(V6))
+            assert (children, child.stopped) == ([child], False)
+
+    play(story())
+
+
+MOVES = {
+    "the one that it dials from is gone": (True, ("192.0.2.7",), True),
+    "there is a better one, and the session is up": (True, ("192.0.2.7", "192.0.2.201"), False),
+    "there is a better one, and no session": (False, ("192.0.2.7", "192.0.2.201"), True),
+    "there is none": (False, (), False),
+    "they are the same": (False, ("192.0.2.201",), False),
+}
+
+
+@pytest.mark.parametrize(("up", "own", "another"), MOVES.values(), ids=MOVES)
+def test_when_a_child_dials_from_the_wrong_address(
+    children: list[Child], monkeypatch: pytest.MonkeyPatch, up: bool, own: tuple[str, ...], another: bool
+) -> None:
+    async def story() -> None:
+        async with Dialling(monkeypatch, "192.0.2.201") as node:
+            await until(lambda: bool(children))
+            if up:
+                children[0].up()
+                await until(lambda: node.peering.status.state == "up")
+            node.move(*own)
+            if not another:
+                await asyncio.sleep(0.05)
+                assert len(children) == 1
+                assert not children[0].stopped
+                return
+            await until(lambda: len(children) == 2)
+            assert children[0].stopped
+            assert "local-address 192.0.2.7;" in children[1].configuration
+            assert "router-id 192.0.2.201;" in children[1].configuration
+            assert node.peering.status.last_error is None
 
     play(story())

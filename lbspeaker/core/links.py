@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from ipaddress import IPv4Address
 
-from lbspeaker.model import Address, Link, MemberLink, Network
+from lbspeaker.model import Address, Family, Link, MemberLink, Network
 
 # Interfaces of containers, overlays and virtual machines: nobody on a segment is behind them.
 EXCLUDED = re.compile(
@@ -28,8 +28,8 @@ def usable(link: Link) -> bool:
     return link.running and link.broadcast and not link.member and len(link.mac) == 6
 
 
-def addresses_towards(peer: Address, links: Sequence[Link]) -> list[Address]:
-    """Return this node's addresses: those in the network of `peer` first, then the others of its link.
+def addresses_towards(peer: Address, links: Sequence[Link]) -> dict[Family, Address]:
+    """Return this node's address of each family: in the network of `peer`, else on its link, else another.
 
     None of containers' networks.
     """
@@ -40,7 +40,10 @@ def addresses_towards(peer: Address, links: Sequence[Link]) -> list[Address]:
         for address in link.addresses
         if not address.ip.is_link_local
     ]
-    return [address for *_, address in sorted(own, key=lambda one: one[:3])]
+    found: dict[Family, Address] = {}
+    for *_, address in sorted(own, key=lambda one: one[:3]):
+        found.setdefault(address.version, address)
+    return found
 
 
 def default_gateway(links: Sequence[Link]) -> IPv4Address | None:

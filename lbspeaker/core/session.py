@@ -182,6 +182,8 @@ class Session:
 
     def reach(self, next_hops: Mapping[Family, Address]) -> None:
         """This node has other addresses: from now on routes of each family are reached by these."""
+        if _usable(next_hops) == self._next_hops:
+            return
         self._next_hops = _usable(next_hops)
         self._assess()
         self._dirty |= dict.fromkeys(prefix for prefix in self._wire if not self._is_right(prefix))

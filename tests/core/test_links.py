@@ -6,7 +6,7 @@ import pytest
 
 from lbspeaker.core.links import addresses_towards, choose, eligible, member_links, router_id
 from lbspeaker.model import Link, MemberLink
-from tests.build import ip, ips
+from tests.build import ip
 
 MAC = bytes.fromhex("02000000000a")
 
@@ -115,14 +115,14 @@ def test_a_speaker_tells_of_its_eligible_links_and_the_networks_that_they_reach(
 
 def test_the_own_addresses_are_never_those_of_pods_and_those_near_the_router_come_first() -> None:
     links = (PODS, STORAGE, LAN)
-    assert addresses_towards(ip("192.0.2.254"), links) == list(
-        ips("192.0.2.1", "2001:db8::1", "198.51.100.1")
-    )
-    assert addresses_towards(ip("198.51.100.254"), links)[0] == ip("198.51.100.1")
+    assert addresses_towards(ip("192.0.2.254"), links) == {4: ip("192.0.2.1"), 6: ip("2001:db8::1")}
+    assert addresses_towards(ip("198.51.100.254"), links)[4] == ip("198.51.100.1")
     first = link("eth-1", "10.0.0.1/24")
-    assert addresses_towards(ip("2001:db8::fe"), (first, *links)) == list(
-        ips("2001:db8::1", "192.0.2.1", "10.0.0.1", "198.51.100.1")
-    ), "of the other family that of the same link comes first"
+    assert addresses_towards(ip("2001:db8::fe"), (first, *links)) == {
+        4: ip("192.0.2.1"),
+        6: ip("2001:db8::1"),
+    }, "of the other family that of the same link comes first"
+    assert addresses_towards(ip("2001:db8::fe"), (first,)) == {4: ip("10.0.0.1")}
 
 
 def test_nodes_without_ipv4_have_different_router_ids() -> None:

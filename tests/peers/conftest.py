@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from lbspeaker.model import Network, Peer, Route
+from lbspeaker.model import Address, Family, Network, Peer, Route
 from lbspeaker.peering import Peering, PeerStatus
 
 BGPD = Path("/usr/lib/frr/bgpd")
@@ -292,14 +292,17 @@ class Node:
     directory: Path
     peer: Peer
     next_hop_v6: IPv6Address | None = None
+    has_ipv4: bool = True
     reports: list[PeerStatus] = field(default_factory=list)
 
     async def __aenter__(self) -> "Node":
         self._home = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
         enter(f"/run/netns/{self.segment.node}")
-        self.peering = Peering(
-            self.peer, None, IPv4Address(NODE_IP), self.next_hop_v6, self.directory, self.reports.append
-        )
+        mine = IPv4Address(NODE_IP)
+        addresses: dict[Family, Address] = {4: mine} if self.has_ipv4 else {}
+        if self.next_hop_v6 is not None:
+            addresses[6] = self.next_hop_v6
+        self.peering = Peering(self.peer, mine, addresses, self.directory, self.reports.append)
         self.task = asyncio.create_task(self.peering.run())
         return self
 

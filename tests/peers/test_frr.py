@@ -404,7 +404,7 @@ from lbspeaker.peering import Peering
 
 async def main():
     peer = Peer("router", 65001, 65002, IPv4Address("10.99.0.2"))
-    peering = Peering(peer, None, IPv4Address("10.99.0.1"), None, Path(sys.argv[1]), lambda status: None)
+    peering = Peering(peer, IPv4Address("10.99.0.1"), {}, Path(sys.argv[1]), lambda status: None)
     task = asyncio.create_task(peering.run())
     while peering.pid is None:
         await asyncio.sleep(0.05)

@@ -21,7 +21,6 @@ from tests.peers.conftest import (
     Node,
     Seen,
     Segment,
-    run,
     soon,
 )
 
@@ -70,12 +69,9 @@ def test_bird_takes_both_families(bird: Bird, segment: Segment, runtime: Path, r
 
 
 def test_a_node_without_an_ipv4_address_says_why_not(frr: Frr, segment: Segment, runtime: Path) -> None:
-    """Its identifier is made up then, and no address of its own."""
-
     async def story() -> None:
         frr.start()
-        run("ip", "-n", segment.node, "addr", "del", f"{NODE_IP}/24", "dev", "eth0")
-        async with Node(segment, runtime, peer()) as speaker:
+        async with Node(segment, runtime, peer(), has_ipv4=False) as speaker:
             speaker.desire(Route(X), Route(V6))
             assert await soon(lambda: frr.table(6) == {V6: Seen(NODE_IP6)}), frr.table(6)
             refusal = speaker.peering.unservable[X]

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from lbspeaker.lab import namespaces
 from lbspeaker.lab.namespaces import running
 from tests.scenarios.conftest import CONFIG, SERVICES, SYSTEM, World, wait_for
 
@@ -323,6 +324,67 @@ def test_with_graceful_restart_a_killed_speaker_costs_no_route_and_leaves_none_b
     assert all(polled), "it was in the table all the time"
     assert any(path.get("stale") for paths in polled for path in paths), "also while the speaker was dead"
     converged(bgp, ip, 3)
+
+
+def next_hops(world: World, ip: str) -> set[str]:
+    """By which addresses the router has a way to `ip`."""
+    said = typed(world, f"show bgp ipv{6 if ':' in ip else 4} unicast {ip} json")
+    found = json.loads(said or "{}").get("paths", [])
+    every = [hop["ip"] for path in found for hop in path["nexthops"]]
+    return {one for one in every if not one.startswith("fe80:")}
+
+
+def test_a_node_whose_ipv6_address_comes_goes_and_changes_keeps_its_session(bgp: World) -> None:
+    bgp.service("moving", ipFamilyPolicy="RequireDualStack")
+    bgp.ip("moving")
+    ip4, ip6 = sorted(bgp.ips("moving"), key=lambda ip: ":" in ip)
+    converged(bgp, ip6, 3)
+    before, flaps = {node: children(bgp, node) for node in NODES}, bgp.log("node-b").count("peer-")
+    hops6 = {node.name: str(node.ipv6) for node in bgp.lab.nodes}
+    everybody, others = set(hops6.values()), {hops6["node-a"], hops6["node-c"]}
+
+    def address(what: str, one: str) -> None:
+        assert bgp.lab.exec("node-b", ["ip", "addr", what, f"{one}/64", "dev", "eth0"]).returncode == 0
+
+    def are(expected: set[str]) -> None:
+        wait_for(lambda: next_hops(bgp, ip6) == expected, f"the next hops {expected}", 5)
+        assert hops(bgp, ip4) == 3
+
+    are(everybody)
+    try:
+        address("del", hops6["node-b"])
+        are(others)
+        address("add", "2001:db8::b0b")
+        are({*others, "2001:db8::b0b"})
+        address("add", hops6["node-b"])
+        address("del", "2001:db8::b0b")
+        are(everybody)
+        assert {node: children(bgp, node) for node in NODES} == before
+        assert bgp.log("node-b").count("peer-") == flaps
+    finally:
+        bgp.delete(f"{SERVICES}/moving")
+
+
+def test_a_node_whose_ipv4_address_changes_dials_from_the_other_one(bgp: World) -> None:
+    """The router knows one of the two."""
+    ip = bgp.ip("web")
+    converged(bgp, ip, 3)
+    (before,) = children(bgp, "node-b")
+    mine = next(str(node.ipv4) for node in bgp.lab.nodes if node.name == "node-b")
+    namespaces.sysctl(bgp.lab.topology.namespace("node-b"), {"net/ipv4/conf/eth0/promote_secondaries": "1"})
+
+    def move(old: str, new: str) -> None:
+        for what, one in (("add", new), ("del", old)):
+            done = bgp.lab.exec("node-b", ["ip", "addr", what, f"{one}/24", "dev", "eth0"])
+            assert done.returncode == 0, done
+
+    move(mine, "192.0.2.99")
+    try:
+        wait_for(lambda: children(bgp, "node-b") not in ([], [before]), "another child", 5)
+        converged(bgp, ip, 2)
+    finally:
+        move("192.0.2.99", mine)
+    converged(bgp, ip, 3, 10)
 
 
 def test_the_default_gateway_is_found_by_itself(bgp: World) -> None:
