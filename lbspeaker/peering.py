@@ -97,6 +97,11 @@ def _datagrams(address: Address) -> socket.socket:
     return socket.socket(socket.AF_INET if address.version == 4 else socket.AF_INET6, socket.SOCK_DGRAM)
 
 
+def _session_of(peer: Peer) -> Peer:
+    """What of `peer` a child depends on: not who has it, nor whence the password, nor what BFD makes of it."""
+    return replace(peer, node_selectors=(), password_secret=None, ebgp_multihop=False, bfd=None)
+
+
 def directory_name(peer: str) -> str:
     """A short file name for `peer`, whose own name may be long and may hold any character."""
     readable = re.sub(r"[^A-Za-z0-9-]", "-", peer)[:20]
@@ -158,7 +163,7 @@ class Peering:
 
     def adopt(self, peer: Peer) -> bool:
         """Go on with `peer`, if the session itself stays as it is."""
-        same = replace(peer, bfd=None) == replace(self._peer, bfd=None)
+        same = _session_of(peer) == _session_of(self._peer)
         if same:
             self._peer = peer
         return same

@@ -5,6 +5,7 @@ import itertools
 import json
 import socket
 from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import replace
 from ipaddress import IPv4Address, ip_network
 from pathlib import Path
 from typing import Any, ClassVar
@@ -14,11 +15,11 @@ import pytest
 from lbspeaker import peering as module
 from lbspeaker.bfd.program import Detector
 from lbspeaker.errors import Unavailable
-from lbspeaker.model import Address, BFDProfile, Peer, Route
+from lbspeaker.model import Address, BFDProfile, Peer, Route, SecretRef
 from lbspeaker.peering import Peering, PeerStatus, check_source, local_address_towards
 from lbspeaker.shell import datagram
 from lbspeaker.wire import orders, watch
-from tests.build import ip
+from tests.build import ip, selector
 
 PEER = Peer("router", 64513, 64512, ip("192.0.2.1"))
 ROUTER_ID = IPv4Address("192.0.2.201")
@@ -237,3 +238,25 @@ def test_when_a_child_dials_from_the_wrong_address(
             assert node.peering.status.last_error is None
 
     play(story())
+
+
+# --- a peer that is edited ------------------------------------------------------------------------------
+
+EDITS = {
+    "the nodes that have it": ({"node_selectors": (selector(rack="a"), selector(rack="b"))}, True),
+    "another Secret with the same password": ({"password_secret": SecretRef("default", "other")}, True),
+    "how far away it may be for BFD": ({"ebgp_multihop": True}, True),
+    "BFD": ({"bfd": BFDProfile("fast")}, True),
+    "the password": ({"password": "sesame"}, False),
+    "the hold time": ({"hold_time_s": 9}, False),
+    "how far away it may be": ({"ttl_hops": 1}, False),
+    "the router": ({"address": ip("192.0.2.2")}, False),
+}
+
+
+@pytest.mark.parametrize(("edit", "stays"), EDITS.values(), ids=EDITS)
+def test_which_edits_a_session_survives(edit: dict[str, Any], stays: bool) -> None:
+    one = peering()
+    edited = replace(PEER, **edit)
+    assert one.adopt(edited) is stays
+    assert one.peer == (edited if stays else PEER)

@@ -326,6 +326,26 @@ def test_with_graceful_restart_a_killed_speaker_costs_no_route_and_leaves_none_b
     converged(bgp, ip, 3)
 
 
+def test_edits_that_change_no_session_keep_the_children(bgp: World) -> None:
+    """Also where they change who has the peer: who had it keeps its session."""
+    ip = bgp.ip("web")
+    converged(bgp, ip, 3)
+    before = {node: children(bgp, node) for node in NODES}
+
+    def edit(**spec: Any) -> None:
+        bgp.call("PATCH", f"{CONFIG}/bgppeers/router", {"spec": spec}, patch=True)
+
+    edit(ebgpMultiHop=True)
+    some = [{"matchLabels": {"kubernetes.io/hostname": node}} for node in ("node-a", "node-b")]
+    edit(nodeSelectors=some)
+    converged(bgp, ip, 2)
+    edit(nodeSelectors=None, ebgpMultiHop=False)
+    converged(bgp, ip, 3)
+    for node in ("node-a", "node-b"):
+        assert children(bgp, node) == before[node]
+    assert children(bgp, "node-c") != before["node-c"]
+
+
 def next_hops(world: World, ip: str) -> set[str]:
     """By which addresses the router has a way to `ip`."""
     said = typed(world, f"show bgp ipv{6 if ':' in ip else 4} unicast {ip} json")
