@@ -98,7 +98,7 @@ def _datagrams(address: Address) -> socket.socket:
 
 
 def _session_of(peer: Peer) -> Peer:
-    """What of `peer` a child depends on: not who has it, nor whence the password, nor what BFD makes of it."""
+    """What of `peer` a child depends on: not who has it, whence the password is, and what BFD makes of it."""
     return replace(peer, node_selectors=(), password_secret=None, ebgp_multihop=False, bfd=None)
 
 

@@ -9,9 +9,9 @@ A service IP that is not announced has a reason, for the whole cluster (node Non
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from ipaddress import ip_network
+from ipaddress import IPv4Network, IPv6Network
 
 from lbspeaker.core.layer2 import l2
 from lbspeaker.core.nodes import Holders, endpoint_refusal, node_refusal, outside, unadvertised
@@ -49,32 +49,93 @@ Routes = dict[str, dict[Network, PlannedRoute]]  # by peer and prefix
 
 def bgp(snapshot: Snapshot, held: Holders, node: str) -> tuple[Routes, list[Unannounced]]:
     """Return what `node` announces to each of its peers, and what it does not, and why."""
-    routes: Routes = {}
     missed: list[Unannounced] = []
     refusal = node_refusal(snapshot, node)
     labels = snapshot.nodes[node].labels if node in snapshot.nodes else {}
     peers = {peer.name: peer for peer in peers_of(snapshot.config, labels)}
+    here = [ad for ad in snapshot.config.bgp_advertisements if ad.scope.covers_node(labels)]
+    told = {ad.name: [peer.name for peer in _peers(ad, peers)] for ad in here}
+    tables: dict[str, dict[Network, _Forming]] = {name: {} for name in peers}
+    for ip, service, mine in _offers(snapshot.config, held, told, tables):
+        why = refusal or endpoint_refusal(snapshot, service, node)
+        if why is not None and why.reason is Reason.NO_ENDPOINT:
+            kept = [(ad, forming) for ad, forming in mine if ad.when_no_endpoints == "Keep"]
+            mine, why = (kept, None) if kept else (mine, why)
+        for ad, forming in mine if why is None else ():
+            conflict = _conflict(forming, ad)
+            if conflict is None:
+                forming.add(ad, service.key, leaving=_moves(ad, snapshot, node))
+            why = why or conflict
+        if why is not None:
+            missed.append(Unannounced(service.key, ip, "bgp", node, why))
+    formed = {peer: [one for one in table.values() if one.services] for peer, table in tables.items()}
+    routes = {peer: {one.prefix: one.planned() for one in some} for peer, some in formed.items() if some}
+    return routes, missed
+
+
+@dataclass(slots=True)
+class _Forming:
+    """A route to be. `ad` decides what it has one of only; of communities and services it has all."""
+
+    peer: str
+    prefix: Network
+    ad: BGPAdvertisement
+    communities: set[str] = field(default_factory=set)
+    services: set[str] = field(default_factory=set)
+
+    def add(self, ad: BGPAdvertisement, service: str, *, leaving: bool) -> None:
+        self.communities.update(ad.communities, [GRACEFUL_SHUTDOWN] if leaving else [])
+        self.services.add(service)
+
+    def planned(self) -> PlannedRoute:
+        communities = tuple(sorted(self.communities))
+        route = Route(self.prefix, self.ad.local_pref, communities, self.ad.med, self.ad.prepend)
+        return PlannedRoute(route, tuple(sorted(self.services)))
+
+
+def _offers(
+    config: Config,
+    held: Holders,
+    told: Mapping[str, Sequence[str]],
+    tables: Mapping[str, dict[Network, _Forming]],
+) -> list[tuple[Address, Service, list[tuple[BGPAdvertisement, _Forming]]]]:
+    """Enter into the peers' `tables` what would be announced if all had endpoints, and return for whom.
+
+    `told`: the peers of each advertisement. Of several for one prefix the first by name decides, whether its
+    Services have endpoints or not: those come and go, and each node has others.
+    """
+    offers = []
     for ip, services in held.items():
         for service in services:
-            ads = bgp_advertisements(snapshot.config, ip, service)
-            if isinstance(ads, Refusal):
-                continue
-            mine = [(ad, p) for ad in ads if ad.scope.covers_node(labels) for p in _peers(ad, peers)]
-            if not mine:
-                continue
-            why = endpoint_refusal(snapshot, service, node)
-            if why is not None and why.reason is Reason.NO_ENDPOINT:
-                kept = [(ad, peer) for ad, peer in mine if ad.when_no_endpoints == "Keep"]
-                mine, why = (kept, None) if kept else (mine, why)
-            why = refusal or why or _conflict(mine, ip)
-            if why is not None:
-                missed.append(Unannounced(service.key, ip, "bgp", node, why))
-                continue
-            for ad, peer in mine:
-                _add(
-                    routes.setdefault(peer.name, {}), ad, ip, service.key, leaving=_moves(ad, snapshot, node)
-                )
-    return routes, missed
+            ads = bgp_advertisements(config, ip, service)
+            mine = []
+            for ad in ads if not isinstance(ads, Refusal) else ():
+                prefix = prefix_of(ad, ip)
+                for peer in told.get(ad.name, ()):
+                    forming = tables[peer].get(prefix)
+                    if forming is None:
+                        forming = tables[peer][prefix] = _Forming(peer, prefix, ad)
+                    elif ad.name < forming.ad.name:
+                        forming.ad = ad
+                    mine.append((ad, forming))
+            if mine:
+                offers.append((ip, service, mine))
+    return offers
+
+
+def _conflict(forming: _Forming, ad: BGPAdvertisement) -> Refusal | None:
+    """Why `ad` does not count for this route; None: it agrees with the one that decides."""
+    first = forming.ad
+    if ad is first:
+        return None
+    for key, value in first.preferences.items():
+        if ad.preferences[key] != value:
+            message = (
+                f"BGPAdvertisements {first.name} and {ad.name} give {forming.prefix} different {key} "
+                f"({value} and {ad.preferences[key]}) for peer {forming.peer}"
+            )
+            return Refusal(Reason.CONFLICTING_ADVERTISEMENTS, message)
+    return None
 
 
 def _moves(ad: BGPAdvertisement, snapshot: Snapshot, node: str) -> bool:
@@ -102,38 +163,8 @@ def _peers(ad: BGPAdvertisement, peers: Mapping[str, Peer]) -> list[Peer]:
 
 
 def prefix_of(ad: BGPAdvertisement, ip: Address) -> Network:
-    network: Network = ip_network((ip, ad.length(ip.version)), strict=False)
-    return network
-
-
-def _conflict(mine: list[tuple[BGPAdvertisement, Peer]], ip: Address) -> Refusal | None:
-    """Two advertisements of one prefix to one peer must agree about all that a route has one of only."""
-    seen: dict[tuple[str, Network], BGPAdvertisement] = {}
-    for ad, peer in mine:
-        other = seen.setdefault((peer.name, prefix_of(ad, ip)), ad)
-        for key, value in other.preferences.items():
-            if ad.preferences[key] != value:
-                message = (
-                    f"BGPAdvertisements {other.name} and {ad.name} give {prefix_of(ad, ip)} different {key} "
-                    f"({value} and {ad.preferences[key]}) for peer {peer.name}"
-                )
-                return Refusal(Reason.CONFLICTING_ADVERTISEMENTS, message)
-    return None
-
-
-def _add(
-    routes: dict[Network, PlannedRoute], ad: BGPAdvertisement, ip: Address, service: str, *, leaving: bool
-) -> None:
-    """Enter a route; advertisements and services with the same prefix share it, communities add up."""
-    prefix = prefix_of(ad, ip)
-    before = routes.get(prefix)
-    communities = {*ad.communities, *([GRACEFUL_SHUTDOWN] if leaving else [])}
-    services = {service}
-    if before is not None:
-        communities.update(before.route.communities)
-        services.update(before.services)
-    route = Route(prefix, ad.local_pref, tuple(sorted(communities)), ad.med, ad.prepend)
-    routes[prefix] = PlannedRoute(route, tuple(sorted(services)))
+    network = IPv4Network if ip.version == 4 else IPv6Network
+    return network((int(ip), ad.length(ip.version)), strict=False)
 
 
 # --- the whole system -----------------------------------------------------------------------------------

@@ -30,10 +30,12 @@ from lbspeaker.model import (
     MemberLink,
     NodePreference,
     Pin,
+    Reason,
+    Refusal,
     Snapshot,
     Unannounced,
 )
-from tests.build import LAN, ROUTER, ip, scope, selector, service, snapshot
+from tests.build import LAN, ROUTER, ip, pool, scope, selector, service, snapshot
 
 WEB = service("web", held="192.0.2.10")
 LOCAL = service("web", held="192.0.2.10", local=True)
@@ -527,6 +529,67 @@ def test_communities_of_two_advertisements_add_up() -> None:
     ads = (replace(BGP, communities=("1:1",)), BGPAdvertisement("2", communities=("2:2",)))
     (planned,) = seen(snapshot(WEB, l2=NO_L2, bgp=ads, nodes="a")).bgp["a"]["router"].values()
     assert planned.route.communities == ("1:1", "2:2")
+
+
+FIRST = BGPAdvertisement("1", scope(service_selectors=(selector(app="web"),)), local_pref=100, med=10)
+OTHER = BGPAdvertisement("2", scope(service_selectors=(selector(app="other"),)), local_pref=200, med=20)
+
+
+@pytest.mark.parametrize("ads", [(FIRST, OTHER), (OTHER, FIRST)])
+@pytest.mark.parametrize("name", ["a", "z"], ids=["the Service comes first", "the Service comes last"])
+def test_services_that_share_an_ip_cannot_want_one_route_in_two_ways(
+    ads: tuple[BGPAdvertisement, ...], name: str
+) -> None:
+    """The first advertisement by name decides on every node, wherever endpoints are."""
+    web = service(name, held="192.0.2.10", labels={"app": "web"}, local=True)
+    other = service("m", held="192.0.2.10", labels={"app": "other"}, local=True)
+    endpoints = {web.key: (Endpoint("a"), Endpoint("b")), other.key: (Endpoint("b"), Endpoint("c"))}
+    world = replace(snapshot(web, other, l2=NO_L2, bgp=ads), endpoints=endpoints)
+    found = seen(world)
+    for node in "ab":
+        (planned,) = found.bgp[node]["router"].values()
+        assert (planned.route.local_pref, planned.route.med) == (100, 10)
+        assert planned.services == (web.key,)
+    assert found.bgp["c"] == {}
+    refused = [(one.node, one.service, one.refusal) for one in found.unannounced if one.node != "a"]
+    words = "BGPAdvertisements 1 and 2 give 192.0.2.10/32 different localPref (100 and 200) for peer router"
+    conflict = Refusal(Reason.CONFLICTING_ADVERTISEMENTS, words)
+    assert ("b", other.key, conflict) in refused
+    assert ("c", other.key, conflict) in refused
+    assert not any(service == web.key and node == "b" for node, service, _ in refused)
+
+
+def test_ips_in_one_aggregate_cannot_want_it_in_two_ways() -> None:
+    pools = (LAN, pool("far", "192.0.2.100-192.0.2.150"))
+    ads = tuple(
+        BGPAdvertisement(name, scope(pools=frozenset({of})), aggregation_length=24, med=med)
+        for name, of, med in (("2", "lan", 2), ("1", "far", 1))
+    )
+    far = service("far", held="192.0.2.100")
+    found = seen(snapshot(WEB, far, l2=NO_L2, nodes="a", bgp=ads, pools=pools))
+    (planned,) = found.bgp["a"]["router"].values()
+    assert (planned.route.med, planned.services) == (1, ("default/far",))
+    assert [(one.service, row(one)) for one in found.unannounced] == [
+        ("default/web", "bgp a ConflictingAdvertisements")
+    ]
+
+
+def test_what_two_say_to_different_nodes_or_peers_is_no_conflict() -> None:
+    racks = {node: {"labels": {"rack": node}} for node in "ab"}
+    by_node = tuple(
+        BGPAdvertisement(rack, scope(node_selectors=(selector(rack=rack),)), med=med)
+        for rack, med in (("a", 1), ("b", 2))
+    )
+    found = seen(snapshot(WEB, l2=NO_L2, nodes="a b", bgp=by_node, node_fields=racks))
+    assert [next(iter(found.bgp[node]["router"].values())).route.med for node in "ab"] == [1, 2]
+    second = replace(ROUTER, name="second", address=ip("192.0.2.2"))
+    by_peer = (replace(BGP, peers=frozenset({"router"}), med=1), BGPAdvertisement("2", med=2))
+    found = seen(snapshot(WEB, l2=NO_L2, nodes="a", bgp=by_peer[1:], peers=(ROUTER, second)))
+    assert found.unannounced == ()
+    found = seen(snapshot(WEB, l2=NO_L2, nodes="a", bgp=by_peer, peers=(ROUTER, second)))
+    meds = {peer: next(iter(table.values())).route.med for peer, table in found.bgp["a"].items()}
+    assert meds == {"router": 2, "second": 2}, "of two for one peer, the first by name"
+    assert [row(one) for one in found.unannounced] == ["bgp a ConflictingAdvertisements"]
 
 
 def test_only_the_peers_of_the_node_and_of_the_advertisement() -> None:
