@@ -142,7 +142,7 @@ class Peering:
         self._gate = Gate(peer.address)
         self._fallen: str | None = None  # why BFD wants the session to end
         self._waits: str | None = None  # why BFD wants none to begin
-        self._supervision = Supervision()
+        self._supervision = Supervision(peer.connect_s)
         self._child: Child | None = None
         self._inbox: list[bytes] = []
         self._child_error: str | None = None
@@ -352,11 +352,8 @@ class Peering:
             self._child.send(line)
 
     def _until_next(self, now: float) -> float | None:
-        times = [self._session.next_wakeup(), self._drain_until, self._gate.next_wakeup(now)]
-        view = self._session.view
-        if view.state is State.CONNECTING:
-            times.append(self._supervision.recycle_at(view))
-        return self._until(now, times)
+        moments = [self._session.next_wakeup(), self._supervision.next_wakeup(self._session.view)]
+        return self._until(now, [*moments, self._gate.next_wakeup(now), self._drain_until])
 
     def _until(self, now: float, moments: Sequence[float | None]) -> float | None:
         known = [when for when in moments if when is not None]

@@ -4,8 +4,8 @@
   resets that.
 * A child whose session was refused for what only a person can change ends, and the next one starts after
   2, 4 … 30 s: it would dial every other second, and each time fill the router's log.
-* ExaBGP dials less and less often, up to a minute apart, and cannot be told to hurry. So a child that has
-  had no session for 30 s is replaced, which dials at once.
+* A child that has had no session for so long that it should have dialled several times is replaced: it may
+  wait for a router that has accepted it and says nothing, or not work at all without knowing it.
 * A session that comes up more than five times in ten seconds is a storm, most likely because the router
   rejects a route that is sent again each time. The child is held for 30, 60 … 300 s.
 """
@@ -16,7 +16,7 @@ from lbspeaker.core.session import State, View
 
 BACKOFF_MAX_S = 30.0
 STEADY_S = 60.0  # up for so long: all is forgiven
-RECYCLE_S = 30.0
+PATIENCE_S = 60.0  # with a child that has no session: ExaBGP waits so long for an OPEN
 STORM_UPS = 5
 STORM_S = 10.0
 HOLD_S = 30.0
@@ -32,9 +32,10 @@ class Replace:
 
 
 class Supervision:
-    """Decides about the child of one peer."""
+    """Decides about the child of one peer, which dials it every `connect_s`."""
 
-    def __init__(self) -> None:
+    def __init__(self, connect_s: float) -> None:
+        self._patience_s = max(PATIENCE_S, 3 * connect_s)
         self._failures = 0
         self._storms = 0
         self._refused = 0
@@ -69,14 +70,15 @@ class Supervision:
             self._refused = min(self._refused + 1, 10)
             self._not_before = now + min(BACKOFF_MAX_S, 2.0**self._refused)
             return Replace("dial later", quietly=True)
-        if view.state is State.CONNECTING and now >= self.recycle_at(view):
+        over = self.next_wakeup(view)
+        if over is not None and now >= over:
             self._not_before = now
             return Replace("dial anew", quietly=True)
         return None
 
-    def recycle_at(self, view: View) -> float:
-        """When a child that has no session is replaced."""
-        return view.since + RECYCLE_S
+    def next_wakeup(self, view: View) -> float | None:
+        """When to judge it again, if nothing happens before; None: not at all."""
+        return view.since + self._patience_s if view.state is State.CONNECTING else None
 
     def _hold(self, view: View, now: float) -> Replace:
         wait_s = min(HOLD_MAX_S, HOLD_S * 2**self._storms)

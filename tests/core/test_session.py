@@ -650,7 +650,7 @@ def view(state: State, since: float, last_error: str | None = None) -> View:
 
 
 def test_a_child_that_keeps_ending_is_started_less_and_less_often() -> None:
-    supervision, now, waits = Supervision(), 0.0, []
+    supervision, now, waits = Supervision(2.0), 0.0, []
     for _ in range(8):
         supervision.ended(now)
         waits.append(supervision.start_at - now)
@@ -661,16 +661,23 @@ def test_a_child_that_keeps_ending_is_started_less_and_less_often() -> None:
     assert supervision.start_at == now + 60, "a steady session earns a new start"
 
 
-def test_a_child_without_a_session_is_replaced_so_that_it_dials_anew() -> None:
-    supervision, connecting = Supervision(), view(State.CONNECTING, 5.0)
-    assert supervision.recycle_at(connecting) == 35.0
-    assert supervision.judge(connecting, None, False, 34.9) is None
-    assert supervision.judge(connecting, None, False, 35.0) == Replace("dial anew", quietly=True)
-    assert supervision.start_at <= 35.0
+@pytest.mark.parametrize(("connect_s", "patience_s"), [(2.0, 60.0), (20.0, 60.0), (120.0, 360.0)])
+def test_a_child_without_a_session_is_replaced_when_it_should_have_dialled_several_times(
+    connect_s: float, patience_s: float
+) -> None:
+    supervision, connecting = Supervision(connect_s), view(State.CONNECTING, 5.0)
+    over = 5.0 + patience_s
+    assert supervision.next_wakeup(connecting) == over
+    assert supervision.judge(connecting, None, False, over - 0.1) is None
+    assert supervision.judge(connecting, None, False, over) == Replace("dial anew", quietly=True)
+    assert supervision.start_at <= over
+    for state in (State.UP, State.LEAVING, State.DRAINING):
+        assert supervision.next_wakeup(view(state, 5.0)) is None
+        assert supervision.judge(view(state, 5.0), None, False, 1000.0) is None
 
 
 def test_a_router_that_refuses_us_is_asked_less_and_less_often() -> None:
-    supervision, now, waits = Supervision(), 0.0, []
+    supervision, now, waits = Supervision(2.0), 0.0, []
     for _ in range(6):
         verdict = supervision.judge(view(State.CONNECTING, now), None, True, now)
         assert verdict == Replace("dial later", quietly=True)
@@ -683,13 +690,13 @@ def test_a_router_that_refuses_us_is_asked_less_and_less_often() -> None:
 
 
 def test_a_stuck_child_is_replaced_at_once() -> None:
-    supervision = Supervision()
+    supervision = Supervision(2.0)
     assert supervision.judge(view(State.UP, 0.0), "it hangs", False, 9.0) == Replace("it hangs")
     assert supervision.start_at == 9.0
 
 
 def test_a_storm_of_sessions_is_held_longer_each_time() -> None:
-    supervision, now, held = Supervision(), 0.0, []
+    supervision, now, held = Supervision(2.0), 0.0, []
     for _ in range(5):
         for _ in range(6):
             verdict = supervision.judge(view(State.UP, now, "rejected (3/10)"), None, False, now)
@@ -706,7 +713,7 @@ def test_a_storm_of_sessions_is_held_longer_each_time() -> None:
 
 
 def test_six_sessions_in_eleven_seconds_are_no_storm() -> None:
-    supervision = Supervision()
+    supervision = Supervision(2.0)
     for n in range(6):
         supervision.came_up(n * 2.2)
     assert supervision.judge(view(State.UP, 11.0), None, False, 11.0) is None
