@@ -248,7 +248,10 @@ class Desired:
 
 
 def desired(snapshot: Snapshot, held: Holders, node: str) -> Desired:
-    """What `node`, which lives, ought to announce of what services hold; by BGP also outside of elections."""
+    """What `node` ought to announce of what services hold.
+
+    By BGP it does so as long as it has sessions, whatever its Lease says: nobody else decides for it.
+    """
     announcements, missed = l2(snapshot, held)
     routes, _ = bgp(replace(snapshot, members=snapshot.members | {node}), held, node)
     labels = snapshot.nodes[node].labels if node in snapshot.nodes else {}

@@ -640,3 +640,14 @@ def test_a_changed_peer_gets_its_routes_again_and_the_other_peer_hears_nothing()
     assert len(routes.routes) == 1
     gone = want(snapshot(WEB, nodes="a", l2=NO_L2, bgp=(BGP,), peers=(other,)), "a")
     assert plan(after, gone) == [SetPeer("router", None)]
+
+
+def test_who_decides_for_itself_lives() -> None:
+    """For BGP; who owns an IP on the segment is decided by all."""
+    world = snapshot(WEB, nodes="a b", members="b", bgp=(BGP,))
+    mine = want(world, "a")
+    assert list(map(str, mine.routes["router"])) == ["192.0.2.10/32"]
+    assert mine.owner(ip("192.0.2.10")) == "b"
+    for node in ({"labels": EXCLUDED["labels"]}, {"network_unavailable": True}):
+        assert want(replace(world, nodes=snapshot(node_fields={"a": node}).nodes), "a").routes == {}
+    assert want(world, "unknown").routes == {}

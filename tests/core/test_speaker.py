@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 
-from lbspeaker.core.announce import Release, SetPeer
+from lbspeaker.core.announce import Release, SetPeer, SetRoutes
 from lbspeaker.core.election import rank
 from lbspeaker.core.guard import Occasion
 from lbspeaker.core.lifecycle import State
@@ -387,6 +387,35 @@ def test_a_peer_whose_secret_is_missing_is_not_used_without_it() -> None:
     effects = work(speaker, 1.0)
     assert effects[0] == SetPeer("router", replace(peer, password="sesame"))
     assert "sesame" not in repr(effects)
+
+
+BY_BGP = snapshot(WEB, nodes="a", l2=(), bgp=(BGPAdvertisement("bgp"),))
+
+
+def routes(effects: list[Effect]) -> list[list[str]]:
+    return [list(map(str, effect.routes)) for effect in effects if isinstance(effect, SetRoutes)]
+
+
+def test_the_first_routes_after_a_restart_are_all_of_them() -> None:
+    """Its own Lease says still that it leaves; a router that has kept routes would drop them."""
+    speaker = Speaker("a")
+    tell(speaker, BY_BGP, 0.0)
+    for kind in GATE | {Kind.LEASE}:
+        speaker.observe(Synced(kind), 0.0)
+    speaker.observe(Change(Kind.LEASE, "a", Lease("a", "0", draining=True)), 0.0)
+    effects = work(speaker, 0.0)
+    assert speaker.state is State.SERVING
+    assert routes(effects) == [["192.0.2.10/32"]]
+
+
+def test_a_lease_that_is_deleted_withdraws_no_route() -> None:
+    speaker, effects = started(BY_BGP)
+    assert routes(effects) == [["192.0.2.10/32"]]
+    speaker.observe(Change(Kind.LEASE, "a", None), 1.0)
+    assert routes(work(speaker, 1.0)) == []
+    assert routes(work(speaker, 5.0)) == []
+    renew(speaker, 5.1, "a")
+    assert routes(work(speaker, 5.1)) == []
 
 
 def test_without_an_api_every_known_node_counts() -> None:
