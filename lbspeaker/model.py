@@ -371,6 +371,16 @@ class SecretRef:
         return f"{self.namespace}/{self.name}"
 
 
+PASSWORD_BYTES = 80  # TCP_MD5SIG_MAXKEYLEN of Linux
+PASSWORDS = f"1 to {PASSWORD_BYTES} printable ASCII characters"
+PASSWORD_HINT = "use letters, digits and punctuation; look for a line break at its end"  # noqa: S105
+
+
+def is_password(text: str) -> bool:
+    """Whether the password of a session can be this, on a router as well as here."""
+    return text.isascii() and text.isprintable() and 0 < len(text) <= PASSWORD_BYTES
+
+
 @dataclass(frozen=True, slots=True)
 class Peer:
     """A BGPPeer: one router, as every selected node sees it.

@@ -11,13 +11,20 @@ from lbspeaker.config.schema import Field, Record
 from lbspeaker.config.selectors import SELECTORS
 from lbspeaker.config.values import Choice, Duration, Flag, Text, Whole, duration_is_given, duration_of
 from lbspeaker.config.versions import METALLB_2, OURS, known_in
-from lbspeaker.model import BFDProfile, Peer, SecretRef
+from lbspeaker.model import (
+    PASSWORD_BYTES,
+    PASSWORD_HINT,
+    PASSWORDS,
+    BFDProfile,
+    Peer,
+    SecretRef,
+    is_password,
+)
 
 Spec = Mapping[str, Any]
 HOLD_TIME_S = 90  # RFC 4271 §10 suggests it
 CONNECT_S = 2.0
 RESTART_S = 120  # for which a router keeps the routes of a speaker that restarts (RFC 4724 §3)
-_PASSWORD_BYTES = 80  # TCP_MD5SIG_MAXKEYLEN of Linux
 _ASN = Whole(0, 2**32 - 1)
 
 # --- times ----------------------------------------------------------------------------------------------
@@ -193,8 +200,6 @@ _SECRET_RULES = (
     ),
 )
 _TWO_PASSWORDS = "password and passwordSecret exclude each other", "remove password"
-_PASSWORDS = f"1 to {_PASSWORD_BYTES} printable ASCII characters"
-_PASSWORD_HINT = "use letters, digits and punctuation; look for a line break at its end"  # noqa: S105
 _PASSWORD_RULES = (
     Rule(
         "!has(self.password) || self.password == '' || !has(self.passwordSecret)"
@@ -203,9 +208,9 @@ _PASSWORD_RULES = (
         key="password",
     ),
     Rule(
-        f"!has(self.password) || self.password.matches('^[ -~]{{0,{_PASSWORD_BYTES}}}$')",
-        f"the password is not {_PASSWORDS}",
-        _PASSWORD_HINT,
+        f"!has(self.password) || self.password.matches('^[ -~]{{0,{PASSWORD_BYTES}}}$')",
+        f"the password is not {PASSWORDS}",
+        PASSWORD_HINT,
         "password",
     ),
 )
@@ -250,8 +255,8 @@ def _password(
 
 
 def _checked(password: str, whose: str, place: Place) -> str | None:
-    if not (password.isascii() and password.isprintable()) or len(password) > _PASSWORD_BYTES:
-        place.error(f"{whose} is not {_PASSWORDS}", _PASSWORD_HINT)
+    if not is_password(password):
+        place.error(f"{whose} is not {PASSWORDS}", PASSWORD_HINT)
         return None
     return password
 

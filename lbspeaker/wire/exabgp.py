@@ -21,6 +21,8 @@ import msgspec
 
 from lbspeaker.errors import Malformed, Unable
 from lbspeaker.model import (
+    PASSWORD_HINT,
+    PASSWORDS,
     Ack,
     Address,
     Announce,
@@ -40,10 +42,10 @@ from lbspeaker.model import (
     SessionUp,
     Teardown,
     Withdraw,
+    is_password,
 )
 
 NO_GATEWAY = "peerAddress is auto, and this node has no IPv4 default gateway"
-MAX_PASSWORD = 80  # bytes: TCP_MD5SIG_MAXKEYLEN of Linux
 FAMILIES: dict[str, Family] = {"ipv4 unicast": 4, "ipv6 unicast": 6}
 SAFE_WORD = re.compile(r"[A-Za-z0-9_./+@:,= -]+")  # within double quotes, these mean themselves
 COMMUNITY = re.compile(r"(\d{1,5}):(\d{1,5})", re.ASCII)
@@ -60,7 +62,7 @@ def configuration(peer: Peer, local_address: Address, router_id: IPv4Address, sh
     does not survive a mistake before it. End-of-RIB is sent on command (RFC 4724 §2).
 
     Raises Unable if the peer cannot be served: a number out of its range, a link-local address, a password
-    that is missing or longer than 80 bytes.
+    that is missing or that no router can have.
     """
     address = address_of(peer)
     if local_address.version != address.version:
@@ -168,23 +170,20 @@ def _ttl(peer: Peer) -> list[str]:
 
 def _password(peer: Peer) -> list[str]:
     """RFC 2385. A peer whose Secret is not known yet must not be dialled without a password."""
+    secret = f"Secret {peer.password_secret}"
     if peer.password is None:
         if peer.password_secret is not None:
-            secret = f"{peer.password_secret.namespace}/{peer.password_secret.name}"
             raise Unable(
-                f"BGPPeer/{peer.name}: the password is not there: Secret {secret}",
+                f"BGPPeer/{peer.name}: the password is not there: {secret}",
                 "create the Secret (type kubernetes.io/basic-auth, key password)",
             )
         return []
-    secret_bytes = peer.password.encode()
-    if len(secret_bytes) > MAX_PASSWORD:
-        raise Unable(
-            f"BGPPeer/{peer.name}: the password has {len(secret_bytes)} bytes, more than {MAX_PASSWORD}",
-            "choose a shorter one",
-        )
-    if not secret_bytes:
+    if not peer.password:
         return []
-    encoded = base64.b64encode(secret_bytes).decode("ascii")
+    if not is_password(peer.password):
+        where = f" in {secret}" if peer.password_secret is not None else ""
+        raise Unable(f"BGPPeer/{peer.name}: the password{where} is not {PASSWORDS}", PASSWORD_HINT)
+    encoded = base64.b64encode(peer.password.encode()).decode("ascii")
     return [f'    md5-password "{encoded}";', "    md5-base64 true;"]
 
 
