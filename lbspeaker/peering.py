@@ -214,13 +214,17 @@ class Peering:
     async def drain(self, timeout_s: float) -> None:
         """Withdraw everything, wait until that is on the wire, and end the session and the child.
 
-        Routes are announced as leaving for a second before, so that the router prefers others; with
-        `timeout_s` 0 the child just ends, for one that takes its place at once. The peer sees a Cease, if
-        there is time. Takes at most `timeout_s`, and the 2 s in which a child must end when it is told to.
+        Routes are announced as leaving for a second before, so that the router prefers others; and the peer
+        sees a Cease, if there is time. With `timeout_s` 0 the child just ends, for one that takes its place
+        at once. Takes `timeout_s` at most, and the 2 s in which a child must end when it is told to; but a
+        child that is being started is waited for before.
         """
         now = self._now()
         self._drain_until = now + timeout_s
-        self._session.drain(now)
+        if timeout_s:
+            self._session.drain(now)
+        else:
+            self._session.stop(now)
         self._wake.set()
         if self._running is not None:
             await asyncio.wait({self._running})

@@ -260,3 +260,50 @@ def test_which_edits_a_session_survives(edit: dict[str, Any], stays: bool) -> No
     edited = replace(PEER, **edit)
     assert one.adopt(edited) is stays
     assert one.peer == (edited if stays else PEER)
+
+
+# --- an end ---------------------------------------------------------------------------------------------
+
+
+def test_a_child_whose_place_is_taken_at_once_says_nothing_more(children: list[Child]) -> None:
+    """With graceful restart the router keeps what it was told last: that the routes leave, say."""
+
+    async def story() -> None:
+        reports: list[PeerStatus] = []
+        one = peering(report=reports.append)
+        running = asyncio.create_task(one.run())
+        child = await session(children)
+        one.desire({X: Route(X)})
+        await said(child, "announce", str(X))
+        sent = {"ipv4 unicast": {str(ROUTER_ID): [{"nlri": str(X)}]}}
+        child.says("update", direction="send", message={"update": {"announce": sent}})
+        await until(lambda: one.status.sent == 1 and "announce eor ipv6 unicast" in child.lines)
+        told = list(child.lines)
+        began = asyncio.get_running_loop().time()
+        await one.drain(0.0)
+        await running
+        assert asyncio.get_running_loop().time() - began < 0.5
+        assert (child.stopped, child.lines) == (True, told)
+        assert reports[-1].state == "stopped"
+
+    play(story())
+
+
+@pytest.mark.parametrize("timeout_s", [0.0, 10.0])
+def test_a_drain_that_begins_while_a_child_starts_ends_with_that(
+    children: list[Child], monkeypatch: pytest.MonkeyPatch, timeout_s: float
+) -> None:
+    async def story() -> None:
+        monkeypatch.setattr(Child, "start_s", 0.3)
+        one = peering()
+        one.desire({X: Route(X)})
+        running = asyncio.create_task(one.run())
+        await asyncio.sleep(0.05)
+        began = asyncio.get_running_loop().time()
+        await one.drain(timeout_s)
+        await running
+        assert 0.1 < asyncio.get_running_loop().time() - began < 1.0
+        (child,) = children
+        assert (child.stopped, child.lines, one.status.state) == (True, [], "stopped")
+
+    play(story())

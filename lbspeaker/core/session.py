@@ -16,7 +16,7 @@ holds is dropped. So two quick changes of one prefix may end in the wrong one. T
   also be slow; after three times it is given up.
 
     IDLE ──started──▶ CONNECTING ──SessionUp──▶ UP ──drain──▶ LEAVING ──1 s──▶ DRAINING ──gone──▶ STOPPED
-      ◀──ended─────────────┘ ◀──SessionDown──────┘
+      ◀──ended─────────────┘ ◀──SessionDown──────┘ └──stop──────────────────────────────────────────▲
 
 Who leaves says so first: every route is announced once more with the community GRACEFUL_SHUTDOWN (RFC 8326
 §4), so that the router prefers others before these are withdrawn.
@@ -222,9 +222,7 @@ class Session:
         if self._state in _ENDING:
             return
         if self._state is not State.UP:
-            self._asked_for = {}
-            self._assess()
-            self._enter(State.STOPPED, now)
+            self.stop(now)
             return
         self._last_error = None  # it was of an attempt before: this session ends because it shall
         self._asked_for = {
@@ -233,6 +231,12 @@ class Session:
         }
         self._assess()
         self._enter(State.LEAVING if self._asked_for else State.DRAINING, now)
+
+    def stop(self, now: float) -> None:
+        """End without a word: the child is told nothing more."""
+        self._asked_for = {}
+        self._assess()
+        self._enter(State.STOPPED, now)
 
     def advance(self, now: float) -> list[SessionCommand]:
         """What the child must be told now."""
