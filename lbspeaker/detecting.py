@@ -2,13 +2,15 @@
 
 import asyncio
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import structlog
 
+from lbspeaker.core import gate
+from lbspeaker.core import links as core_links
 from lbspeaker.errors import LbspeakerError, Malformed
-from lbspeaker.model import BFDState, BFDStatus
+from lbspeaker.model import BFDState, BFDStatus, Link, Peer
 from lbspeaker.shell.linechild import LineChild
 from lbspeaker.wire import bfd, status, watch
 
@@ -16,6 +18,23 @@ RESTART_S = (0.1, 5.0)  # first and longest pause before a restart
 STEADY_S = 60.0  # who has run for so long begins with the first pause again
 LEAVE_S = 0.5  # in which sessions say that they are shut down
 IDLE_S = 5.0  # the same where nobody waits for it; a peer that comes back finds the process
+
+
+def routers(peers: Mapping[str, Peer], links: Sequence[Link]) -> dict[str, watch.Target]:
+    """Return the routers that those of `peers` watch who want BFD, by their names; `links`: of this node.
+
+    There is one session with a router (RFC 5881 §4), be it the router of several: the first of them by name
+    says how, and from where.
+    """
+    found: dict[str, watch.Target] = {}
+    shared: dict[tuple[str, bool], watch.Target] = {}
+    for name, peer in sorted(peers.items()):
+        if peer.bfd is None or peer.address is None:
+            continue
+        multihop = gate.over_hops(peer, near=core_links.is_near(peer.address, links))
+        target = watch.Target(str(peer.address), peer.bfd, str(peer.source_address or ""), multihop=multihop)
+        found[name] = shared.setdefault((target.address, multihop), target)
+    return found
 
 
 class Ended:
@@ -47,22 +66,25 @@ class Detecting:
         return self._child.pid if self._child else None
 
     def want(self, targets: Mapping[str, watch.Target]) -> list[str]:
-        """From now on these, and no others; return the peers that have another session than before."""
+        """From now on these, and no others; return the peers whose session began, ended or is another."""
         if self._left or targets == self._targets:
             return []
         before, self._targets = self._targets, dict(targets)
-        names = {target.name for target in targets.values()}
+        names = {peer: target.name for peer, target in targets.items()}
         for kept in (self._statuses, self._counted, self._failures):
-            for gone in kept.keys() - names:
+            for gone in kept.keys() - names.values():
                 del kept[gone]
         if targets:
             self._wanted.set()
         self._tell()
-        return [peer for peer, one in targets.items() if peer in before and before[peer].name != one.name]
+        other = {peer: target.name for peer, target in before.items()}
+        return sorted(peer for peer in names.keys() | other.keys() if names.get(peer) != other.get(peer))
 
     def known(self, peer: str) -> BFDStatus | None:
-        """What is known of a peer's router; None: nothing so far."""
-        return self._statuses.get(self._targets[peer].name) if peer in self._targets else None
+        """How BFD with a peer's router is; None: it is not spoken."""
+        if peer not in self._targets:
+            return None
+        return self._statuses.get(self._targets[peer].name, BFDStatus(BFDState.DOWN))
 
     async def run(self) -> None:
         """Keep the process running while there is somebody to watch, until cancelled."""

@@ -173,9 +173,11 @@ class Peering:
         self._addresses, self._moved = addresses, True
         self._wake.set()
 
-    def watch(self, *, watched: bool) -> None:
-        """From now on BFD is spoken with the router, or not; nothing is known of it so far."""
-        self._gate.watch(self._now(), watched=watched)
+    def watch(self, status: BFDStatus | None) -> None:
+        """From now on another session of BFD counts, which is like this; None: BFD is not spoken."""
+        self._gate.watch(self._now(), watched=status is not None)
+        if status is not None:
+            self.hear_bfd(status)
         self._wake.set()
 
     def hear_bfd(self, status: BFDStatus) -> None:

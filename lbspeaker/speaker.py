@@ -25,10 +25,9 @@ from typing import Any
 
 import structlog
 
-from lbspeaker import __version__
+from lbspeaker import __version__, detecting
 from lbspeaker.answering.child import Steady
 from lbspeaker.answering.layer2 import Layer2
-from lbspeaker.core import gate
 from lbspeaker.core import links as core_links
 from lbspeaker.core import speaker as core
 from lbspeaker.core.announce import PlannedRoute, Release, SetPeer, SetRoutes
@@ -356,8 +355,8 @@ class Program:
             for name, found in self._detecting.heard(item):
                 if name in self._peerings and found is not None:
                     self._peerings[name][0].hear_bfd(found)
-                elif name in self._peerings:
-                    self._peerings[name][0].watch(watched=True)
+                else:
+                    self._begin_bfd(name)
         elif isinstance(item, Drain):
             self._core.drain(now)
             self._layer2.leave()
@@ -408,18 +407,13 @@ class Program:
             if present is not None:
                 self._parting[self._tasks.create_task(self._part(*present))] = present[0]
             return
-        watched = present is not None and present[0].peer.bfd is not None
-        if present is not None and present[0].adopt(peer):  # all but BFD is as before
+        if present is not None and present[0].adopt(peer):
             self._peerings[name] = present
         else:
-            peering, watched = self._peering(peer), False
+            peering = self._peering(peer)
             self._peerings[name] = (peering, self._tasks.create_task(_follow(present, peering)))
+            self._begin_bfd(name)
         self._watch_routers()
-        if watched != (peer.bfd is not None):
-            peering = self._peerings[name][0]
-            peering.watch(watched=not watched)
-            if (known := self._detecting.known(name)) is not None:
-                peering.hear_bfd(known)
 
     async def _part(self, peering: Peering, running: asyncio.Task[None]) -> None:
         """End the session, and BFD only then."""
@@ -431,16 +425,14 @@ class Program:
         """Have BFD with all routers that want it."""
         peers = [peering.peer for peering in self._parting.values()]
         peers += [peering.peer for peering, _ in self._peerings.values()]
-        targets = {peer.name: target for peer in peers if (target := self._target(peer)) is not None}
-        for name in self._detecting.want(targets):
-            if name in self._peerings:
-                self._peerings[name][0].watch(watched=True)
+        wanted = detecting.routers({peer.name: peer for peer in peers}, self._layer2.links)
+        for name in self._detecting.want(wanted):
+            self._begin_bfd(name)
 
-    def _target(self, peer: Peer) -> watch.Target | None:
-        if peer.bfd is None or peer.address is None:
-            return None
-        multihop = gate.over_hops(peer, near=core_links.is_near(peer.address, self._layer2.links))
-        return watch.Target(str(peer.address), peer.bfd, str(peer.source_address or ""), multihop=multihop)
+    def _begin_bfd(self, name: str) -> None:
+        """Let a peer begin anew with what is known of BFD with its router."""
+        if name in self._peerings:
+            self._peerings[name][0].watch(self._detecting.known(name))
 
     def _peering(self, peer: Peer) -> Peering:
         addresses = self._addresses(peer)

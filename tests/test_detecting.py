@@ -4,17 +4,22 @@ import asyncio
 import os
 import signal
 from collections.abc import Callable
+from dataclasses import replace
+from ipaddress import ip_interface
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
-from lbspeaker.detecting import Detecting, Ended, Heard
-from lbspeaker.model import BFDProfile, BFDState, BFDStatus
+from lbspeaker.detecting import Detecting, Ended, Heard, routers
+from lbspeaker.model import BFDProfile, BFDState, BFDStatus, Link, Peer
 from lbspeaker.wire import watch
+from tests.build import ip
 
 ROUTER = watch.Target("192.0.2.1", BFDProfile("fast", 100, 100, passive=True))  # so that nothing is sent
 OTHER = watch.Target("192.0.2.9", BFDProfile())
-UP = BFDStatus(BFDState.UP, 0, BFDState.UP, heard=True)
+PEER = Peer("router", 64513, 64512, ip("192.0.2.1"))
+UP, DOWN = BFDStatus(BFDState.UP, 0, BFDState.UP, heard=True), BFDStatus(BFDState.DOWN)
 LOST = BFDStatus(BFDState.DOWN, 1)
 
 
@@ -79,13 +84,13 @@ def test_it_runs_for_as_long_as_somebody_is_watched(monkeypatch: pytest.MonkeyPa
 
 def test_what_it_says_reaches_the_peers_of_the_router() -> None:
     detecting = Detecting(lambda _: None)
-    assert detecting.want({"one": ROUTER, "two": ROUTER, "three": OTHER}) == []
+    assert detecting.want({"one": ROUTER, "two": ROUTER, "three": OTHER}) == ["one", "three", "two"]
     assert detecting.heard(watch.Changed("192.0.2.1", UP)) == [("one", UP), ("two", UP)]
-    assert (detecting.known("two"), detecting.known("three")) == (UP, None)
+    assert (detecting.known("two"), detecting.known("three"), detecting.known("four")) == (UP, DOWN, None)
     assert detecting.heard(watch.Changed("192.0.2.77", UP)) == []
     assert detecting.heard(watch.Changed("192.0.2.1", LOST)) == [("one", LOST), ("two", LOST)]
     assert detecting.heard(Ended()) == [("one", None), ("two", None), ("three", None)]
-    assert detecting.known("one") is None
+    assert detecting.known("one") == DOWN
 
 
 def test_a_router_that_is_reached_otherwise_has_another_session() -> None:
@@ -94,8 +99,39 @@ def test_a_router_that_is_reached_otherwise_has_another_session() -> None:
     detecting.heard(watch.Changed("192.0.2.1", UP))
     far = watch.Target("192.0.2.1", ROUTER.profile, multihop=True)
     assert detecting.want({"one": far, "three": OTHER}) == ["one"]
-    assert detecting.known("one") is None
+    assert detecting.known("one") == DOWN
     assert [row.router for row in detecting.rows()] == ["192.0.2.1 multihop", "192.0.2.9"]
+    assert detecting.want({"one": far, "three": structs.replace(OTHER, profile=ROUTER.profile)}) == []
+    assert detecting.want({"three": OTHER, "two": OTHER}) == ["one", "two"]
+
+
+NEAR = Link("eth0", 1, bytes(6), addresses=(ip_interface("192.0.2.201/24"),))
+FAST, SLOW = BFDProfile("fast", 100, 100), BFDProfile("slow", 900, 900)
+FIRST = replace(PEER, name="a", bfd=FAST, source_address=ip("192.0.2.201"))
+SECOND = replace(PEER, name="b", bfd=SLOW, port=1790)
+
+TOGETHER = {
+    "one router, two ports": ((FIRST, SECOND), {"a": ("192.0.2.201", FAST), "b": ("192.0.2.201", FAST)}),
+    "in whatever order": ((SECOND, FIRST), {"a": ("192.0.2.201", FAST), "b": ("192.0.2.201", FAST)}),
+    "one of them without BFD": ((replace(FIRST, bfd=None), SECOND), {"b": ("", SLOW)}),
+    "two routers": (
+        (FIRST, replace(SECOND, address=ip("192.0.2.2"))),
+        {"a": ("192.0.2.201", FAST), "b": ("", SLOW)},
+    ),
+    "one router, but over several hops": (
+        (FIRST, replace(SECOND, ebgp_multihop=True)),
+        {"a": ("192.0.2.201", FAST), "b": ("", SLOW)},
+    ),
+    "a router that is not known": ((replace(FIRST, address=None),), {}),
+}
+
+
+@pytest.mark.parametrize(("peers", "expected"), TOGETHER.values(), ids=TOGETHER)
+def test_peers_with_one_router_share_one_session(
+    peers: tuple[Peer, ...], expected: dict[str, tuple[str, BFDProfile]]
+) -> None:
+    found = routers({peer.name: peer for peer in peers}, (NEAR,))
+    assert {name: (target.source, target.profile) for name, target in found.items()} == expected
 
 
 def test_problems_are_told_until_they_are_over() -> None:
