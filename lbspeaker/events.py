@@ -31,7 +31,7 @@ class Events:
         self._instance = instance
         self._ration = Bucket(PER_S, AT_ONCE, time.monotonic())
         self._news: deque[_Post] = deque()
-        self._warnings: dict[str, _Post] = {}  # by service, or node and reason
+        self._warnings: dict[str, _Post] = {}  # by service, or node, reason and what it is about
         self._there = asyncio.Event()
         self._serial = 0
         self._log: Any = structlog.get_logger()
@@ -56,10 +56,10 @@ class Events:
             self._warnings[service.key] = (service.namespace, body)
         self._there.set()
 
-    def tell_of_node(self, node: str, reason: str, message: str) -> None:
-        """Put a warning about a node in line; of each reason the last one."""
+    def tell_of_node(self, node: str, reason: str, message: str, about: str = "") -> None:
+        """Put a warning about a node in line; of each reason, and of what it is `about`, the last one."""
         body = self._body(Node(node), "Warning", reason, message)
-        self._warnings[f"{node} {reason}"] = ("default", body)
+        self._warnings[f"{node} {reason} {about}"] = ("default", body)
         self._there.set()
 
     def _body(self, about: Service | Node, kind: Kind, reason: str, message: str, once: str = "") -> bytes:

@@ -50,3 +50,21 @@ def test_what_is_told_once_is_not_told_again_while_it_is_there() -> None:
             assert [item["message"] for item in items] == ["not ours"]
 
     asyncio.run(play())
+
+
+def test_of_several_peers_that_are_down_each_is_told() -> None:
+    async def play() -> None:
+        async with served() as (_, api):
+            telling = Events(api, "lbspeaker-speaker", "a")
+            for about, why in (("one", "first"), ("two", "gone"), ("one", "last")):
+                telling.tell_of_node("a", "PeerDown", f"no session with {about}: {why}", about)
+            running = asyncio.create_task(telling.run())
+            await asyncio.sleep(0.1)
+            running.cancel()
+            items = json.loads(await api.request("GET", EVENTS))["items"]
+            assert sorted(item["message"] for item in items) == [
+                "no session with one: last",
+                "no session with two: gone",
+            ]
+
+    asyncio.run(play())
