@@ -19,7 +19,6 @@ import time
 from collections.abc import Coroutine
 from dataclasses import dataclass
 from datetime import datetime
-from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
@@ -28,27 +27,21 @@ import structlog
 from lbspeaker import __version__, detecting
 from lbspeaker.answering.child import Steady
 from lbspeaker.answering.layer2 import Layer2
-from lbspeaker.core import links as core_links
+from lbspeaker.bgp import BGP, Word
 from lbspeaker.core import speaker as core
-from lbspeaker.core.announce import PlannedRoute, Release, SetPeer, SetRoutes
+from lbspeaker.core.announce import Release, SetPeer, SetRoutes
 from lbspeaker.core.lifecycle import State
-from lbspeaker.detecting import Detecting, Ended
 from lbspeaker.errors import Unable, Unavailable
 from lbspeaker.events import Events
 from lbspeaker.ledger import Ledger
 from lbspeaker.model import (
-    Address,
     Change,
     ConfigSet,
-    Family,
     Kind,
     Link,
-    Network,
-    Peer,
     Synced,
 )
 from lbspeaker.observe import from_api, from_files
-from lbspeaker.peering import Peering, PeerStatus
 from lbspeaker.shell import http, links, place
 from lbspeaker.shell.apiserver import ApiError, ApiServer, credentials
 from lbspeaker.shell.packet import ETH_P_ARP, open_link
@@ -56,11 +49,9 @@ from lbspeaker.wire import bpf, kube, orders, status, watch
 
 KINDS = (Kind.SERVICE, Kind.ENDPOINT_SLICE, Kind.NODE, Kind.LEASE, Kind.SECRET, Kind.CONFIG)
 CONNECTIONS = 4
-BGP_DRAIN_S = 5.0
 PINS_RETRY_S = 2.0
 ALONE_EVERY_S = 0.2
 STARTS_S = 5.0  # who is not ready after this says why
-SESSION_S = 5.0  # a session that takes longer is a problem
 RENEWAL_TIMEOUT_S = 1.2  # so that one lost request does not cost the Lease
 
 
@@ -83,7 +74,7 @@ class Drain:
     """Somebody wants the speaker to end."""
 
 
-Item = Change | Synced | tuple[Link, ...] | orders.Report | Steady | watch.Report | Ended | PeerStatus | Drain
+Item = Change | Synced | tuple[Link, ...] | orders.Report | Steady | detecting.Heard | Word | Drain
 
 
 async def run(options: Options) -> None:
@@ -137,19 +128,14 @@ class Program:
         self._ledger = Ledger(directory, mine) if directory else None
         self._layer2 = Layer2(options.node, options.guard, self._core, self, self._inbox.put_nowait)
         self._events = Events(api, "lbspeaker-speaker", options.node) if api else None
-        self._detecting = Detecting(self._inbox.put_nowait)
-        self._peerings: dict[str, tuple[Peering, asyncio.Task[None]]] = {}
-        self._parting: dict[asyncio.Task[None], Peering] = {}  # that end in order
-        self._routes: dict[str, dict[Network, PlannedRoute]] = {}
-        self._peer_states: dict[str, tuple[str, str | None]] = {}
-        self._doubts: dict[str, str | None] = {}
-        self._down: dict[str, float] = {}  # peers without a session, and since when (Unix time)
+        self._bgp = BGP(options.node, options.runtime_dir, self, self._spawn, self._inbox.put_nowait)
         self._told: dict[str, set[str]] = {}  # by service: what events were sent
         self._renewals: asyncio.Queue[core.Renew] = asyncio.Queue()
         self._pins_due: asyncio.Queue[core.WritePins] = asyncio.Queue()
         self._tasks: asyncio.TaskGroup
         self._besides: set[asyncio.Task[None]] = set()  # that nothing waits for
         self._unusable: dict[str, str] = {}  # links and peers, and why: each is told once
+        self._knows_secrets = False
         self._left = False
         self._started = time.time()
 
@@ -162,16 +148,15 @@ class Program:
             self._core.resumed = await self._died_just_now(self._api)
         async with asyncio.TaskGroup() as self._tasks:
             background = [self._tasks.create_task(work) for work in self._background()]
-            detecting = self._tasks.create_task(self._detecting.run())
+            bgp = self._tasks.create_task(self._bgp.run())
             try:
                 while not self._left:
                     await self._turn()
             finally:
                 for task in (*background, *self._besides):
                     task.cancel()
-            await self._end_peerings()
-            await self._detecting.leave()  # last, as routers end BGP with it
-            detecting.cancel()
+            await self._bgp.end()
+            bgp.cancel()
         if self._api is not None:
             await self._delete_lease(self._api)
 
@@ -213,9 +198,9 @@ class Program:
         if not self._core.can_answer:
             raise Unavailable("the answerer does not run")
         without_password = self._core.world.without_password()
-        for name, (peering, _) in sorted(self._peerings.items()):
-            if peering.pid is None and peering.status.state != "held" and name not in without_password:
-                raise Unavailable(f"ExaBGP does not run for {name}: {peering.status.last_error or 'not yet'}")
+        for name, why in self._bgp.not_running().items():
+            if name not in without_password:
+                raise Unavailable(f"ExaBGP does not run for {name}: {why}")
         return b"ready\n"
 
     def _status(self) -> status.Status:
@@ -234,12 +219,10 @@ class Program:
                 *self._not_serving(),
                 *self._layer2.problems(now),
                 *(f"{what}: {why}" for what, why in self._unusable.items()),
-                *(f"peer {n}: {p.status.doubt}" for n, (p, _) in self._peerings.items() if p.status.doubt),
-                *(f"peer {n}: {why}" for n, why in self._sessions_missing().items()),
-                *self._detecting.problems(),
+                *self._bgp.problems(),
             ),
-            self._detecting.rows(),
-            tuple(self._peer_row(peering) for _, (peering, _) in sorted(self._peerings.items())),
+            self._bgp.bfd_rows(),
+            self._bgp.rows(),
         )
 
     def _not_serving(self) -> list[str]:
@@ -252,32 +235,6 @@ class Program:
             f"nothing is announced from here yet: for {waited_s:.0f} s it has waited for {awaits}; does "
             f"{where} answer, and may the speaker read there? See its log"
         ]
-
-    def _sessions_missing(self) -> dict[str, str]:
-        """The peers without a session, for longer than a beginning takes, and why."""
-        now = time.time()
-        return {
-            name: f"no session for {now - since:.0f} s: "
-            + (self._peerings[name][0].status.last_error or "it has not answered")
-            for name, since in self._down.items()
-            if name in self._peerings and now - since > SESSION_S
-        }
-
-    def _peer_row(self, peering: Peering) -> status.Peer:
-        one = peering.status
-        return status.Peer(
-            one.name,
-            str(peering.peer.address or "auto"),
-            peering.peer.peer_asn or 0,
-            one.state,
-            one.since,
-            one.sent,
-            one.desired,
-            one.flaps,
-            one.restarts,
-            one.bfd,
-            one.last_error or "",
-        )
 
     def _catch_signals(self) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -304,7 +261,8 @@ class Program:
         if self._core.state is State.SERVING and before is State.STARTING and not self._core.knows_itself:
             why = "the cluster has no Node of this name, so nothing is announced from here"
             self._log.error("node-unknown", node=self._options.node, why=why, hint="--node, or $NODE_NAME")
-        self._log_unusable_peers()
+        if self._core.state is State.SERVING and self._knows_secrets:
+            self._log_unusable_peers()
         self._layer2.set_members()
         if self._core.members != members:
             there = ",".join(sorted(self._core.members))
@@ -346,17 +304,9 @@ class Program:
         elif isinstance(item, tuple):
             self._unusable = {w: why for w, why in self._unusable.items() if not w.startswith("link ")}
             self._layer2.set_links(item)
-            for peering, _ in self._peerings.values():
-                peering.moved(self._addresses(peering.peer))
-            self._watch_routers()
-        elif isinstance(item, PeerStatus):
-            self._peer_changed(item)
-        elif isinstance(item, watch.Report | Ended):
-            for name, found in self._detecting.heard(item):
-                if name in self._peerings and found is not None:
-                    self._peerings[name][0].hear_bfd(found)
-                else:
-                    self._begin_bfd(name)
+            self._bgp.set_links(item)
+        elif isinstance(item, Word | watch.Report | detecting.Ended):
+            self._bgp.heard(item)
         elif isinstance(item, Drain):
             self._core.drain(now)
             self._layer2.leave()
@@ -371,6 +321,8 @@ class Program:
         if isinstance(item, Change) and item.kind is Kind.SERVICE and item.value is None:
             self._told.pop(item.key, None)
         self._core.observe(item, now)
+        if isinstance(item, Synced) and item.kind is Kind.SECRET:
+            self._knows_secrets = True
         if isinstance(item, Change) and item.kind in (Kind.CONFIG, Kind.NODE):
             self._layer2.set_ports()
         elif isinstance(item, Change) and item.kind is Kind.SECRET:
@@ -384,9 +336,9 @@ class Program:
         elif isinstance(effect, Release):
             self._layer2.release(effect.ip)
         elif isinstance(effect, SetPeer):
-            self._set_peer(effect.name, effect.peer)
+            self._bgp.set_peer(effect.name, effect.peer)
         elif isinstance(effect, SetRoutes):
-            self._set_routes(effect)
+            self._bgp.set_routes(effect.peer, effect.routes)
         elif isinstance(effect, core.Renew):
             self._renewals.put_nowait(effect)
         elif isinstance(effect, core.WritePins):
@@ -398,99 +350,6 @@ class Program:
             self.aside(self._layer2.tell(effect))
         else:
             self._left = True
-
-    # -- BGP --
-
-    def _set_peer(self, name: str, peer: Peer | None) -> None:
-        present = self._peerings.pop(name, None)
-        if peer is None:
-            if present is not None:
-                self._parting[self._tasks.create_task(self._part(*present))] = present[0]
-            return
-        if present is not None and present[0].adopt(peer):
-            self._peerings[name] = present
-        else:
-            peering = self._peering(peer)
-            self._peerings[name] = (peering, self._tasks.create_task(_follow(present, peering)))
-            self._begin_bfd(name)
-        self._watch_routers()
-
-    async def _part(self, peering: Peering, running: asyncio.Task[None]) -> None:
-        """End the session, and BFD only then."""
-        await _end(peering, running, BGP_DRAIN_S)
-        self._parting = {task: one for task, one in self._parting.items() if one is not peering}
-        self._watch_routers()
-
-    def _watch_routers(self) -> None:
-        """Have BFD with all routers that want it."""
-        peers = [peering.peer for peering in self._parting.values()]
-        peers += [peering.peer for peering, _ in self._peerings.values()]
-        wanted = detecting.routers({peer.name: peer for peer in peers}, self._layer2.links)
-        for name in self._detecting.want(wanted):
-            self._begin_bfd(name)
-
-    def _begin_bfd(self, name: str) -> None:
-        """Let a peer begin anew with what is known of BFD with its router."""
-        if name in self._peerings:
-            self._peerings[name][0].watch(self._detecting.known(name))
-
-    def _peering(self, peer: Peer) -> Peering:
-        addresses = self._addresses(peer)
-        v4 = addresses.get(4)
-        router_id = v4 if isinstance(v4, IPv4Address) else core_links.router_id(self._options.node)
-        return Peering(peer, router_id, addresses, self._options.runtime_dir, self._inbox.put_nowait)
-
-    def _addresses(self, peer: Peer) -> dict[Family, Address]:
-        return core_links.addresses_towards(peer.address, self._layer2.links) if peer.address else {}
-
-    def _set_routes(self, effect: SetRoutes) -> None:
-        self._routes[effect.peer] = dict(effect.routes)
-        present = self._peerings.get(effect.peer)
-        if present is not None:
-            present[0].desire({prefix: planned.route for prefix, planned in effect.routes.items()})
-
-    def _peer_changed(self, status: PeerStatus) -> None:
-        state, before = status.state, self._peer_states.get(status.name)
-        if state in ("idle", "connecting", "held"):
-            self._down.setdefault(status.name, time.time())
-        else:
-            self._down.pop(status.name, None)
-        if (state, status.last_error) != before:
-            self._peer_states[status.name] = (state, status.last_error)
-            trouble = status.last_error is not None and state not in ("up", "draining", "stopped")
-            level = self._log.warning if trouble else self._log.info
-            fields = {"why": status.last_error} if trouble else {}
-            level(f"peer-{state}", peer=status.name, routes=status.desired, **fields)
-            if trouble:
-                self.node_event("PeerDown", f"no BGP session with {status.name}: {status.last_error}")
-        if status.doubt and status.doubt != self._doubts.get(status.name):
-            self._log.warning("bfd-doubtful", peer=status.name, why=status.doubt)
-        self._doubts[status.name] = status.doubt
-        self._tell_unservable(status.name)
-        if state == "up" and status.sent >= status.desired:
-            for prefix, planned in self._routes.get(status.name, {}).items():
-                for key in planned.services:
-                    message = f"announcing {prefix} to {status.name} from {self._options.node} (BGP)"
-                    self.event(key, "Normal", "Announced", message)
-
-    def _tell_unservable(self, name: str) -> None:
-        """Say which routes a session cannot carry, each once."""
-        present = self._peerings.get(name)
-        refusals = present[0].unservable if present is not None else {}
-        for prefix, refusal in refusals.items():
-            planned = self._routes.get(name, {}).get(prefix)
-            for key in planned.services if planned is not None else ():
-                message = f"{prefix} is not announced to {name} from {self._options.node}: {refusal.message}"
-                if self.event(key, "Warning", refusal.reason.value, message):
-                    fields = {"service": key, "prefix": str(prefix), "peer": name}
-                    why = refusal.message
-                    self._log.warning("unannounced", **fields, reason=refusal.reason.value, why=why)
-
-    async def _end_peerings(self) -> None:
-        """Withdraw everything from everybody at once."""
-        await asyncio.gather(*(_end(*present, BGP_DRAIN_S) for present in self._peerings.values()))
-        await asyncio.gather(*self._parting)
-        self._peerings.clear()
 
     # -- the Lease --
 
@@ -582,27 +441,16 @@ class Program:
             self._events.tell(service, kind, reason, message)
         return True
 
-    def node_event(self, reason: str, message: str) -> None:
-        """Warn whoever looks at the node."""
+    def node_event(self, reason: str, message: str, about: str = "") -> None:
+        """Warn whoever looks at the node; of each thing that it is about."""
         if self._events is not None:
-            self._events.tell_of_node(self._options.node, reason, message)
+            self._events.tell_of_node(self._options.node, reason, message, about)
 
     def aside(self, work: Coroutine[Any, Any, None]) -> None:
         """Let something be done that nothing waits for, not even the end."""
-        task = self._tasks.create_task(work)
+        task = self._spawn(work)
         self._besides.add(task)
         task.add_done_callback(self._besides.discard)
 
-
-async def _follow(before: tuple[Peering, asyncio.Task[None]] | None, peering: Peering) -> None:
-    """Run a peering after the one whose place it takes: a router has one session with one address."""
-    if before is not None:
-        await _end(*before, 0.0)
-    await peering.run()
-
-
-async def _end(peering: Peering, running: asyncio.Task[None], drain_s: float) -> None:
-    await peering.drain(drain_s)
-    running.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await running
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        return self._tasks.create_task(work)

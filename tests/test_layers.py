@@ -16,6 +16,7 @@ LEVELS = [
     {"cli"},
     {"lab"},
     {"controller", "speaker", "answerer", "bfd"},
+    {"bgp"},
     {"answering", "detecting", "events", "leading", "ledger", "observe", "peering", "publishing"},
     {"core", "wire", "shell", "config"},
     {"upstream"},

@@ -1,14 +1,12 @@
 """One peering, with a stand-in for its child: when there is another one, and what it is told."""
 
 import asyncio
-import itertools
-import json
 import socket
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from ipaddress import IPv4Address, ip_network
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 
@@ -20,54 +18,18 @@ from lbspeaker.peering import Peering, PeerStatus, check_source, local_address_t
 from lbspeaker.shell import datagram
 from lbspeaker.wire import orders, watch
 from tests.build import ip, selector
+from tests.children import Child, said, sent, session, until
 
 PEER = Peer("router", 64513, 64512, ip("192.0.2.1"))
 ROUTER_ID = IPv4Address("192.0.2.201")
 
 
-class Child:
-    """What `shell.child.Child` is to a peering: it answers as ExaBGP does, and there is no process."""
-
-    serial = itertools.count(1)
-    started: ClassVar[list["Child"]] = []
-    start_s = 0.0
-    fails: Exception | None = None
-
-    def __init__(self, _: Path, on_line: Callable[[bytes], None], on_end: Callable[[str], None]) -> None:
-        self.on_line, self.end = on_line, on_end
-        self.pid = next(self.serial)
-        self.lines: list[str] = []
-        self.stopped = False
-
-    async def start(self, configuration: str, _: Mapping[str, str]) -> None:
-        await asyncio.sleep(self.start_s)
-        if self.fails is not None:
-            raise self.fails
-        self.configuration = configuration
-        self.started.append(self)
-
-    def says(self, kind: str, **neighbor: Any) -> None:
-        self.on_line(json.dumps({"type": kind, "neighbor": neighbor}).encode())
-
-    def up(self) -> None:
-        self.says("negotiated", negotiated={"families": ["ipv4 unicast", "ipv6 unicast"]})
-        self.says("state", state="up")
-
-    def send(self, line: str) -> None:
-        self.lines.append(line)
-
-    async def stop(self) -> None:
-        self.stopped = True
-
-
 @pytest.fixture
 def children(monkeypatch: pytest.MonkeyPatch) -> list[Child]:
     """The children that were started."""
-    monkeypatch.setattr(Child, "started", [])
-    monkeypatch.setattr(module, "Child", Child)
     monkeypatch.setattr(module, "local_address_towards", lambda _: ROUTER_ID)
     monkeypatch.setattr(module, "check_source", lambda *_: None)
-    return Child.started
+    return Child.stand_in(monkeypatch)
 
 
 def peering(peer: Peer = PEER, report: Callable[[PeerStatus], None] = lambda _: None) -> Peering:
@@ -76,12 +38,6 @@ def peering(peer: Peer = PEER, report: Callable[[PeerStatus], None] = lambda _: 
 
 def play(story: Coroutine[Any, Any, None]) -> None:
     asyncio.run(asyncio.wait_for(story, 20))
-
-
-async def until(is_so: Callable[[], bool], within_s: float = 5.0) -> None:
-    async with asyncio.timeout(within_s):
-        while not is_so():
-            await asyncio.sleep(0.005)
 
 
 # --- a node on which something is missing ---------------------------------------------------------------
@@ -180,16 +136,6 @@ class Dialling:
         self.peering.moved({ip(one).version: ip(one) for one in reversed(own)})
 
 
-async def session(children: list[Child]) -> Child:
-    await until(lambda: bool(children))
-    children[-1].up()
-    return children[-1]
-
-
-async def said(child: Child, *words: str) -> None:
-    await until(lambda: any(all(word in line for word in words) for line in child.lines))
-
-
 def test_an_address_that_comes_later_is_a_next_hop_from_then_on(
     children: list[Child], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -275,8 +221,7 @@ def test_a_child_whose_place_is_taken_at_once_says_nothing_more(children: list[C
         child = await session(children)
         one.desire({X: Route(X)})
         await said(child, "announce", str(X))
-        sent = {"ipv4 unicast": {str(ROUTER_ID): [{"nlri": str(X)}]}}
-        child.says("update", direction="send", message={"update": {"announce": sent}})
+        sent(child, X)
         await until(lambda: one.status.sent == 1 and "announce eor ipv6 unicast" in child.lines)
         told = list(child.lines)
         began = asyncio.get_running_loop().time()

@@ -1,0 +1,272 @@
+"""BGP on one node: what the decider says becomes sessions, and what they say of themselves comes back.
+
+Each peer has a peering, which runs as a task of its own. One process speaks BFD with the routers of those
+that want it.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import structlog
+
+from lbspeaker import detecting
+from lbspeaker.core import links as core_links
+from lbspeaker.core.announce import PlannedRoute
+from lbspeaker.detecting import Detecting
+from lbspeaker.model import Address, Family, Link, Network, Peer
+from lbspeaker.peering import Peering, PeerStatus
+from lbspeaker.wire import status
+
+DRAIN_S = 5.0
+SESSION_S = 5.0  # a session that takes longer is a problem
+
+
+class Told(Protocol):
+    """Who is told of a service (`event`, by "namespace/name") or of the node."""
+
+    def event(self, key: str, kind: Literal["Normal", "Warning"], reason: str, message: str) -> bool: ...
+
+    def node_event(self, reason: str, message: str, about: str = "") -> None: ...
+
+
+@dataclass(slots=True)
+class Served:
+    """A peer: what keeps its session, which routes it should have, and what was said of it.
+
+    `said`: its state, and why it is in it. `down_since`: when (Unix time) it was found without a session.
+    """
+
+    peering: Peering
+    running: asyncio.Task[None]
+    routes: Mapping[Network, PlannedRoute] = field(default_factory=dict)
+    said: tuple[str, str | None] = ("", None)
+    doubt: str | None = None
+    down_since: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """What is new with a peer."""
+
+    served: Served
+    status: PeerStatus
+
+
+class BGP:
+    """The peers of `node`. `spawn` runs a task; what `report` is given shall come back to `heard`."""
+
+    def __init__(
+        self,
+        node: str,
+        runtime_dir: Path,
+        told: Told,
+        spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]],
+        report: Callable[[Word | detecting.Heard], None],
+    ) -> None:
+        self._node = node
+        self._runtime_dir = runtime_dir
+        self._told = told
+        self._spawn = spawn
+        self._report = report
+        self._log: Any = structlog.get_logger()
+        self._links: tuple[Link, ...] = ()
+        self._detecting = Detecting(report)
+        self._served: dict[str, Served] = {}
+        self._parting: dict[asyncio.Task[None], Served] = {}  # that end in order
+
+    async def run(self) -> None:
+        """Keep BFD running, until cancelled."""
+        await self._detecting.run()
+
+    async def end(self) -> None:
+        """Withdraw everything from everybody at once."""
+        await asyncio.gather(*(_end(one, DRAIN_S) for one in self._served.values()), *self._parting)
+        self._served.clear()
+        await self._detecting.leave()  # last, as routers end BGP with it
+
+    # -- what is to be done --
+
+    def set_links(self, links: tuple[Link, ...]) -> None:
+        self._links = links
+        for served in self._served.values():
+            served.peering.moved(self._addresses(served.peering.peer))
+        self._watch_routers()
+
+    def set_peer(self, name: str, peer: Peer | None) -> None:
+        """Have a session with this peer, as it is now; None: have none."""
+        present = self._served.pop(name, None)
+        if present is not None and (peer is None or not _same_router(peer, present.peering.peer)):
+            self._part(present)
+            present = None
+        if peer is not None and present is not None and present.peering.adopt(peer):
+            self._served[name] = present
+        elif peer is not None:
+            self._served[name] = self._serve(peer, present)
+            self._begin_bfd(name)
+        self._watch_routers()
+
+    def set_routes(self, name: str, routes: Mapping[Network, PlannedRoute]) -> None:
+        """Announce exactly these routes to this peer."""
+        served = self._served.get(name)
+        if served is not None:
+            served.routes = routes
+            served.peering.desire({prefix: planned.route for prefix, planned in routes.items()})
+
+    def _serve(self, peer: Peer, before: Served | None) -> Served:
+        """Begin, and where there was one `before`, when that has ended."""
+        addresses = self._addresses(peer)
+        v4 = addresses.get(4)
+        router_id = v4 if isinstance(v4, IPv4Address) else core_links.router_id(self._node)
+
+        def report(now: PeerStatus) -> None:
+            self._report(Word(served, now))
+
+        peering = Peering(peer, router_id, addresses, self._runtime_dir, report)
+        served = Served(peering, self._spawn(_follow(before, peering)))
+        return served
+
+    def _addresses(self, peer: Peer) -> dict[Family, Address]:
+        return core_links.addresses_towards(peer.address, self._links) if peer.address else {}
+
+    def _part(self, served: Served) -> None:
+        """End the session in order, and BFD only then."""
+        task = self._spawn(_end(served, DRAIN_S))
+        self._parting[task] = served
+        task.add_done_callback(self._parted)
+
+    def _parted(self, task: asyncio.Task[None]) -> None:
+        del self._parting[task]
+        self._watch_routers()
+
+    def _watch_routers(self) -> None:
+        """Have BFD with all routers that want it."""
+        parting = [served.peering.peer for served in self._parting.values()]
+        peers = {name: served.peering.peer for name, served in self._served.items()}
+        wanted = detecting.routers({f"{one.name}, leaving": one for one in parting} | peers, self._links)
+        for name in self._detecting.want(wanted):
+            self._begin_bfd(name)
+
+    def _begin_bfd(self, name: str) -> None:
+        """Let a peer begin anew with what is known of BFD with its router."""
+        if name in self._served:
+            self._served[name].peering.watch(self._detecting.known(name))
+
+    # -- what is told --
+
+    def heard(self, item: Word | detecting.Heard) -> None:
+        if isinstance(item, Word):
+            self._changed(item.served, item.status)
+            return
+        for name, found in self._detecting.heard(item):
+            if name in self._served and found is not None:
+                self._served[name].peering.hear_bfd(found)
+            else:
+                self._begin_bfd(name)
+
+    def _changed(self, served: Served, now: PeerStatus) -> None:
+        if now.state not in ("idle", "connecting", "held"):
+            served.down_since = None
+        elif served.down_since is None:
+            served.down_since = time.time()
+        if (now.state, now.last_error) != served.said:
+            served.said = (now.state, now.last_error)
+            self._tell(now)
+        if now.doubt and now.doubt != served.doubt:
+            self._log.warning("bfd-doubtful", peer=now.name, why=now.doubt)
+        served.doubt = now.doubt
+        self._tell_unservable(served)
+        if now.state == "up" and now.sent >= now.desired:
+            for prefix, planned in served.routes.items():
+                for key in planned.services:
+                    message = f"announcing {prefix} to {now.name} from {self._node} (BGP)"
+                    self._told.event(key, "Normal", "Announced", message)
+
+    def _tell(self, now: PeerStatus) -> None:
+        trouble = now.last_error is not None and now.state not in ("up", "draining", "stopped")
+        level = self._log.warning if trouble else self._log.info
+        fields = {"why": now.last_error} if trouble else {}
+        level(f"peer-{now.state}", peer=now.name, routes=now.desired, **fields)
+        if trouble:
+            message = f"no BGP session with {now.name}: {now.last_error}"
+            self._told.node_event("PeerDown", message, now.name)
+
+    def _tell_unservable(self, served: Served) -> None:
+        """Say which routes a session cannot carry, each once."""
+        name = served.peering.peer.name
+        for prefix, refusal in served.peering.unservable.items():
+            planned = served.routes.get(prefix)
+            for key in planned.services if planned is not None else ():
+                message = f"{prefix} is not announced to {name} from {self._node}: {refusal.message}"
+                if self._told.event(key, "Warning", refusal.reason.value, message):
+                    fields = {"service": key, "prefix": str(prefix), "peer": name}
+                    why = refusal.message
+                    self._log.warning("unannounced", **fields, reason=refusal.reason.value, why=why)
+
+    # -- for those who ask --
+
+    def not_running(self) -> dict[str, str]:
+        """The peers for which no ExaBGP runs, though nothing holds it, and why."""
+        statuses = {
+            name: served.peering.status
+            for name, served in sorted(self._served.items())
+            if served.peering.pid is None
+        }
+        return {name: one.last_error or "not yet" for name, one in statuses.items() if one.state != "held"}
+
+    def rows(self) -> tuple[status.Peer, ...]:
+        """Every peer."""
+        return tuple(_row(served.peering) for _, served in sorted(self._served.items()))
+
+    def bfd_rows(self) -> tuple[status.BFD, ...]:
+        """Every router that is watched."""
+        return self._detecting.rows()
+
+    def problems(self) -> list[str]:
+        doubts = {name: served.peering.status.doubt for name, served in self._served.items()}
+        found = [f"peer {name}: {doubt}" for name, doubt in doubts.items() if doubt]
+        now = time.time()
+        for name, served in self._served.items():
+            if served.down_since is not None and now - served.down_since > SESSION_S:
+                why = served.peering.status.last_error or "it has not answered"
+                found.append(f"peer {name}: no session for {now - served.down_since:.0f} s: {why}")
+        return found + self._detecting.problems()
+
+
+def _row(peering: Peering) -> status.Peer:
+    one = peering.status
+    return status.Peer(
+        one.name,
+        str(peering.peer.address or "auto"),
+        peering.peer.peer_asn or 0,
+        one.state,
+        one.since,
+        one.sent,
+        one.desired,
+        one.flaps,
+        one.restarts,
+        one.bfd,
+        one.last_error or "",
+    )
+
+
+def _same_router(one: Peer, two: Peer) -> bool:
+    """Whether the router has one session with this node for the two."""
+    return (one.address, one.port) == (two.address, two.port)
+
+
+async def _follow(before: Served | None, peering: Peering) -> None:
+    """Run a peering after the one whose place it takes: a router has one session with one address."""
+    if before is not None:
+        await _end(before, 0.0)
+    await peering.run()
+
+
+async def _end(served: Served, drain_s: float) -> None:
+    """End the session, or let it not begin; and wait for those that it follows."""
+    await served.peering.drain(drain_s)
+    await served.running
