@@ -318,7 +318,8 @@ _PEER_2 = {
     "connectTime": Field(Duration(), "Time between attempts to connect: 1s to 65535s; 2s if absent."),
     "enableGracefulRestart": Field(
         Flag(),
-        "The router keeps the routes while the speaker, or ExaBGP, is away: for two minutes at most.",
+        "The router keeps the routes, for two minutes at most, while a speaker or an ExaBGP that was killed"
+        " is away. Who ends in order, as for an upgrade, withdraws them all the same.",
         default=False,
     ),
     "disableMP": Field(
