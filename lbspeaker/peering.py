@@ -308,8 +308,8 @@ class Peering:
         self._moved = False
         assert self._local is not None
         try:
-            up = self._session.view.state is State.UP and is_own(self._local)
-            if not up and self._source() != self._local:
+            connecting = self._session.view.state is State.CONNECTING
+            if (connecting or not is_own(self._local)) and self._source() != self._local:
                 return False
         except LbspeakerError:
             pass

@@ -186,6 +186,24 @@ def test_when_a_child_dials_from_the_wrong_address(
     play(story())
 
 
+def test_a_better_address_does_not_cut_a_farewell_short(
+    children: list[Child], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story() -> None:
+        async with Dialling(monkeypatch, "192.0.2.201") as node:
+            child = await session(children)
+            node.peering.desire({X: Route(X)})
+            await said(child, "announce", str(X))
+            draining = asyncio.create_task(node.peering.drain(0.5))
+            await asyncio.sleep(0.05)
+            node.move("192.0.2.7", "192.0.2.201")
+            await asyncio.sleep(0.1)
+            assert not child.stopped
+            await draining
+
+    play(story())
+
+
 # --- a peer that is edited ------------------------------------------------------------------------------
 
 EDITS = {
