@@ -252,18 +252,18 @@ class Answerer:
                 what = (_text(ip), LINK, said.sender_mac.hex(":"), node, claim.yielded)
                 self._report(orders.Claimed(*what))
         elif ip in voice.probes:
-            self._in_use(ip, said.sender_mac)
+            self._in_use(ip, said.sender_mac, node)
         elif said.operation == REQUEST and ip != said.target_ip:
             probes = ip == NOBODY and said.target_ip in voice.probes
             if probes and not node and said.sender_mac < mac:
-                self._in_use(said.target_ip, said.sender_mac)
+                self._in_use(said.target_ip, said.sender_mac, node)
             elif ip != NOBODY:
                 voice.asked(said.target_ip, now)
 
-    def _in_use(self, ip: bytes, mac: bytes) -> None:
+    def _in_use(self, ip: bytes, mac: bytes, node: str) -> None:
         assert self.link is not None
         if self.link.voice.in_use(ip):
-            self._report(orders.InUse(_text(ip), LINK, mac.hex(":")))
+            self._report(orders.InUse(_text(ip), LINK, mac.hex(":"), node))
 
     def _witnessed(self) -> None:
         if self.alive and not self.stopped and self.link is not None:
