@@ -284,6 +284,8 @@ class Program:
             self._unusable[f"{kind} {name}"] = why
             event = "link-unusable" if kind == "link" else "peer-unusable"
             self._log.error(event, why=why, hint=hint, **{kind: name})
+            if kind == "peer":
+                self.node_event("PeerDown", f"no BGP session with {name}: {why}", name)
 
     def usable(self, kind: str, name: str) -> None:
         self._unusable.pop(f"{kind} {name}", None)

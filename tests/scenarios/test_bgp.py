@@ -291,6 +291,18 @@ def test_a_password_comes_from_a_secret_and_without_it_there_is_no_session(bgp: 
     at_the_router(f"no neighbor {peer} password")
 
 
+def test_a_secret_that_is_missing_is_an_event_of_the_node(bgp: World) -> None:
+    spec = {"peerAddress": str(bgp.lab.topology.router.ipv6), "passwordSecret": {"name": "nowhere"}}
+    bgp.create("BGPPeer", "secret", myASN=64513, peerASN=64512, nodeSelectors=ON_A, **spec)
+    missing = f"Secret {SYSTEM}/nowhere is missing"
+    wait_for(lambda: missing in bgp.log("node-a"), "it is logged")
+    try:
+        told = lambda: [event["message"] for event in bgp.call("GET", EVENTS)["items"]]  # noqa: E731
+        wait_for(lambda: any(missing in message for message in told()), "it is an event", 5)
+    finally:
+        bgp.delete(f"{CONFIG}/bgppeers/secret")
+
+
 def test_with_graceful_restart_a_killed_speaker_costs_no_route_and_leaves_none_behind(bgp: World) -> None:
     ip, node = bgp.ip("web"), str(bgp.lab.nodes[1].ipv4)
     bgp.call("PATCH", f"{CONFIG}/bgppeers/router", {"spec": {"enableGracefulRestart": True}}, patch=True)
