@@ -6,8 +6,9 @@ Each answerer says every 125 ms that it lives, and whom it hears. From that:
       ▲                           ▲ └─────────◀──heard again──────┘                           │
       └── a new start             └───────────heard for 400 ms ─────────────────────────────┘
 
-Who was silent for so long that the API, too, took it for dead is forgotten. When it is back, it is DEAD: it
-does not know that, and has to be told.
+Who was silent for so long that the API, too, took it for dead is forgotten. When it is back, it is DEAD until
+it was heard for 400 ms: it does not know that it was, and has to be told. So is who was DEAD, and has started
+anew.
 
 A hello counts only if it lists the number (`boot`) by which this answerer called itself when it started. So
 the link works in both directions; and what was recorded before this start, and is replayed, counts for
@@ -86,6 +87,7 @@ class _Member:
     last: float = -math.inf  # when it was last heard
     returns: float = math.inf  # since when it is heard again
     buried_us: bool = False  # it says that we are dead
+    untold: bool = False  # it was taken for dead, and does not know it
 
     def says_of(self, boot: bytes) -> Heard | None:
         """What it says of the member that calls itself `boot`; None: nothing."""
@@ -106,7 +108,7 @@ class Segment:
         self._twin_at = -math.inf  # when another link was heard that speaks for this one
         self._quiet = False  # while it does
         self._namesake_at = math.inf  # when another node of our name was heard
-        self._left: dict[bytes, int] = {}  # what those who were forgotten said last
+        self._left: dict[str, tuple[bytes, int]] = {}  # who was forgotten: its boot, and what it said last
         self._former: deque[bytes] = deque(maxlen=FORMER)
         self._macs: dict[bytes, str] = {}
         self._newcomers: dict[str, bytes] = {}  # other starts of known nodes, which do not hear us yet
@@ -129,9 +131,10 @@ class Segment:
         member = self._members.get(said.node)
         mutual = any(boot == self.boot for boot, _ in said.heard)
         if member is None:
-            sequence = self._left.pop(said.boot, -1)
-            state = State.UNMET if sequence < 0 else State.DEAD
-            member = self._members[said.node] = _Member(said.boot, state, sequence)
+            left = self._left.pop(said.node, None)
+            sequence = left[1] if left is not None and left[0] == said.boot else -1
+            member = _Member(said.boot, sequence=sequence, untold=left is not None)
+            self._members[said.node] = member
             self._hurry(now)  # it waits to be heard
         elif said.boot != member.boot:
             if not mutual and member.state is not State.UNMET:
@@ -140,6 +143,7 @@ class Segment:
                 return
             if member.state is not State.UNMET:  # else it may be a recording, and the other one the real one
                 self._former.append(member.boot)
+            member.untold |= member.state is State.DEAD
             member.boot, member.sequence, member.said, member.state = said.boot, -1, None, State.UNMET
         if said.sequence <= member.sequence:
             return
@@ -164,7 +168,7 @@ class Segment:
         gone = [n for n, m in self._members.items() if m.state in _UNHEARD and n not in alive]
         for node in gone:
             member = self._members.pop(node)
-            self._left[member.boot] = member.sequence
+            self._left[node] = member.boot, member.sequence
             while len(self._left) > FORMER:
                 del self._left[next(iter(self._left))]
             self._macs.pop(member.mac, None)
@@ -253,6 +257,8 @@ class Segment:
 
     def _lives(self, member: _Member, now: float) -> None:
         """It was heard, and hears us or did."""
+        if member.untold:
+            member.untold, member.state, member.last = False, State.DEAD, -math.inf
         if member.state is State.DEAD:
             if now >= member.last + SILENT_AFTER_S:
                 member.returns = now

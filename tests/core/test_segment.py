@@ -366,7 +366,7 @@ def test_the_dead_that_the_api_does_not_know_are_forgotten_and_no_others() -> No
     us.heard(Hello("d", boot("d"), last, ((boot("a"), HEARD),)), mac("d"), wire.now)
     assert us.view().alive == set("bc"), "what it said before counts for nothing, whenever that comes"
     us.heard(Hello("d", boot("d"), last + 1, ((boot("a"), HEARD),)), mac("d"), wire.now)
-    assert us.view() == View(frozenset("bc"), frozenset("d"))
+    assert us.view() == View(frozenset("bc"), frozenset("d")), "as far as it knows it was never away"
 
 
 def test_who_was_away_until_it_was_forgotten_is_told_so_when_it_is_back() -> None:
@@ -433,13 +433,19 @@ def test_the_moment_in_which_it_is_buried_is_the_first_in_which_it_may_return() 
     assert us.view().alive == {"b", "c"}
 
 
-def test_who_starts_anew_counts_at_once() -> None:
+def test_who_was_dead_and_starts_anew_is_told_that_it_was() -> None:
     wire = met()
     wire.dead.add("c")
     wire.run(2.0)
     wire.start("c")
-    wire.run(0.05)
+    wire.run(0.3)
+    assert (wire.buried("a"), wire.buried("b"), wire.alive("c")) == ("c", "c", "a b")
+    wire.run(0.5)
     assert (wire.alive("a"), wire.alive("b"), wire.alive("c")) == ("b c", "a c", "a b")
+    assert wire.segments["c"].take_missed(), "its answerer alone may have died"
+
+
+def test_who_starts_anew_counts_at_once() -> None:
     quick = met()
     quick.start("c")
     quick.run(0.05)
