@@ -228,9 +228,11 @@ class Child:
             except BlockingIOError:
                 loop.add_writer(self._commands, self._write)
                 return
-            except OSError:
-                self._fail("ExaBGP has closed its pipes")
-                return
+            except OSError:  # most likely it has ended, and says so itself
+                self._queue.clear()
+                self._queued = 0
+                loop.call_later(HELPER_S, self._fail, "ExaBGP has closed its pipes")
+                break
             self._queued -= written
             rest = self._queue[0][written:]
             if rest:

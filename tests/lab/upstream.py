@@ -80,6 +80,7 @@ class Bench:
     def close(self) -> None:
         namespaces.remove(namespaces.existing(self.picture.prefix))
         for process in self.processes.values():
+            process.kill()  # whoever had not entered its namespace yet
             process.wait(10)
 
     def describe(self, peer: str = "", pools: str = POOLS) -> None:
