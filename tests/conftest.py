@@ -1,18 +1,18 @@
-"""How tests share a machine: those with namespaces and real time one after another, others beside them."""
+"""How tests share a machine: labs one after another, sessions with single routers too, others beside them."""
 
 import pytest
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Say which tests must be in one process: all that measure time on real links; else those of one file.
+    """Say which tests must be in one process: all with labs, all with single routers; else those of one file.
 
     It counts when tests are run on several cores, with `-n 2 --dist loadgroup`.
     """
     if not config.pluginmanager.hasplugin("xdist"):
         return
     for item in items:
-        alone = item.get_closest_marker("lab") or item.get_closest_marker("peers")
-        item.add_marker(pytest.mark.xdist_group("real" if alone else item.path.stem))
+        real = next((mark for mark in ("lab", "peers") if item.get_closest_marker(mark)), item.path.stem)
+        item.add_marker(pytest.mark.xdist_group(real))
 
 
 @pytest.fixture(scope="session", autouse=True)
