@@ -28,7 +28,9 @@ class Claims:
         self.lent: dict[Address, float] = {}  # until when, at most
         self.yielded: dict[Address, float] = {}  # until when
         self.contested: set[Address] = set()
+        self.overtaken: set[Address] = set()  # lent, while neighbours were told otherwise
         self.claimants: dict[Address, str] = {}  # the member that claimed it last
+        self._heard_at: dict[Address, float] = {}  # and when
         self._defended: dict[Address, float] = {}
         self._put_off: dict[Address, float] = {}  # contested again, and not defended before then
 
@@ -48,6 +50,10 @@ class Claims:
         ends = now + min(HANDOVER_S + number / HANDOVER_PER_S, MOST_HANDOVER_S)
         self.lent = {ip: min(until, ends) for ip, until in self.lent.items()} | dict.fromkeys(ips, ends)
 
+    def overtake(self) -> None:
+        """Others have told neighbours of what is lent: if it comes back, they have to hear of it."""
+        self.overtaken |= self.lent.keys()
+
     def returned(self, ip: Address) -> None:
         """The next owner of what is lent was heard."""
         self.lent[ip] = -math.inf
@@ -58,7 +64,9 @@ class Claims:
 
     def end(self, ips: Iterable[Address]) -> list[Address]:
         """These are lent no more."""
-        return [ip for ip in list(ips) if self.lent.pop(ip, None) is not None]
+        ips = list(ips)
+        self.overtaken.difference_update(ips)
+        return [ip for ip in ips if self.lent.pop(ip, None) is not None]
 
     # -- yielded, contested --
 
@@ -81,14 +89,19 @@ class Claims:
         """Who claims what is ours may know better."""
         self.yielded.update(dict.fromkeys(self.contested, until))
 
-    def heard_of(self, ip: Address) -> bool:
-        """Whether a member has claimed it while we took it for ours."""
-        return ip in self.contested or ip in self._put_off
+    def heard(self, ip: Address, node: str, now: float) -> None:
+        """A member claims it."""
+        self.claimants[ip], self._heard_at[ip] = node, now
+
+    def has_heard(self, ip: Address, node: str, now: float) -> bool:
+        """Whether this member has claimed it of late."""
+        return self.claimants.get(ip) == node and now < self._heard_at[ip] + YIELDED_S
 
     def see(self, is_ours: Callable[[Address], bool]) -> None:
         """What was yielded and is not ours by now is no question any more."""
         self.yielded = {ip: until for ip, until in self.yielded.items() if is_ours(ip)}
         self.claimants = {ip: node for ip, node in self.claimants.items() if is_ours(ip)}
+        self._heard_at = {ip: at for ip, at in self._heard_at.items() if is_ours(ip)}
         self._defended = {ip: at for ip, at in self._defended.items() if is_ours(ip)}
 
     def defended(self, ips: Iterable[Address], now: float, *, at_once: bool) -> list[Address]:

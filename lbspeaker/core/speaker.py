@@ -53,6 +53,7 @@ GATE = frozenset({Kind.SERVICE, Kind.ENDPOINT_SLICE, Kind.NODE, Kind.CONFIG})
 LEASE_DURATION_S = 3.0
 RENEW_EVERY_S = 1.0
 PIN_EVERY_S = 1.0  # pins are written no more often, whatever others write
+INSIST_EVERY_S = 1.0  # of many that took us for dead, the first one to hear us is enough
 PROVED_S = 8.0  # so long after somebody began to own an IP, it would be known that a host has it
 _SOMEBODY = ""  # no node has this name
 
@@ -149,6 +150,7 @@ class Speaker:
         self._claims = Claims()
         self._reactions: list[Effect] = []
         self._missed = False  # others have taken us for dead
+        self._insisted_at = float("-inf")
         self._told: dict[tuple[str, Address], Reason] = {}
 
     # -- in --
@@ -208,7 +210,7 @@ class Speaker:
         """
         if node and self._membership is not None:
             self._changed |= self._membership.lives(link, node)
-            self._claims.claimants[ip] = node
+            self._claims.heard(ip, node, now)
         if yielded:
             self._gone(ip, now + self._patience_s(now))
         elif ip in self._claims.lent:
@@ -455,11 +457,11 @@ class Speaker:
         macs = (mac for macs in self.member_macs.values() for mac in macs)
         self._conflicts.known({bytes.fromhex(mac).hex(":") for mac in macs})
         ours = wanted.owned.keys()
-        self._claims.see(lambda ip: ip in ours)
         withheld = self._claims.yielded.keys() | self._conflicts.held_back
         owned = {ip: duty for ip, duty in wanted.owned.items() if ip not in withheld}
         wanted = replace(wanted, owned=owned)
         effects += self._steps(wanted, held, now)
+        self._claims.see(lambda ip: ip in ours)
         effects += self._without_owner(lambda ip: wanted.owner(ip) is not None)
         effects += self._defend(wanted, now)
         self._remember_owners(wanted, held, now)
@@ -496,9 +498,9 @@ class Speaker:
             if isinstance(step, Claim):
                 effects.append(self._announce(step.ip, step.duty, held, wanted, now))
                 self._claims.end([step.ip])
-            elif isinstance(step, Release) and wanted.owner(step.ip) not in (None, self.node):
+            elif isinstance(step, Release) and (owner := wanted.owner(step.ip)) not in (None, self.node):
                 # Its next owner was heard before we knew of it, or nothing is heard any more.
-                if self._claims.heard_of(step.ip) or not self._has_link_for(step.ip):
+                if self._claims.has_heard(step.ip, owner or "", now) or not self._has_link_for(step.ip):
                     effects.append(step)
                 else:
                     lent.append(step.ip)
@@ -524,7 +526,8 @@ class Speaker:
             self._asked.add(ip)
             if self._unserved:
                 self._unproved.add(ip)
-        return Announce(ip, duty.interfaces, occasion, users, False, duty.any_subnet, duty.above)
+        again = ip in self._claims.overtaken
+        return Announce(ip, duty.interfaces, occasion, users, again, duty.any_subnet, duty.above)
 
     def _without_owner(self, has_owner: Callable[[Address], bool]) -> list[Effect]:
         """Release what is lent to nobody any more."""
@@ -553,7 +556,10 @@ class Speaker:
         contested = self._claims.contested & wanted.owned.keys()
         if contested and self.api_silent_s(now) > RENEW_EVERY_S * 1.5:
             return []
-        at_once, self._missed = self._missed, False
+        at_once, self._missed = self._missed and now >= self._insisted_at + INSIST_EVERY_S, False
+        if at_once:
+            self._insisted_at = now
+            self._claims.overtake()
         ips = sorted(wanted.owned.keys() - self._asked if at_once else contested, key=str)
         return [self._again(ip, wanted) for ip in self._claims.defended(ips, now, at_once=at_once)]
 
@@ -590,7 +596,7 @@ class Speaker:
 
         What nobody is known to have answered before is new, and somebody else may have it.
         """
-        if ip in self._claims.lent:
+        if ip in self._claims.lent and ip not in self._claims.overtaken:
             return Occasion.REFRESH
         if self._unserved:
             candidates = wanted.announcements[ip].candidates

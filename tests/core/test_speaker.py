@@ -510,6 +510,31 @@ def test_what_was_heard_to_be_claimed_before_it_was_seen_to_go_is_not_lent() -> 
     assert not speaker.lent
 
 
+def test_what_comes_back_is_told_again_if_this_node_was_taken_for_dead_while_it_was_lent() -> None:
+    speaker = lending()
+    lent = {str(one) for one in speaker.lent}
+    speaker.missed()
+    effects = work(speaker, 1.5)
+    for second in range(2, 7):  # b dies
+        renew(speaker, float(second), "a")
+        effects += work(speaker, float(second))
+    back = [e for e in effects if isinstance(e, Announce) and str(e.ip) in lent]
+    assert {e.occasion for e in back} == {Occasion.TAKEOVER}
+    assert all(e.again for e in back), "also where it is answered"
+    assert len(back) == len(lent)
+
+
+def test_of_many_that_took_it_for_dead_the_first_one_to_hear_it_is_enough() -> None:
+    speaker, _ = started(snapshot(WEB, nodes="a"))
+    speaker.answers(IP)
+    told = []
+    for tenth in range(10, 30):
+        speaker.missed()
+        renew(speaker, tenth / 10, "a")
+        told += [tenth / 10] * len(announced(work(speaker, tenth / 10)))
+    assert told == [1.0, 2.0]
+
+
 def test_what_has_no_service_any_more_is_not_lent() -> None:
     speaker = lending()
     (gone,) = [s for s in SERVICES if s.held[0] == min(speaker.lent)]
