@@ -370,8 +370,9 @@ class World:
         parts = [set(group) for group in groups]
         everybody = {*self.hosts, *self.wire.clients, "gateway"}
         parts[0] |= everybody - set().union(*parts)
+        # Who is on the side of all nodes but one hears whatever an owner says that is not cut off itself.
         most = {
-            name for part in parts if 2 * len(part & self.hosts.keys()) > len(self.hosts) for name in part
+            n for part in parts if len(part & self.hosts.keys()) >= max(len(self.hosts) - 1, 2) for n in part
         }
         self.wire.misses |= self.wire.clients.keys() - most
         for number, part in enumerate(parts):
