@@ -29,8 +29,7 @@ class Claims:
         self.yielded: dict[Address, float] = {}  # until when
         self.contested: set[Address] = set()
         self.overtaken: set[Address] = set()  # lent, while neighbours were told otherwise
-        self.claimants: dict[Address, str] = {}  # the member that claimed it last
-        self._heard_at: dict[Address, float] = {}  # and when
+        self._claimants: dict[Address, tuple[str, float]] = {}  # the member that claimed it last, and when
         self._defended: dict[Address, float] = {}
         self._put_off: dict[Address, float] = {}  # contested again, and not defended before then
 
@@ -76,7 +75,7 @@ class Claims:
         `most_s`: for how long anything may stay yielded.
         """
         for ip, until in self.yielded.items():
-            self.yielded[ip] = now if self.claimants.get(ip) in dead else min(until, now + most_s)
+            self.yielded[ip] = now if self.claimant(ip) in dead else min(until, now + most_s)
         over = [ip for ip, until in self.yielded.items() if now >= until]
         for ip in over:
             del self.yielded[ip]
@@ -91,17 +90,20 @@ class Claims:
 
     def heard(self, ip: Address, node: str, now: float) -> None:
         """A member claims it."""
-        self.claimants[ip], self._heard_at[ip] = node, now
+        self._claimants[ip] = node, now
+
+    def claimant(self, ip: Address) -> str:
+        """The member that claimed it last; "": none."""
+        return self._claimants[ip][0] if ip in self._claimants else ""
 
     def has_heard(self, ip: Address, node: str, now: float) -> bool:
         """Whether this member has claimed it of late."""
-        return self.claimants.get(ip) == node and now < self._heard_at[ip] + YIELDED_S
+        return self.claimant(ip) == node and now < self._claimants[ip][1] + YIELDED_S
 
     def see(self, is_ours: Callable[[Address], bool]) -> None:
         """What was yielded and is not ours by now is no question any more."""
         self.yielded = {ip: until for ip, until in self.yielded.items() if is_ours(ip)}
-        self.claimants = {ip: node for ip, node in self.claimants.items() if is_ours(ip)}
-        self._heard_at = {ip: at for ip, at in self._heard_at.items() if is_ours(ip)}
+        self._claimants = {ip: heard for ip, heard in self._claimants.items() if is_ours(ip)}
         self._defended = {ip: at for ip, at in self._defended.items() if is_ours(ip)}
 
     def defended(self, ips: Iterable[Address], now: float, *, at_once: bool) -> list[Address]:

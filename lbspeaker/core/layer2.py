@@ -167,9 +167,9 @@ def _l2_of(
         announced.append(service.key)
         used += ads
         fit |= candidates
-        scores = (
-            {**selected, **{n: max(s, selected.get(n, 0)) for n, s in scores.items()}} if scores else selected
-        )
+        if scores:  # of several services, the one that prefers a node most
+            selected = {n: max(scores.get(n, 0), selected.get(n, 0)) for n in (*scores, *selected)}
+        scores = selected
     if not announced:
         return None, refusals
     ranking = rank(ip, scores)

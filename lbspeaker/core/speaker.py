@@ -226,7 +226,7 @@ class Speaker:
         """The probe for `ip` was answered by `mac`; the answerer does not announce it."""
         if ip not in self.current.owned:
             return
-        left = self._api_is_silent(now) and self._claims.claimants.get(ip) == node  # and it has it still
+        left = self._api_is_silent(now) and self._claims.claimant(ip) == node  # and it has it still
         leaves = self._membership is not None and self._membership.draining(node)
         above = node in self.current.owned[ip].above and not leaves
         if node and (left or above):  # it knows something that we do not
@@ -498,9 +498,9 @@ class Speaker:
             if isinstance(step, Claim):
                 effects.append(self._announce(step.ip, step.duty, held, wanted, now))
                 self._claims.end([step.ip])
-            elif isinstance(step, Release) and (owner := wanted.owner(step.ip)) not in (None, self.node):
+            elif isinstance(step, Release) and (owner := wanted.owner(step.ip)) and owner != self.node:
                 # Its next owner was heard before we knew of it, or nothing is heard any more.
-                if self._claims.has_heard(step.ip, owner or "", now) or not self._has_link_for(step.ip):
+                if self._claims.has_heard(step.ip, owner, now) or not self._has_link_for(step.ip):
                     effects.append(step)
                 else:
                     lent.append(step.ip)

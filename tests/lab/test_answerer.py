@@ -41,6 +41,7 @@ from tests.lab.segment import (
     who_has,
     who_has6,
 )
+from tests.optmem import give
 
 pytestmark = pytest.mark.lab
 
@@ -572,14 +573,6 @@ def test_filters_that_cannot_be_replaced_are_told_of(segment: Segment, answerer:
         "IPs of new pools may not be found on eth0: its filter stays: Cannot allocate memory"
     )
     assert segment.asks(who_has())
-
-
-def give(node: str, size: int) -> None:
-    """So little memory for options of sockets; before Linux 6.8 all have 20480."""
-    try:
-        namespaces.sysctl(node, {"net/core/optmem_max": str(size)})
-    except LbspeakerError as error:
-        pytest.skip(str(error))
 
 
 def joined(node: str) -> int:

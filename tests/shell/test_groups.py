@@ -2,38 +2,21 @@
 
 import os
 import socket
-from collections.abc import Iterator
 
 import pytest
 
-from lbspeaker.errors import LbspeakerError
 from lbspeaker.lab import namespaces
 from lbspeaker.shell import groups
+from tests.optmem import give
 
 pytestmark = pytest.mark.lab
 
-LITTLE = "net/core/optmem_max"  # each namespace has its own since Linux 6.8
-
 
 @pytest.fixture
-def namespace() -> Iterator[str]:
-    name = f"lbs-groups-{os.getpid()}"
-    try:
-        namespaces.add([name])
-    except LbspeakerError as error:
-        pytest.skip(str(error))
-    try:
-        namespaces.configure(name, ["link add eth0 type veth peer name eth1", "link set eth0 up"])
-        yield name
-    finally:
-        namespaces.remove([name])
-
-
-def give(namespace: str, size: int) -> None:
-    try:
-        namespaces.sysctl(namespace, {LITTLE: str(size)})
-    except LbspeakerError as error:
-        pytest.skip(str(error))
+def namespace(namespace: str) -> str:
+    """With a link that has no group of ours yet."""
+    namespaces.configure(namespace, ["link add eth0 type veth peer name eth1", "link set eth0 up"])
+    return namespace
 
 
 def group(number: int) -> bytes:

@@ -1,43 +1,20 @@
 """Filters of packet sockets, on a kernel that has little room for them."""
 
 import contextlib
-import os
 import socket
-from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv6Address
 
 import pytest
 
-from lbspeaker.errors import LbspeakerError
 from lbspeaker.lab import namespaces
 from lbspeaker.shell import packet
 from lbspeaker.wire import arp, bpf, ndp
+from tests.optmem import give
 
 pytestmark = pytest.mark.lab
 
 MAC = b"\x02\0\0\0\0\x01"
 Ranges = list[tuple[int, int]]
-
-
-@pytest.fixture
-def namespace() -> Iterator[str]:
-    name = f"lbs-packet-{os.getpid()}"
-    try:
-        namespaces.add([name])
-    except LbspeakerError as error:
-        pytest.skip(str(error))
-    try:
-        yield name
-    finally:
-        namespaces.remove([name])
-
-
-def give(namespace: str, size: int) -> None:
-    """So much memory for a socket's filters; each namespace has its own limit since Linux 6.8."""
-    try:
-        namespaces.sysctl(namespace, {"net/core/optmem_max": str(size)})
-    except LbspeakerError as error:
-        pytest.skip(str(error))
 
 
 def singles(first: str, count: int) -> Ranges:
