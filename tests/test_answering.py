@@ -374,3 +374,23 @@ def test_a_speaker_that_ends_does_not_wait_for_it(tmp_path: Path, monkeypatch: p
 
 def test_scapy_knows_a_vendor() -> None:
     assert "Cisco" in asyncio.run(Vendors().of("00:00:0c:00:00:01"))
+
+
+def test_the_log_says_once_who_fell_silent_and_not_that_one_who_returns_did() -> None:
+    found, _ = layer2()
+    for alive, dead in ((("b", "c"), ()), (("c",), ("b",)), (("c",), ()), (("c",), ("b",)), (("b", "c"), ())):
+        found.heard(orders.Seen("eth0", alive, dead), 0.0)
+    assert [(event, fields.get("dead", fields["heard"])) for event, fields in found._log.lines] == [
+        ("heard", "b,c"),
+        ("silent", "b"),
+        ("heard", "b,c"),
+    ]
+
+
+def test_the_log_says_once_that_others_did_not_hear_this_node_and_every_time_is_acted_on() -> None:
+    found, decider = layer2()
+    for now in (0.0, 0.1, 0.2, 60.0):
+        decider._missed = False
+        found.heard(orders.Missed("eth0"), now)
+        assert decider._missed
+    assert [event for event, _ in found._log.lines] == ["missed"] * 2

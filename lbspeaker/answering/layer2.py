@@ -4,6 +4,7 @@ It knows the links, the policy of each, the keys of hellos and the MACs of membe
 became of their services on the segment.
 """
 
+import math
 import time
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
@@ -25,6 +26,7 @@ from lbspeaker.wire import hello, orders, status
 STORM_S = 60.0  # so long a storm is shown
 FASTER = "if the network can take more, give a LinkPolicy the profile fast, or a rate of its own"
 MOST_NOWHERE = 5  # Services that are named, of those that no node can announce
+MISSED_EVERY_S = 5.0  # so often at most the log says that others did not hear this node
 SLOW_S = 5.0  # who needs longer to tell everything is told of the profile that helps
 
 
@@ -79,6 +81,7 @@ class Layer2:
         self._seen: dict[str, orders.Seen] = {}  # by link
         self._stats: dict[tuple[str, str], orders.Stats] = {}  # by link and protocol
         self._slow: set[tuple[str, str]] = set()  # links that need long to tell everything
+        self._missed_at = -math.inf  # when the log said last that others did not hear this node
 
     async def run(self) -> None:
         """Keep an answerer running, until cancelled."""
@@ -225,8 +228,7 @@ class Layer2:
             case orders.Seen() if report.port in self._identities:
                 self._see(report)
             case orders.Missed():
-                self._log.warning("missed", link=report.port, why="other speakers did not hear this node")
-                self._core.missed()
+                self._was_missed(report, now)
             case orders.Woke():
                 self._log.warning("stood-still", seconds=report.stood_s, given_up=len(report.ips))
                 ips = tuple(ip_address(ip) for ip in report.ips)
@@ -242,6 +244,13 @@ class Layer2:
             case orders.Stats():
                 self._measured(report)
 
+    def _was_missed(self, report: orders.Missed, now: float) -> None:
+        """Each of the others says so by itself; the log has it once."""
+        if now >= self._missed_at + MISSED_EVERY_S:
+            self._missed_at = now
+            self._log.warning("missed", link=report.port, why="other speakers did not hear this node")
+        self._core.missed()
+
     def _claimed(self, report: orders.Claimed, now: float) -> None:
         ip = ip_address(report.ip)
         if self._core.state is State.SERVING:
@@ -256,7 +265,8 @@ class Layer2:
 
     def _in_use(self, report: orders.InUse, now: float) -> None:
         ip, node = ip_address(report.ip), report.node
-        self._log.warning("in-use", ip=report.ip, mac=report.mac, link=report.port, node=node or "-")
+        log = self._log.info if node else self._log.warning  # a member has answered while it hands over
+        log("in-use", ip=report.ip, mac=report.mac, link=report.port, node=node or "-")
         self._gone(ip)
         self._core.in_use(ip, now, node=node, mac=report.mac)
 
@@ -264,14 +274,15 @@ class Layer2:
         before = self._seen.get(report.port)
         self._seen[report.port] = report
         self._core.heard(report.port, frozenset(report.dead))
-        was_dead = set(before.dead) if before else set()
-        if before and before.dead == report.dead and _living(before) == _living(report):
+        living, lived = _living(report), _living(before) if before else None
+        if living == lived:
             if report.silent and not report.alive:
                 self._log.warning("cut-off", link=report.port, unheard=",".join(report.silent))
             return
-        fields = {"link": report.port, "heard": ",".join(_living(report)) or "-"}
-        if set(report.dead) - was_dead:
-            self._log.warning("silent", dead=",".join(sorted(set(report.dead) - was_dead)), **fields)
+        fields = {"link": report.port, "heard": ",".join(living) or "-"}
+        fell = set(report.dead).intersection(lived or ())  # who was forgotten, and returns, is dead at first
+        if fell:
+            self._log.warning("silent", dead=",".join(sorted(fell)), **fields)
         else:
             self._log.info("heard", **fields)
 
