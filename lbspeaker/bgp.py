@@ -39,6 +39,7 @@ class Served:
     """A peer: what keeps its session, which routes it should have, and what was said of it.
 
     `said`: its state, and why it is in it. `down_since`: when (Unix time) it was found without a session.
+    `edited`: what it becomes when it is this node's turn, or without a session.
     """
 
     peering: Peering
@@ -47,6 +48,7 @@ class Served:
     said: tuple[str, str | None] = ("", None)
     doubt: str | None = None
     down_since: float | None = None
+    edited: Peer | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,10 @@ class Word:
 
 
 class BGP:
-    """The peers of `node`. `spawn` runs a task; what `report` is given shall come back to `heard`."""
+    """The peers of `node`. `spawn` runs a task; what `report` is given shall come back to `heard`.
+
+    `turn_s` says how long this node leaves others the turn, when an edit ends the sessions of all nodes.
+    """
 
     def __init__(
         self,
@@ -67,12 +72,14 @@ class BGP:
         told: Told,
         spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]],
         report: Callable[[Word | detecting.Heard], None],
+        turn_s: Callable[[], float] = lambda: 0.0,
     ) -> None:
         self._node = node
         self._runtime_dir = runtime_dir
         self._told = told
         self._spawn = spawn
         self._report = report
+        self._turn_s = turn_s
         self._log: Any = structlog.get_logger()
         self._links: tuple[Link, ...] = ()
         self._detecting = Detecting(report)
@@ -85,6 +92,8 @@ class BGP:
 
     async def end(self) -> None:
         """Withdraw everything from everybody at once."""
+        for served in self._served.values():
+            served.edited = None
         await asyncio.gather(*(_end(one, DRAIN_S) for one in self._served.values()), *self._parting)
         self._served.clear()
         await self._detecting.leave()  # last, as routers end BGP with it
@@ -98,17 +107,44 @@ class BGP:
         self._watch_routers()
 
     def set_peer(self, name: str, peer: Peer | None) -> None:
-        """Have a session with this peer, as it is now; None: have none."""
+        """Have a session with this peer, as it is now; None: have none.
+
+        A session that is up, and must begin anew for that, does so when it is this node's turn: an edit
+        reaches all nodes at once, and one of them at least should have its routes at the router.
+        """
         present = self._served.pop(name, None)
         if present is not None and (peer is None or not _same_router(peer, present.peering.peer)):
             self._part(present)
             present = None
+        if present is not None:
+            present.edited = None
         if peer is not None and present is not None and present.peering.adopt(peer):
+            self._served[name] = present
+        elif peer is not None and present is not None and self._waits_for_turn(present):
+            present.edited = peer
             self._served[name] = present
         elif peer is not None:
             self._served[name] = self._serve(peer, present)
             self._begin_bfd(name)
         self._watch_routers()
+
+    def _waits_for_turn(self, served: Served) -> bool:
+        wait_s = self._turn_s()
+        if served.peering.status.state != "up" or wait_s <= 0:
+            return False
+        self._log.info("peer-edited", peer=served.peering.peer.name, new_session_in_s=round(wait_s, 1))
+        asyncio.get_running_loop().call_later(wait_s, self._take_turn, served)
+        return True
+
+    def _take_turn(self, served: Served) -> None:
+        """Begin the session anew, if it still has to."""
+        name, peer = served.peering.peer.name, served.edited
+        if peer is not None and self._served.get(name) is served:
+            served.edited = None
+            self._served[name] = self._serve(peer, served)
+            self.set_routes(name, served.routes)
+            self._begin_bfd(name)
+            self._watch_routers()
 
     def set_routes(self, name: str, routes: Mapping[Network, PlannedRoute]) -> None:
         """Announce exactly these routes to this peer."""
@@ -169,6 +205,8 @@ class BGP:
                 self._begin_bfd(name)
 
     def _changed(self, served: Served, now: PeerStatus) -> None:
+        if now.state != "up":
+            self._take_turn(served)
         if now.state not in ("idle", "connecting", "held"):
             served.down_since = None
         elif served.down_since is None:

@@ -128,7 +128,9 @@ class Program:
         self._ledger = Ledger(directory, mine) if directory else None
         self._layer2 = Layer2(options.node, options.guard, self._core, self, self._inbox.put_nowait)
         self._events = Events(api, "lbspeaker-speaker", options.node) if api else None
-        self._bgp = BGP(options.node, options.runtime_dir, self, self._spawn, self._inbox.put_nowait)
+        self._bgp = BGP(
+            options.node, options.runtime_dir, self, self._spawn, self._inbox.put_nowait, self._core.turn_s
+        )
         self._told: dict[str, set[str]] = {}  # by service: what events were sent
         self._renewals: asyncio.Queue[core.Renew] = asyncio.Queue()
         self._pins_due: asyncio.Queue[core.WritePins] = asyncio.Queue()
@@ -262,7 +264,7 @@ class Program:
             why = "the cluster has no Node of this name, so nothing is announced from here"
             self._log.error("node-unknown", node=self._options.node, why=why, hint="--node, or $NODE_NAME")
         if self._core.state is State.SERVING and self._knows_secrets:
-            self._log_unusable_peers()
+            self._tell_of_passwords()
         self._layer2.set_members()
         if self._core.members != members:
             there = ",".join(sorted(self._core.members))
@@ -270,22 +272,29 @@ class Program:
             lost = ",".join(sorted(members - self._core.members)) or "-"
             self._log.info("members", joined=joined, lost=lost, members=there)
 
-    def _log_unusable_peers(self) -> None:
+    def _tell_of_passwords(self) -> None:
         found = self._core.world.without_password()
-        for peer, why in found.items():
-            self.unusable("peer", peer, why, "create it, of type kubernetes.io/basic-auth")
-        for what in [w for w in self._unusable if w.startswith("peer ")]:
-            if what.removeprefix("peer ") not in found:
+        for peer, (why, hint, goes_on) in found.items():
+            if goes_on:
+                why += "; the session goes on with the one before"
+            self.unusable("password" if goes_on else "peer", peer, why, hint)
+        for what in [w for w in self._unusable if w.startswith(("peer ", "password "))]:
+            if what.partition(" ")[2] not in found:
                 del self._unusable[what]
 
     def unusable(self, kind: str, name: str, why: str, hint: str) -> None:
-        """Log that a link or a peer cannot be used; again only when the reason is another."""
-        if self._unusable.get(f"{kind} {name}") != why:
-            self._unusable[f"{kind} {name}"] = why
-            event = "link-unusable" if kind == "link" else "peer-unusable"
-            self._log.error(event, why=why, hint=hint, **{kind: name})
-            if kind == "peer":
-                self.node_event("PeerDown", f"no BGP session with {name}: {why}", name)
+        """Tell that a link, a peer, or the password of one, cannot be used; again only for another reason."""
+        what, problem = f"{kind} {name}", f"{why}; {hint}"
+        if self._unusable.get(what) == problem:
+            return
+        self._unusable[what] = problem
+        self._log.error(
+            f"{kind}-unusable", why=why, hint=hint, **{"link" if kind == "link" else "peer": name}
+        )
+        if kind == "peer":
+            self.node_event("PeerDown", f"no BGP session with {name}: {problem}", name)
+        elif kind == "password":
+            self.node_event("PasswordUnusable", f"BGP session with {name}: {problem}", name)
 
     def usable(self, kind: str, name: str) -> None:
         self._unusable.pop(f"{kind} {name}", None)

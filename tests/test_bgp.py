@@ -48,10 +48,11 @@ def children(monkeypatch: pytest.MonkeyPatch) -> list[Child]:
     return Child.stand_in(monkeypatch)
 
 
-def play(story: Callable[[BGP, Told], Coroutine[Any, Any, None]]) -> None:
+def play(story: Callable[[BGP, Told], Coroutine[Any, Any, None]], turn_s: float = 0.0) -> None:
     async def run() -> None:
         loop, told = asyncio.get_running_loop(), Told()
-        bgp = BGP("a", Path("/nowhere"), told, loop.create_task, lambda one: loop.call_soon(bgp.heard, one))
+        report: Callable[[Any], Any] = lambda one: loop.call_soon(bgp.heard, one)  # noqa: E731
+        bgp = BGP("a", Path("/nowhere"), told, loop.create_task, report, lambda: turn_s)
         bgp.set_links((LAN,))
         running = asyncio.create_task(bgp.run())
         try:
@@ -103,6 +104,50 @@ def test_an_edited_session_begins_when_the_one_before_has_ended(
         assert "hold-time 60;" in children[1].configuration
 
     play(story)
+
+
+def test_an_edited_session_goes_on_until_it_is_this_nodes_turn(children: list[Child]) -> None:
+    """And has all that is new meanwhile."""
+    y = ip_network("203.0.113.2/32")
+
+    async def story(bgp: BGP, _: Told) -> None:
+        first = await serving(bgp, children)
+        bgp.set_peer("router", replace(PEER, hold_time_s=30))
+        routes = ROUTES | {y: PlannedRoute(Route(y), ())}
+        bgp.set_routes("router", routes)
+        await said(first, "announce", str(y))
+        assert (len(children), first.stopped) == (1, False)
+        await until(lambda: len(children) == 2)
+        assert first.stopped and "hold-time 30;" in children[1].configuration
+        second = await session(children)
+        await said(second, "announce", str(y))
+
+    play(story, turn_s=0.4)
+
+
+def test_an_edited_session_that_ends_by_itself_waits_for_no_turn(children: list[Child]) -> None:
+    async def story(bgp: BGP, _: Told) -> None:
+        first = await serving(bgp, children)
+        bgp.set_peer("router", replace(PEER, password="other"))
+        await asyncio.sleep(0.05)
+        assert len(children) == 1
+        first.says("state", state="down", reason="the router has another password by now")
+        await until(lambda: len(children) == 2)
+        assert children[1].configuration != first.configuration
+
+    play(story, turn_s=20)
+
+
+@pytest.mark.parametrize("last", [PEER, None], ids=["taken back", "removed"])
+def test_an_edit_is_dropped_when_it_is(children: list[Child], last: Peer | None) -> None:
+    async def story(bgp: BGP, _: Told) -> None:
+        await serving(bgp, children)
+        bgp.set_peer("router", replace(PEER, hold_time_s=30))
+        bgp.set_peer("router", last)
+        await asyncio.sleep(0.6)
+        assert len(children) == 1
+
+    play(story, turn_s=0.3)
 
 
 @pytest.mark.parametrize("edit", [{"address": ip("192.0.2.2")}, {"port": 1790}], ids=["address", "port"])

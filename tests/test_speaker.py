@@ -4,15 +4,19 @@ import asyncio
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from structlog.testing import capture_logs
 
+from lbspeaker.bgp import BGP
 from lbspeaker.core.speaker import GATE
 from lbspeaker.model import BGPAdvertisement, Change, ConfigSet, Kind, Secret, SecretRef, Synced
 from lbspeaker.speaker import Item, Options, Program
 from tests.build import ROUTER, node, snapshot
 
 
-def test_a_secret_is_missed_only_when_all_are_known(tmp_path: Path) -> None:
+def test_a_secret_is_missed_only_when_all_are_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A session is not what this is about: there is none."""
+    monkeypatch.setattr(BGP, "set_peer", lambda *_: None)
     peer = replace(ROUTER, password_secret=SecretRef("lbspeaker-system", "router"))
     config = snapshot(nodes="a", l2=(), bgp=(BGPAdvertisement("bgp"),), peers=(peer,)).config
 
@@ -31,6 +35,20 @@ def test_a_secret_is_missed_only_when_all_are_known(tmp_path: Path) -> None:
         await turn(*(Synced(kind) for kind in sorted(GATE)))
         await turn(Synced(Kind.SECRET))
         await turn(Change(Kind.SECRET, "default/other", Secret("default/other", "sesame")))
+        key = "lbspeaker-system/router"
+        await turn(Change(Kind.SECRET, key, Secret(key, "sesame")))
+        await turn(Change(Kind.SECRET, key, Secret(key, "sesame\n")))
+        await turn(Change(Kind.SECRET, key, None))
+        problems.append(list(program._unusable.items()))
+        await turn(Change(Kind.SECRET, key, Secret(key, "sesame")))
+        problems.append(list(program._unusable.items()))
         return found
 
-    assert asyncio.run(story()) == [[], ["serving", "members"], ["peer-unusable"], []]
+    problems: list[list[tuple[str, str]]] = []
+    assert asyncio.run(story()) == [
+        *([], ["serving", "members"], ["peer-unusable"], []),
+        *([], ["password-unusable"], ["password-unusable"], []),
+    ]
+    ((what, why),) = problems[0]
+    assert what == "password router" and "goes on with the one before; create it" in why
+    assert problems[1] == []

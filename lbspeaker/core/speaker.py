@@ -53,6 +53,8 @@ GATE = frozenset({Kind.SERVICE, Kind.ENDPOINT_SLICE, Kind.NODE, Kind.CONFIG})
 LEASE_DURATION_S = 3.0
 RENEW_EVERY_S = 1.0
 PIN_EVERY_S = 1.0  # pins are written no more often, whatever others write
+TURN_S = 2.0  # twice what a new session of BGP takes until the router has its routes
+ALL_TURNS_S = 60.0
 INSIST_EVERY_S = 1.0  # of many that took us for dead, the first one to hear us is enough
 PROVED_S = 8.0  # so long after somebody began to own an IP, it would be known that a host has it
 _SOMEBODY = ""  # no node has this name
@@ -340,6 +342,11 @@ class Speaker:
     @property
     def members(self) -> frozenset[str]:
         return self._members
+
+    def turn_s(self) -> float:
+        """How long this node leaves others the turn, where one after the other must do without something."""
+        before = sum(node < self.node for node in self._members)
+        return before * min(TURN_S, ALL_TURNS_S / max(len(self._members), 1))
 
     def service(self, key: str) -> Service | None:
         return self.world.services.get(key)

@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from lbspeaker.core.allocator import ours
 from lbspeaker.model import (
+    PASSWORD_HINT,
+    PASSWORDS,
     Address,
     Change,
     Config,
@@ -20,7 +22,18 @@ from lbspeaker.model import (
     Secret,
     Service,
     Snapshot,
+    is_password,
 )
+
+CREATE = "create it, of type kubernetes.io/basic-auth, with the key password"
+
+
+class NoPassword(NamedTuple):
+    """Why the Secret of a peer gives no password, and what to do. `goes_on`: with the one before."""
+
+    why: str
+    hint: str
+    goes_on: bool
 
 
 class World:
@@ -36,6 +49,7 @@ class World:
         self._service_of: dict[str, str] = {}  # by key of the slice
         self._endpoints: dict[str, tuple[Endpoint, ...]] = {}
         self._secrets: dict[str, Secret] = {}
+        self._passwords: dict[str, str] = {}  # by key of the Secret: the last right one
         self._pins: dict[str, Pins] = {}  # by author
 
     def observe(self, change: Change) -> bool:
@@ -45,16 +59,28 @@ class World:
             return self._observe_slice(key, value if isinstance(value, EndpointSlice) else None)
         if kind is Kind.CONFIG and isinstance(value, ConfigSet):
             self.config = value.config
+            self._forget_passwords()
         elif kind is Kind.SERVICE:
             mine = isinstance(value, Service) and ours(value, self._class)
             _enter(self.services, key, value if isinstance(value, Service) and mine else None)
         elif kind is Kind.NODE:
             _enter(self.nodes, key, value if isinstance(value, Node) else None)
         elif kind is Kind.SECRET:
-            _enter(self._secrets, key, value if isinstance(value, Secret) else None)
+            self._observe_secret(key, value if isinstance(value, Secret) else None)
         elif kind is Kind.PINS:
             _enter(self._pins, key, value if isinstance(value, Pins) else None)
         return True
+
+    def _observe_secret(self, key: str, value: Secret | None) -> None:
+        _enter(self._secrets, key, value)
+        if value is not None and value.password and is_password(value.password):
+            self._passwords[key] = value.password
+        self._forget_passwords()
+
+    def _forget_passwords(self) -> None:
+        """Those of Secrets that are gone, and that no peer names."""
+        wanted = {str(peer.password_secret) for peer in self.config.peers} | self._secrets.keys()
+        self._passwords = {key: word for key, word in self._passwords.items() if key in wanted}
 
     def _observe_slice(self, key: str, value: EndpointSlice | None) -> bool:
         """Whether it is about a service of ours."""
@@ -74,7 +100,7 @@ class World:
         return any(service in self.services for service in services)
 
     def snapshot(self, members: frozenset[str], gateway: Address | None = None) -> Snapshot:
-        """All of it, with these members; a peer whose Secret is missing is left out.
+        """All of it, with these members; a peer whose Secret never gave a password is left out.
 
         `gateway` is the router of peers that name none.
         """
@@ -107,21 +133,30 @@ class World:
         found = self._secrets.get(secret)
         return found.password if found else None
 
-    def without_password(self) -> dict[str, str]:
-        """The peers that cannot be used because their password is not known, and why."""
-        return {
-            peer.name: f"Secret {peer.password_secret} is missing, or has no key `password`"
-            for peer in self.config.peers
-            if self._with_password(peer) is None
-        }
+    def without_password(self) -> dict[str, NoPassword]:
+        """The peers whose Secret gives no password now."""
+        found = {}
+        for peer in self.config.peers:
+            if peer.password_secret is not None and peer.password is None:
+                trouble = self._trouble(str(peer.password_secret))
+                if trouble is not None:
+                    found[peer.name] = NoPassword(*trouble, self._with_password(peer) is not None)
+        return found
+
+    def _trouble(self, secret: str) -> tuple[str, str] | None:
+        found = self._secrets.get(secret)
+        if found is None or not found.password:
+            return f"Secret {secret} is missing, or has no key `password`", CREATE
+        if not is_password(found.password):
+            return f"the password in Secret {secret} is not {PASSWORDS}", PASSWORD_HINT
+        return None
 
     def _with_password(self, peer: Peer) -> Peer | None:
+        """The peer with its password: the last right one, so that a mistake ends no session."""
         if peer.password_secret is None or peer.password is not None:
             return peer
-        secret = self._secrets.get(str(peer.password_secret))
-        if secret is None or not secret.password:
-            return None
-        return replace(peer, password=secret.password)
+        password = self._passwords.get(str(peer.password_secret))
+        return replace(peer, password=password) if password is not None else None
 
 
 Value = TypeVar("Value")

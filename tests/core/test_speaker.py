@@ -389,6 +389,63 @@ def test_a_peer_whose_secret_is_missing_is_not_used_without_it() -> None:
     assert "sesame" not in repr(effects)
 
 
+GOES_ON = {
+    "it is deleted": ((None,), "is missing"),
+    "it gets a line break": (("sesame\n",), "is not 1 to 80 printable"),
+    "it is emptied": (("",), "has no key"),
+    "one mistake follows the other": (("sesame\n", None), "is missing"),
+}
+
+
+@pytest.mark.parametrize(("later", "why"), GOES_ON.values(), ids=GOES_ON)
+def test_a_session_goes_on_with_its_password_when_the_secret_is_wrong_because(
+    later: tuple[str | None, ...], why: str
+) -> None:
+    """Until another right one is there. Who begins only now has none."""
+    key = "lbspeaker-system/router"
+    peer = replace(ROUTER, password_secret=SecretRef(*key.split("/")))
+    world = snapshot(WEB, nodes="a", l2=(), bgp=(BGPAdvertisement("bgp"),), peers=(peer,))
+    speaker, _ = started(world)
+    for password in ("sesame", *later):
+        secret = Secret(key, password) if password is not None else None
+        speaker.observe(Change(Kind.SECRET, key, secret), 1.0)
+        effects = work(speaker, 1.0)
+        assert bool(effects) == (password == "sesame")
+    (trouble,) = speaker.world.without_password().values()
+    assert why in trouble.why and trouble.goes_on
+    speaker.observe(Change(Kind.SECRET, key, Secret(key, "open")), 2.0)
+    assert SetPeer("router", replace(peer, password="open")) in work(speaker, 2.0)
+    assert speaker.world.without_password() == {}
+
+
+def test_a_password_is_forgotten_with_the_peer_whose_secret_is_gone() -> None:
+    key = "lbspeaker-system/router"
+    peer = replace(ROUTER, password_secret=SecretRef(*key.split("/")))
+    world = snapshot(WEB, nodes="a", l2=(), bgp=(BGPAdvertisement("bgp"),), peers=(peer,))
+    speaker, _ = started(world)
+    speaker.observe(Change(Kind.SECRET, key, Secret(key, "sesame")), 1.0)
+    assert work(speaker, 1.0)
+    speaker.observe(Change(Kind.SECRET, key, None), 1.0)
+    for peers in ((), (peer,)):
+        speaker.observe(Change(Kind.CONFIG, "", ConfigSet(replace(world.config, peers=peers))), 2.0)
+        assert [effect for effect in work(speaker, 2.0) if isinstance(effect, SetPeer)] == (
+            [] if peers else [SetPeer("router", None)]
+        )
+    assert not speaker.world.without_password()["router"].goes_on
+
+
+def test_one_node_after_the_other_has_its_turn() -> None:
+    assert [with_links(*nodes).turn_s() for nodes in ("a", "ba", "abc")] == [0.0, 0.0, 0.0]
+    many = [f"n{number:03}" for number in range(100)]
+    speaker = Speaker(many[50])
+    speaker._members = frozenset(many)
+    assert speaker.turn_s() == pytest.approx(30.0)
+    speaker._members = frozenset(many[49:])
+    assert speaker.turn_s() == pytest.approx(60 / 51)
+    speaker._members = frozenset(many[48:52])
+    assert speaker.turn_s() == 4.0
+
+
 BY_BGP = snapshot(WEB, nodes="a", l2=(), bgp=(BGPAdvertisement("bgp"),))
 
 

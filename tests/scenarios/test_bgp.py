@@ -210,13 +210,30 @@ def test_an_edited_advertisement_keeps_the_sessions(bgp: World) -> None:
     assert {node: children(bgp, node) for node in NODES} == before
 
 
+def test_an_edit_that_ends_every_session_leaves_the_router_a_way_all_the_time(bgp: World) -> None:
+    """One node after the other begins anew."""
+    ip = bgp.ip("web")
+    converged(bgp, ip, 3)
+    before, first = {node: children(bgp, node) for node in NODES}, neighbors(bgp, "connectionsEstablished")
+    with ThreadPoolExecutor() as pool:
+        watching = pool.submit(bgp.lab.exec, "router", ["timeout", "8", "ip", "-4", "monitor", "route"])
+        time.sleep(0.5)
+        bgp.call("PATCH", f"{CONFIG}/bgppeers/router", {"spec": {"holdTime": "9s"}}, patch=True)
+        seen = watching.result().stdout
+    assert ip in seen and not re.search(rf"^Deleted {ip}\b", seen, re.MULTILINE), seen
+    assert not any(set(children(bgp, node)) & set(before[node]) for node in NODES)
+    again = neighbors(bgp, "connectionsEstablished")
+    assert all(again[str(n.ipv4)] == first[str(n.ipv4)] + 1 for n in bgp.lab.nodes), "each once"
+    converged(bgp, ip, 3, 4)
+
+
 def test_an_edited_peer_is_back_at_once_and_the_others_notice_nothing(bgp: World) -> None:
     ip = bgp.ip("web")
     router = next(str(h.ipv6) for h in bgp.lab.topology.hosts if h.name == "router")
     bgp.create("BGPPeer", "router6", myASN=64513, peerASN=64512, peerAddress=router, holdTime="6s")
     wait_for(lambda: all(len(children(bgp, node)) == 2 for node in NODES), "a child for each peer")
     before = {node: set(children(bgp, node)) for node in NODES}
-    spec = {"spec": {"holdTime": "9s"}}
+    spec = {"spec": {"holdTime": "6s"}}
     bgp.call("PATCH", f"{CONFIG}/bgppeers/router", spec, patch=True)
     wait_for(
         lambda: all(len(children(bgp, n) and set(children(bgp, n)) - before[n]) == 1 for n in NODES), "new"
@@ -270,12 +287,24 @@ def test_a_password_comes_from_a_secret_and_without_it_there_is_no_session(bgp: 
     bgp.call("PATCH", f"{secrets}/hush", secret("hush-two"), patch=True)
     wait_for(lambda: up() and neighbors(bgp, "connectionsEstablished")[peer] > first, "both know the new one")
 
+    def told(words: str) -> bool:
+        return words in str(problems()) and words in bgp.log("node-a")
+
+    problems = lambda: status(bgp, "node-a")["problems"]  # noqa: E731
+    kept = neighbors(bgp, "connectionsEstablished")[peer]
+    bgp.call("PATCH", f"{secrets}/hush", secret("hush-three\n"), patch=True)
+    wait_for(lambda: told("is not 1 to 80 printable ASCII characters; the session goes on"), "it is told")
     bgp.delete(f"{secrets}/hush")
-    wait_for(lambda: not up(), "no password, no session")
+    missing = f"Secret {SYSTEM}/hush is missing, or has no key `password`"
+    wait_for(lambda: told(f"{missing}; the session goes on with the one before"), "that, too")
+    assert up() and neighbors(bgp, "connectionsEstablished")[peer] == kept, "a mistake ends no session"
+
+    bgp.delete(f"{CONFIG}/bgppeers/secret")
+    wait_for(lambda: not up(), "no peer, no session")
     at_the_router(f"no neighbor {peer} password")
-    missing = f"Secret {SYSTEM}/hush is missing"
-    assert any(missing in problem for problem in status(bgp, "node-a")["problems"])
-    assert missing in bgp.log("node-a")
+    bgp.create("BGPPeer", "secret", myASN=64513, peerASN=64512, holdTime="6s", nodeSelectors=ON_A, **spec)
+    wait_for(lambda: f"peer secret: {missing}; create it" in str(problems()), "no password, no session")
+    assert "peer-unusable" in bgp.log("node-a")
     time.sleep(2.5)  # whoever dials does it every other second
     assert not up() and len(children(bgp, "node-a")) == 1, "it is not tried without"
     bgp.call("POST", secrets, secret("hush-two"))
