@@ -907,7 +907,8 @@ class Link:
 
     `running`: up, and with carrier. `member`: part of a bridge or bond, which is the link to use instead.
     `kind`: "vlan", "macvlan", "bond" …, "" for hardware; `parent`: index of the link that it sits on, or 0.
-    `gateway`: the next hop of the default route over it, IPv4.
+    `gateway`: the next hop of the default route over it, IPv4. `addresses`: the first of a
+    network is the one to prefer; `unchecked` are those that may turn out to be somebody else's (RFC 4862).
     """
 
     name: str
@@ -920,6 +921,7 @@ class Link:
     kind: str = ""
     parent: int = 0
     gateway: IPv4Address | None = None
+    unchecked: frozenset[Address] = frozenset()
 
 
 # --- BGP sessions: what a child reports, and what it is told ---------------------------------------------

@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from ipaddress import IPv4Address
 
-from lbspeaker.model import Address, Family, Link, MemberLink, Network
+from lbspeaker.model import Address, Family, Interface, Link, MemberLink, Network
 
 # Interfaces of containers, overlays and virtual machines: nobody on a segment is behind them.
 EXCLUDED = re.compile(
@@ -31,19 +31,24 @@ def usable(link: Link) -> bool:
 def addresses_towards(peer: Address, links: Sequence[Link]) -> dict[Family, Address]:
     """Return this node's address of each family: in the network of `peer`, else on its link, else another.
 
-    None of containers' networks.
+    None of containers' networks, and none that may be somebody else's. One without a network around it may
+    be another node's in a moment: only where there is no other.
     """
     own = [
-        (peer not in address.network, not is_near(peer, [link]), link.name, address.ip)
+        (peer not in address.network, not is_near(peer, [link]), _is_alone(address), link.name, address.ip)
         for link in links
         if usable(link) and not EXCLUDED.match(link.name)
         for address in link.addresses
-        if not address.ip.is_link_local
+        if not address.ip.is_link_local and address.ip not in link.unchecked
     ]
     found: dict[Family, Address] = {}
-    for *_, address in sorted(own, key=lambda one: one[:3]):
+    for *_, address in sorted(own, key=lambda one: one[:4]):
         found.setdefault(address.version, address)
     return found
+
+
+def _is_alone(address: Interface) -> bool:
+    return address.network.prefixlen == address.max_prefixlen
 
 
 def default_gateway(links: Sequence[Link]) -> IPv4Address | None:

@@ -12,10 +12,10 @@ import errno
 import socket
 import struct
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from ipaddress import IPv4Address, ip_interface
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pyroute2 import AsyncIPRoute
 from pyroute2.netlink.rtnl import (
@@ -29,6 +29,7 @@ from pyroute2.netlink.rtnl import (
 
 from lbspeaker.model import Interface, Link
 
+_TEMPORARY, _OPTIMISTIC, _DAD_FAILED, _DEPRECATED, _TENTATIVE = 0x1, 0x4, 0x8, 0x20, 0x40  # IFA_F_…
 _UP, _BROADCAST, _RUNNING = 0x1, 0x2, 0x10000  # IFF_UP, IFF_BROADCAST, IFF_LOWER_UP
 _SETTLE_S = 0.02  # a change is often several messages
 _SETTLE_ROUTES_S = 0.1  # and routes come in bursts
@@ -50,6 +51,13 @@ _NO_ROUTE_BUT_DEFAULT = [  # (code, jump if true, jump if false, constant)
 
 _MAIN_TABLE = Path("/proc/thread-self/net/route")  # of the namespace that we are in
 _RTF_GATEWAY = 0x2
+
+
+class _Address(NamedTuple):
+    """`checked`: whether duplicate address detection is over, and has found nobody (RFC 4862 §5.4)."""
+
+    own: Interface
+    checked: bool
 
 
 async def watch(report: Callable[[tuple[Link, ...]], None]) -> None:
@@ -95,21 +103,42 @@ async def _change(route: AsyncIPRoute) -> None:
 
 async def _links() -> tuple[Link, ...]:
     async with AsyncIPRoute() as route:
-        addresses: dict[int, list[Interface]] = {}
-        async for message in await route.get_addr():
-            # IFA_ADDRESS is the other end's on a point-to-point link.
-            local = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
-            address = f"{local}/{message['prefixlen']}"
-            addresses.setdefault(message["index"], []).append(ip_interface(address))
+        told = [message async for message in await route.get_addr()]
+        addresses: dict[int, list[_Address]] = {}
+        for message in _by_age(told):
+            addresses.setdefault(message["index"], []).append(_address(message))
         gateways = _gateways()
         links = [_link(message, addresses, gateways) async for message in await route.get_links()]
         return tuple(sorted(links, key=lambda link: link.name))
 
 
+def _flags(message: Any) -> int:
+    return int(message.get_attr("IFA_FLAGS") or message["flags"])
+
+
+def _address(message: Any) -> _Address:
+    # IFA_ADDRESS is the other end's on a point-to-point link.
+    local = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
+    own, flags = ip_interface(f"{local}/{message['prefixlen']}"), _flags(message)
+    checked = not flags & _DAD_FAILED and flags & (_TENTATIVE | _OPTIMISTIC) != _TENTATIVE
+    return _Address(own, own.version == 4 or checked)
+
+
+def _by_age(told: Sequence[Any]) -> list[Any]:
+    """The oldest addresses first: so has the kernel those of IPv4; of IPv6 it has the newest first.
+
+    Last those that shall not be used any more, or not for long (RFC 4862 §5.5.4, RFC 8981).
+    """
+    ipv4 = [message for message in told if message["family"] == socket.AF_INET]
+    ipv6 = [message for message in reversed(told) if message["family"] == socket.AF_INET6]
+    return ipv4 + sorted(ipv6, key=lambda message: bool(_flags(message) & (_DEPRECATED | _TEMPORARY)))
+
+
 def _link(
-    message: Any, addresses: dict[int, list[Interface]], gateways: dict[str, IPv4Address | None]
+    message: Any, addresses: dict[int, list[_Address]], gateways: dict[str, IPv4Address | None]
 ) -> Link:
     name, index, flags = message.get_attr("IFLA_IFNAME"), message["index"], message["flags"]
+    own = addresses.get(index, ())
     here = message.get_attr("IFLA_LINK_NETNSID") is None  # else its parent is in another namespace
     return Link(
         name,
@@ -118,7 +147,8 @@ def _link(
         running=flags & (_UP | _RUNNING) == _UP | _RUNNING,
         broadcast=bool(flags & _BROADCAST),
         member=message.get_attr("IFLA_MASTER") is not None,
-        addresses=tuple(addresses.get(index, ())),
+        addresses=tuple(address.own for address in own),
+        unchecked=frozenset(address.own.ip for address in own if not address.checked),
         kind=message.get_nested("IFLA_LINKINFO", "IFLA_INFO_KIND") or "",
         parent=(message.get_attr("IFLA_LINK") or 0) if here else 0,
         gateway=gateways.get(name),
@@ -139,10 +169,10 @@ def _gateways() -> dict[str, IPv4Address | None]:
             if int(destination, 16):
                 break
             if not int(mask, 16):
-                found.setdefault(name, _address(gateway) if int(flags, 16) & _RTF_GATEWAY else None)
+                found.setdefault(name, _gateway(gateway) if int(flags, 16) & _RTF_GATEWAY else None)
     return found
 
 
-def _address(text: str) -> IPv4Address:
+def _gateway(text: str) -> IPv4Address:
     """An address as the kernel prints it: its four bytes as one number of this machine."""
     return IPv4Address(int(text, 16).to_bytes(4, sys.byteorder))

@@ -1,5 +1,6 @@
 """On which links a service IP is announced, and which addresses are this node's own."""
 
+from dataclasses import replace
 from ipaddress import ip_interface, ip_network
 
 import pytest
@@ -123,6 +124,28 @@ def test_the_own_addresses_are_never_those_of_pods_and_those_near_the_router_com
         6: ip("2001:db8::1"),
     }, "of the other family that of the same link comes first"
     assert addresses_towards(ip("2001:db8::fe"), (first,)) == {4: ip("10.0.0.1")}
+
+
+OTHERS = {
+    "one that is not checked yet": link("eth0", "2001:db8::9/64", unchecked=frozenset({ip("2001:db8::9")})),
+    "one without a network": link("eth0", "2001:db8::9/128"),
+    "one that came later": link("eth0"),
+}
+
+
+@pytest.mark.parametrize("other", OTHERS.values(), ids=OTHERS)
+def test_the_next_hop_is_a_good_address_rather_than(other: Link) -> None:
+    """So that it does not change when another address comes."""
+    later = ip_interface("fd00::9/64")
+    mixed = replace(other, addresses=(*other.addresses, *LAN.addresses, later))
+    assert addresses_towards(ip("192.0.2.254"), (mixed,))[6] == ip("2001:db8::1")
+
+
+def test_a_next_hop_without_a_network_is_better_than_none_and_one_that_is_not_checked_is_not() -> None:
+    alone = link("eth0", "2001:db8::9/128")
+    assert addresses_towards(ip("192.0.2.254"), (alone,)) == {6: ip("2001:db8::9")}
+    unchecked = replace(alone, unchecked=frozenset({ip("2001:db8::9")}))
+    assert addresses_towards(ip("192.0.2.254"), (unchecked,)) == {}
 
 
 def test_nodes_without_ipv4_have_different_router_ids() -> None:

@@ -420,9 +420,16 @@ def test_a_node_whose_ipv6_address_comes_goes_and_changes_keeps_its_session(bgp:
         address("add", hops6["node-b"])
         address("del", "2001:db8::b0b")
         are(everybody)
+        for other, length in (("fd55::1", 64), ("2001:db8::b0c", 128)):
+            added = bgp.lab.exec("node-b", ["ip", "addr", "add", f"{other}/{length}", "dev", "eth0"])
+            assert added.returncode == 0
+        time.sleep(1)
+        are(everybody)
         assert {node: children(bgp, node) for node in NODES} == before
         assert bgp.log("node-b").count("peer-") == flaps
     finally:
+        for other in ("fd55::1/64", "2001:db8::b0c/128"):
+            bgp.lab.exec("node-b", ["ip", "addr", "del", other, "dev", "eth0"])
         bgp.delete(f"{SERVICES}/moving")
 
 

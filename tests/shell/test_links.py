@@ -138,6 +138,32 @@ def test_a_link_with_its_address_and_carrier(lan: str) -> None:
     assert seen(lan)["lo"].kind == ""
 
 
+def ipv6(namespace: str) -> list[str]:
+    """The addresses of eth0, in order; in brackets those that are not checked."""
+    link = seen(namespace)["eth0"]
+    own = [address.ip for address in link.addresses if address.version == 6 and not address.ip.is_link_local]
+    return [f"({one})" if one in link.unchecked else str(one) for one in own]
+
+
+def test_addresses_of_ipv6_are_told_oldest_first_and_last_those_that_are_on_their_way_out(lan: str) -> None:
+    first = "addr add 2001:db8::9/64 dev eth0 nodad preferred_lft 0"
+    configure(lan, first, *(f"addr add 2001:db8::{n}/64 dev eth0 nodad" for n in (3, 1, 2)))
+    assert ipv6(lan) == ["2001:db8::3", "2001:db8::1", "2001:db8::2", "2001:db8::9"]
+
+
+def test_an_address_that_may_be_somebody_elses_is_told_as_that(lan: str) -> None:
+    """Until the kernel has looked (RFC 4862 §5.4); and for ever, if somebody has it."""
+    accept = "sysctl -qw net.ipv6.conf.eth0.accept_dad=1 net.ipv6.conf.far.accept_dad=1"
+    namespaces.run(lan, accept.split())
+    configure(lan, "addr add 2001:db8::1/64 dev eth0", "addr add 2001:db8::2/64 dev far nodad")
+    assert ipv6(lan) == ["(2001:db8::1)"]
+    configure(lan, "addr add 2001:db8::2/64 dev eth0")
+    deadline = time.monotonic() + 10
+    while ipv6(lan) != ["2001:db8::1", "(2001:db8::2)"] or time.monotonic() < deadline - 7:
+        assert time.monotonic() < deadline, ipv6(lan)
+        time.sleep(0.1)
+
+
 KINDS = [
     ("vlan", "link add link eth0 name x0 type vlan id 7", True),
     ("macvlan", "link add link eth0 name x0 type macvlan mode bridge", True),
