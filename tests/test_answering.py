@@ -380,10 +380,12 @@ def test_the_log_says_once_who_fell_silent_and_not_that_one_who_returns_did() ->
     found, _ = layer2()
     for alive, dead in ((("b", "c"), ()), (("c",), ("b",)), (("c",), ()), (("c",), ("b",)), (("b", "c"), ())):
         found.heard(orders.Seen("eth0", alive, dead), 0.0)
+    found.heard(orders.Seen("eth0", ("b",), ("c",), left=("c",)), 0.0)
     assert [(event, fields.get("dead", fields["heard"])) for event, fields in found._log.lines] == [
         ("heard", "b,c"),
         ("silent", "b"),
         ("heard", "b,c"),
+        ("left", "b"),
     ]
 
 

@@ -303,8 +303,9 @@ class OpenLink:
             self._view = view
             for guard in self.guards.values():
                 guard.shared_by(len(view.alive) + 1)
-            names = (tuple(sorted(one)) for one in (view.alive - view.silent, view.dead, view.silent))
-            self._report(orders.Seen(self.name, *names))
+            heard = view.alive - view.silent
+            sets = (heard, view.dead, view.silent, view.returning, view.left)
+            self._report(orders.Seen(self.name, *(tuple(sorted(one)) for one in sets)))
         return [ip for voice in self.voices.values() for ip in voice.advance(now)]
 
     def next_wakeup(self) -> float:

@@ -81,6 +81,7 @@ class Layer2:
         self._seen: dict[str, orders.Seen] = {}  # by link
         self._stats: dict[tuple[str, str], orders.Stats] = {}  # by link and protocol
         self._slow: set[tuple[str, str]] = set()  # links that need long to tell everything
+        self._ready_at = -math.inf  # when the answerer began
         self._missed_at = -math.inf  # when the log said last that others did not hear this node
 
     async def run(self) -> None:
@@ -216,6 +217,7 @@ class Layer2:
             case Steady():
                 self._core.can_answer = report.steady
             case orders.Ready():
+                self._ready_at = now
                 self._core.can_answer |= self._answering.steady
                 for link in list(self._seen):  # what an earlier answerer has seen counts no more
                     self._forget_seen(link)
@@ -245,10 +247,11 @@ class Layer2:
                 self._measured(report)
 
     def _was_missed(self, report: orders.Missed, now: float) -> None:
-        """Each of the others says so by itself; the log has it once."""
+        """Each of the others says so by itself; the log has it once. Who has just begun had not spoken."""
         if now >= self._missed_at + MISSED_EVERY_S:
             self._missed_at = now
-            self._log.warning("missed", link=report.port, why="other speakers did not hear this node")
+            log = self._log.info if now < self._ready_at + MISSED_EVERY_S else self._log.warning
+            log("missed", link=report.port, why="other speakers did not hear this node")
         self._core.missed()
 
     def _claimed(self, report: orders.Claimed, now: float) -> None:
@@ -256,7 +259,8 @@ class Layer2:
         if self._core.state is State.SERVING:
             who = {"node": report.node} if report.node else {}
             event = "yielded" if report.yielded else "claimed-by"
-            self._log.warning(event, ip=report.ip, mac=report.mac, link=report.port, **who)
+            log = self._log.info if report.node else self._log.warning  # a member: after a cut, or as planned
+            log(event, ip=report.ip, mac=report.mac, link=report.port, **who)
         if report.yielded:
             self._gone(ip)
         self._core.claimed(
@@ -273,16 +277,18 @@ class Layer2:
     def _see(self, report: orders.Seen) -> None:
         before = self._seen.get(report.port)
         self._seen[report.port] = report
-        self._core.heard(report.port, frozenset(report.dead))
+        self._core.heard(report.port, frozenset(report.dead), frozenset(report.returning))
         living, lived = _living(report), _living(before) if before else None
         if living == lived:
             if report.silent and not report.alive:
                 self._log.warning("cut-off", link=report.port, unheard=",".join(report.silent))
             return
         fields = {"link": report.port, "heard": ",".join(living) or "-"}
-        fell = set(report.dead).intersection(lived or ())  # who was forgotten, and returns, is dead at first
-        if fell:
-            self._log.warning("silent", dead=",".join(sorted(fell)), **fields)
+        gone = set(report.dead).intersection(lived or ())  # who was forgotten, and returns, is dead at first
+        if gone - set(report.left):
+            self._log.warning("silent", dead=",".join(sorted(gone)), **fields)
+        elif gone:
+            self._log.info("left", nodes=",".join(sorted(gone)), **fields)
         else:
             self._log.info("heard", **fields)
 

@@ -10,7 +10,8 @@ duration to be seen again. Silence of the API alone withdraws nothing.
 
 Faster are the hellos (`core.segment`): who is silent there, and the majority says so, is dead for the IPs of
 that segment, whatever its Lease says. They need no API. But who is heard to claim an IP there lives, and only
-says no hellos (it has no password, or a switch drops them): its Lease alone counts then.
+says no hellos (it has no password, or a switch drops them): its Lease alone counts then; unless hellos of it
+were heard, too, and are no more.
 """
 
 from collections.abc import Mapping
@@ -35,6 +36,7 @@ class Membership:
         self._silent: dict[str, frozenset[str]] = {}
         self._doubts: dict[str, Doubts] = {}
         self._mute: dict[str, set[str]] = {}  # by link: who was heard by ARP, though not by hellos
+        self._returning: dict[str, frozenset[str]] = {}  # by link: of the dead, who says hellos again
 
     @property
     def ready(self) -> bool:
@@ -84,10 +86,11 @@ class Membership:
         """Whether it has said that it takes no part in elections."""
         return node in self._leases and self._leases[node].draining
 
-    def seen(self, link: str, dead: frozenset[str]) -> None:
-        """These nodes must be taken for dead on the segment of this link of ours."""
-        self._silent[link] = dead
-        self._mute[link] = self._mute.get(link, set()) & dead
+    def seen(self, link: str, dead: frozenset[str], returning: frozenset[str] = frozenset()) -> None:
+        """These nodes must be taken for dead on the segment of this link; some of them say hellos again."""
+        fallen = self._returning.get(link, frozenset()) - returning
+        self._silent[link], self._returning[link] = dead, returning
+        self._mute[link] = self._mute.get(link, set()) & dead - fallen
 
     def lives(self, link: str, node: str) -> bool:
         """A node was heard to claim an IP there: its Lease counts again. Return whether that is news."""
@@ -100,6 +103,7 @@ class Membership:
         """What was seen on other links counts no more."""
         self._silent = {link: dead for link, dead in self._silent.items() if link in links}
         self._mute = {link: nodes for link, nodes in self._mute.items() if link in links}
+        self._returning = {link: nodes for link, nodes in self._returning.items() if link in links}
 
     @property
     def hears(self) -> bool:

@@ -69,12 +69,15 @@ _GONE = (Heard.SILENT, Heard.DEAD)
 class View(NamedTuple):
     """What follows for elections: nodes that live here, and nodes that must be taken for dead.
 
-    `silent`: of those that live, who is not heard now; it may be our own link that is cut.
+    `silent`: of those that live, who is not heard now; it may be our own link that is cut. `returning`: of
+    the dead, who is heard again, but not for long enough; `left`: of them, who has said that it leaves.
     """
 
     alive: frozenset[str]
     dead: frozenset[str]
     silent: frozenset[str] = frozenset()
+    returning: frozenset[str] = frozenset()
+    left: frozenset[str] = frozenset()
 
 
 @dataclass(slots=True)
@@ -88,6 +91,11 @@ class _Member:
     returns: float = math.inf  # since when it is heard again
     buried_us: bool = False  # it says that we are dead
     untold: bool = False  # it was taken for dead, and does not know it
+
+    @property
+    def returning(self) -> bool:
+        """Whether it is heard again, since it was dead."""
+        return self.state is State.DEAD and self.returns < math.inf
 
     def says_of(self, boot: bytes) -> Heard | None:
         """What it says of the member that calls itself `boot`; None: nothing."""
@@ -209,6 +217,8 @@ class Segment:
                 moments.append(member.last + SILENT_AFTER_S)
             elif member.state is State.SILENT and asks:
                 moments.append(self._asked_at + WITNESS_EVERY_S)
+            elif member.returning:
+                moments.append(member.last + SILENT_AFTER_S)
         return min(moments)
 
     def view(self) -> View:
@@ -220,8 +230,11 @@ class Segment:
                 (dead if out else alive).add(node)
             elif member.state is State.DEAD:
                 dead.add(node)
-        silent = alive & {n for n, member in self._members.items() if member.state is State.SILENT}
-        return View(frozenset(alive), frozenset(dead), frozenset(silent))
+        members = self._members.items()
+        silent = alive & {node for node, member in members if member.state is State.SILENT}
+        returning = frozenset(node for node, member in members if member.returning)
+        left = dead & {node for node, member in members if member.said is not None and member.said.leaving}
+        return View(frozenset(alive), frozenset(dead), frozenset(silent), returning, frozenset(left))
 
     def node_of(self, mac: bytes) -> str:
         """The member that says its hellos from `mac`; "": none."""
@@ -260,7 +273,7 @@ class Segment:
         if member.untold:
             member.untold, member.state, member.last = False, State.DEAD, -math.inf
         if member.state is State.DEAD:
-            if now >= member.last + SILENT_AFTER_S:
+            if now >= member.last + SILENT_AFTER_S or not member.returning:
                 member.returns = now
             if now - member.returns >= RETURN_S:
                 member.state = State.ALIVE
@@ -276,12 +289,15 @@ class Segment:
 
     def _judge(self, now: float) -> None:
         for member in self._members.values():
-            if member.state is State.ALIVE and now >= member.last + SILENT_AFTER_S:
+            if now < member.last + SILENT_AFTER_S:
+                continue
+            if member.state is State.ALIVE:
                 member.state = State.SILENT
                 self._hurry(now)
+            member.returns = math.inf
         for member in self._members.values():
             if member.state is State.SILENT and self._is_believed(member):
-                member.state, member.returns = State.DEAD, math.inf
+                member.state = State.DEAD
 
     def _roll(self) -> list[_Member]:
         """The others whose word counts, those that are silent included."""

@@ -193,10 +193,10 @@ class Speaker:
             if self._renew_at > float("-inf"):
                 self._renew_at = 0.0  # others wait for it
 
-    def heard(self, link: str, dead: frozenset[str]) -> None:
-        """On the segment of this link these nodes must be taken for dead."""
+    def heard(self, link: str, dead: frozenset[str], returning: frozenset[str] = frozenset()) -> None:
+        """On the segment of this link these nodes must be taken for dead; of them, some are heard again."""
         if self._membership is not None:
-            self._membership.seen(link, dead)
+            self._membership.seen(link, dead, returning)
             self._changed = True
 
     def missed(self) -> None:

@@ -162,13 +162,16 @@ class InUse(msgspec.Struct, frozen=True, tag="in-use"):
 class Seen(msgspec.Struct, frozen=True, tag="seen"):
     """Which members are heard on the segment of a link, and which must be taken for dead; told on change.
 
-    `silent`: who is not heard, and counts as alive all the same.
+    `silent`: who is not heard, and counts as alive all the same. Of the dead, `returning` are heard again,
+    and `left` have said that they leave.
     """
 
     port: str
     alive: tuple[str, ...]
     dead: tuple[str, ...]
     silent: tuple[str, ...] = ()
+    returning: tuple[str, ...] = ()
+    left: tuple[str, ...] = ()
 
 
 class Missed(msgspec.Struct, frozen=True, tag="missed"):

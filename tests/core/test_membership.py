@@ -2,6 +2,8 @@
 
 from ipaddress import ip_address
 
+import pytest
+
 from lbspeaker.core.membership import Membership
 from lbspeaker.model import Doubts, Lease, MemberLink
 
@@ -196,6 +198,20 @@ def test_what_a_member_doubts_is_remembered_when_it_has_left() -> None:
     assert ip_address("192.0.2.8") not in membership.doubts("b")
     assert membership.observe("b", Lease("b", "3", doubts=Doubts(everything=True)), 3.0)
     assert ip_address("192.0.2.8") in membership.doubts("b")
+
+
+@pytest.mark.parametrize("says_hellos", [True, False])
+def test_who_is_dead_and_claims_lives_by_its_hellos_and_without_any_by_its_lease(says_hellos: bool) -> None:
+    """Until it returns for good, or dies at this very moment."""
+    membership = Membership("a")
+    dead, returning = frozenset("b"), frozenset("b" if says_hellos else "")
+    membership.seen("eth0", dead)
+    membership.seen("eth0", dead, returning)
+    assert membership.silent == {"eth0": {"b"}}
+    assert membership.lives("eth0", "b")
+    assert membership.silent == {}
+    membership.seen("eth0", dead)
+    assert membership.silent == ({"eth0": {"b"}} if says_hellos else {})
 
 
 def test_who_is_silent_on_a_link_is_known_until_it_is_heard_or_the_link_is_gone() -> None:

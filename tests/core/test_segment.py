@@ -366,7 +366,35 @@ def test_the_dead_that_the_api_does_not_know_are_forgotten_and_no_others() -> No
     us.heard(Hello("d", boot("d"), last, ((boot("a"), HEARD),)), mac("d"), wire.now)
     assert us.view().alive == set("bc"), "what it said before counts for nothing, whenever that comes"
     us.heard(Hello("d", boot("d"), last + 1, ((boot("a"), HEARD),)), mac("d"), wire.now)
-    assert us.view() == View(frozenset("bc"), frozenset("d")), "as far as it knows it was never away"
+    assert us.view() == View(frozenset("bc"), frozenset("d"), returning=frozenset("d")), (
+        "as far as it knows it was never away"
+    )
+
+
+def test_who_returns_is_shown_as_that_until_it_is_back_or_silent_again() -> None:
+    wire = met("a b c")
+    wire.deaf = {("a", "c"), ("b", "c")}
+    wire.run(1.0)
+    us = wire.segments["a"]
+    assert (us.view().dead, us.view().returning) == ({"c"}, set())
+    wire.mend()
+    wire.run(0.2)
+    assert (us.view().dead, us.view().returning) == ({"c"}, {"c"})
+    wire.deaf = {("a", "c"), ("b", "c")}
+    wire.run(0.52)
+    assert (us.view().dead, us.view().returning) == ({"c"}, set())
+    wire.mend()
+    wire.run(1.0)
+    assert us.view() == View(frozenset("bc"), frozenset())
+
+
+def test_who_has_said_that_it_leaves_is_no_silent_one() -> None:
+    wire = met("a b c d")
+    wire.leaving |= {"c"}
+    wire.dead |= {"d"}
+    wire.run(1.0)
+    view = wire.segments["a"].view()
+    assert (view.dead, view.left) == ({"c", "d"}, {"c"})
 
 
 def test_who_was_away_until_it_was_forgotten_is_told_so_when_it_is_back() -> None:

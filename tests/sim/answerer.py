@@ -311,7 +311,8 @@ class Answerer:
         if view != link.view:
             link.view = view
             link.voice.guard.shared_by(len(view.alive) + 1)
-            self._report(orders.Seen(LINK, tuple(sorted(view.alive)), tuple(sorted(view.dead))))
+            sets = (view.alive, view.dead, frozenset[str](), view.returning, view.left)
+            self._report(orders.Seen(LINK, *(tuple(sorted(one)) for one in sets)))
 
     def _transmit(self, link: _Link, ip: bytes, occasion: Occasion | None, frame: bytes, now: float) -> None:
         mac, name = self.host.mac, self.host.name
