@@ -173,6 +173,29 @@ def test_a_service_that_becomes_a_load_balancer_appears_and_vanishes_again() -> 
     asyncio.run(play())
 
 
+def test_a_service_that_was_made_after_a_pool_was_edited_finds_it_edited() -> None:
+    """Though a configuration is only told when it has been quiet for a moment."""
+    service = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web", "namespace": "default"},
+               "spec": {"type": "LoadBalancer", "ports": [{"port": 80}]}}  # fmt: skip
+    pools = f"/apis/lbspeaker.io/v1beta1/namespaces/{NAMESPACE}/ipaddresspools"
+    edit = json.dumps({"spec": {"addresses": ["192.0.2.20/32"]}}).encode()
+
+    async def play() -> None:
+        lan = pool("lan", "192.0.2.10/32")
+        async with served(lan) as (_, api), observing(api, Kind.CONFIG, Kind.SERVICE) as told:
+            await until(lambda: told.synced == {Kind.CONFIG, Kind.SERVICE})
+            await api.request("PATCH", f"{pools}/lan", body=edit)
+            body = json.dumps(service).encode()
+            await api.request("POST", "/api/v1/namespaces/default/services", body=body)
+            await until(lambda: "default/web" in told.of(Kind.SERVICE))
+            kinds = [one.kind for one in told.everything if not isinstance(one, Synced)]
+            assert kinds[-2:] == [Kind.CONFIG, Kind.SERVICE]
+            (now,) = told.configs[-1].config.pools
+            assert str(now.ranges[0].first) == "192.0.2.20"
+
+    asyncio.run(play())
+
+
 def test_what_we_write_the_server_takes_and_we_read_back() -> None:
     """The patch of an allocation, an event, a Lease (created, then renewed) and the configuration."""
     document = {

@@ -31,19 +31,19 @@ async def from_api(
 ) -> None:
     """See `lbspeaker.observe.from_api`."""
     async with asyncio.TaskGroup() as reflectors:
-        for kind in kinds:
-            if kind is not Kind.CONFIG:
-                reflectors.create_task(api.reflect(_resource(kind, namespace), put))
-            elif effective:
-                feed = _Published(put)
-                reflectors.create_task(api.reflect(_effective(namespace), feed.put))
-            else:
-                there = [kind for kind in AUTHORED if kind.versions_in(group)]
-                resources = [_custom(kind.plural, namespace, group) for kind in there]
-                resources.append(_effective(namespace))
-                authored = _Authored(put, len(resources))
-                for resource in resources:
-                    reflectors.create_task(api.reflect(resource, authored.put))
+        wanted = set(kinds)
+        if Kind.CONFIG in wanted and effective:
+            reflectors.create_task(api.reflect(_effective(namespace), _Published(put).put))
+        elif Kind.CONFIG in wanted:
+            there = [kind for kind in AUTHORED if kind.versions_in(group)]
+            resources = [_custom(kind.plural, namespace, group) for kind in there]
+            resources.append(_effective(namespace))
+            authored = _Authored(put, len(resources))
+            for resource in resources:
+                reflectors.create_task(api.reflect(resource, authored.put))
+            put = authored.after
+        for kind in wanted - {Kind.CONFIG}:
+            reflectors.create_task(api.reflect(_resource(kind, namespace), put))
 
 
 def _resource(kind: Kind, namespace: str) -> Resource:
@@ -109,6 +109,9 @@ class _Authored:
 
     Each object is told, too, as it is: its status is no part of the configuration. What was published before
     a restart is remembered: an object that is wrong now counts as it was then.
+
+    What else changes in the cluster goes through `after`: a Service that was made after a pool was edited
+    finds it edited.
     """
 
     def __init__(self, put: Put, lists: int) -> None:
@@ -118,6 +121,13 @@ class _Authored:
         self._documents: dict[str, object] = {}
         self._told: ConfigSet | None = None
         self._due: asyncio.TimerHandle | None = None
+        self._later: list[Change | Synced] = []
+
+    def after(self, change: Change | Synced) -> None:
+        if self._due is None:
+            self._put(change)
+        else:
+            self._later.append(change)
 
     def put(self, change: Change | Synced) -> None:
         if isinstance(change, Synced):
@@ -154,3 +164,6 @@ class _Authored:
         if found != self._told:
             self._told = found
             self._put(Change(Kind.CONFIG, "", found))
+        later, self._later = self._later, []
+        for change in later:
+            self._put(change)
