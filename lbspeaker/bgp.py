@@ -284,7 +284,7 @@ def _row(peering: Peering) -> status.Peer:
         one.state,
         one.since,
         one.sent,
-        one.desired,
+        one.desired + len(peering.unservable),
         one.flaps,
         one.restarts,
         one.bfd,

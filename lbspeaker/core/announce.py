@@ -56,7 +56,7 @@ def bgp(snapshot: Snapshot, held: Holders, node: str) -> tuple[Routes, list[Unan
     here = [ad for ad in snapshot.config.bgp_advertisements if ad.scope.covers_node(labels)]
     told = {ad.name: [peer.name for peer in _peers(ad, peers)] for ad in here}
     tables: dict[str, dict[Network, _Forming]] = {name: {} for name in peers}
-    for ip, service, mine in _offers(snapshot.config, held, told, tables):
+    for ip, service, mine in _offers(snapshot.config, held, told, peers, tables):
         why = refusal or endpoint_refusal(snapshot, service, node)
         if why is not None and why.reason is Reason.NO_ENDPOINT:
             kept = [(ad, forming) for ad, forming in mine if ad.when_no_endpoints == "Keep"]
@@ -77,7 +77,7 @@ def bgp(snapshot: Snapshot, held: Holders, node: str) -> tuple[Routes, list[Unan
 class _Forming:
     """A route to be. `ad` decides what it has one of only; of communities and services it has all."""
 
-    peer: str
+    peer: Peer
     prefix: Network
     ad: BGPAdvertisement
     communities: set[str] = field(default_factory=set)
@@ -97,6 +97,7 @@ def _offers(
     config: Config,
     held: Holders,
     told: Mapping[str, Sequence[str]],
+    peers: Mapping[str, Peer],
     tables: Mapping[str, dict[Network, _Forming]],
 ) -> list[tuple[Address, Service, list[tuple[BGPAdvertisement, _Forming]]]]:
     """Enter into the peers' `tables` what would be announced if all had endpoints, and return for whom.
@@ -114,7 +115,7 @@ def _offers(
                 for peer in told.get(ad.name, ()):
                     forming = tables[peer].get(prefix)
                     if forming is None:
-                        forming = tables[peer][prefix] = _Forming(peer, prefix, ad)
+                        forming = tables[peer][prefix] = _Forming(peers[peer], prefix, ad)
                     elif ad.name < forming.ad.name:
                         forming.ad = ad
                     mine.append((ad, forming))
@@ -128,11 +129,12 @@ def _conflict(forming: _Forming, ad: BGPAdvertisement) -> Refusal | None:
     first = forming.ad
     if ad is first:
         return None
+    unsent = "asPathPrepend" if forming.peer.ibgp else "localPref"  # RFC 4271 §5.1.2, §5.1.5
     for key, value in first.preferences.items():
-        if ad.preferences[key] != value:
+        if key != unsent and ad.preferences[key] != value:
             message = (
                 f"BGPAdvertisements {first.name} and {ad.name} give {forming.prefix} different {key} "
-                f"({value} and {ad.preferences[key]}) for peer {forming.peer}"
+                f"({value} and {ad.preferences[key]}) for peer {forming.peer.name}; {first.name} alone counts"
             )
             return Refusal(Reason.CONFLICTING_ADVERTISEMENTS, message)
     return None
@@ -250,11 +252,16 @@ class Desired:
 def desired(snapshot: Snapshot, held: Holders, node: str) -> Desired:
     """What `node` ought to announce of what services hold.
 
-    By BGP it does so as long as it has sessions, whatever its Lease says: nobody else decides for it.
+    By BGP it does so as long as it has sessions, whatever its Lease says: nobody else decides for it. Of
+    nodes with the same peers the first one tells which advertisements contradict each other.
     """
     announcements, missed = l2(snapshot, held)
-    routes, _ = bgp(replace(snapshot, members=snapshot.members | {node}), held, node)
-    labels = snapshot.nodes[node].labels if node in snapshot.nodes else {}
+    snapshot = replace(snapshot, members=snapshot.members | {node})
+    routes, refused = bgp(snapshot, held, node)
+    conflicts = [row for row in refused if row.refusal.reason is Reason.CONFLICTING_ADVERTISEMENTS]
+    peers = _peers_of(snapshot, node)
+    if conflicts and node == min(one for one in snapshot.members if _peers_of(snapshot, one) == peers):
+        missed += conflicts
     return Desired(
         {
             ip: _duty(found, snapshot.pins.get(ip))
@@ -262,10 +269,15 @@ def desired(snapshot: Snapshot, held: Holders, node: str) -> Desired:
             if found.owner == node
         },
         announcements,
-        {peer.name: peer for peer in peers_of(snapshot.config, labels)},
+        {peer.name: peer for peer in peers},
         routes,
         tuple(missed),
     )
+
+
+def _peers_of(snapshot: Snapshot, node: str) -> tuple[Peer, ...]:
+    found = snapshot.nodes.get(node)
+    return peers_of(snapshot.config, found.labels if found else {})
 
 
 def _duty(found: L2Announcement, pin: Pin | None) -> Duty:

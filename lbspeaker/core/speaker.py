@@ -153,7 +153,7 @@ class Speaker:
         self._reactions: list[Effect] = []
         self._missed = False  # others have taken us for dead
         self._insisted_at = float("-inf")
-        self._told: dict[tuple[str, Address], Reason] = {}
+        self._told: set[tuple[str, Address, Reason]] = set()
 
     # -- in --
 
@@ -575,17 +575,17 @@ class Speaker:
         return Announce(ip, duty.interfaces, Occasion.TAKEOVER, users, True, duty.any_subnet, duty.above)
 
     def _tell_unannounced(self, wanted: Desired) -> list[Effect]:
-        """Tell of what no node can announce for want of a link: one node does so for all."""
-        effects: list[Effect] = []
-        missing: dict[tuple[str, Address], Reason] = {}
-        for one in wanted.unannounced:
-            if one.refusal.reason is Reason.NO_NODE_LINK and min(self._members, default="") == self.node:
-                missing[one.service, one.ip] = one.refusal.reason
-                if (one.service, one.ip) not in self._told:
-                    refusal = one.refusal
-                    effects.append(Tell((one.service,), one.ip, "Warning", refusal.reason, refusal.message))
-        self._told = missing
-        return effects
+        """Tell of what no node can announce for want of a link, and of contradictions: one does for all."""
+        first = min(self._members, default="") == self.node
+        missing = {
+            (one.service, one.ip, one.refusal.reason): one.refusal.message
+            for one in wanted.unannounced
+            if one.refusal.reason is Reason.CONFLICTING_ADVERTISEMENTS
+            or (one.refusal.reason is Reason.NO_NODE_LINK and first)
+        }
+        news = [about for about in missing if about not in self._told]
+        self._told = set(missing)
+        return [Tell((about[0],), about[1], "Warning", about[2], missing[about]) for about in news]
 
     def _place(self, now: float) -> list[Effect]:
         """Write down where IPs are to stay or to go, while the API can be written to."""

@@ -183,7 +183,8 @@ def _among(
             what = "the router has the routes of the nodes, and uses none: another route to it is better"
             yield Finding("not-best", "error", subject, what, "look at its table: static or connected routes")
         return
-    if len(used) < len(staying):
+    forwards = view.installed is None or any(view.installed.get(prefix, ()))
+    if len(used) < len(staying) and forwards:
         yield _fewer(used, staying, subject, view)
     else:
         yield from _not_installed(prefix, used, subject, view)

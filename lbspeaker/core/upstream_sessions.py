@@ -136,7 +136,10 @@ def _silence(up: Upstream, session: Session, view: RouterView) -> _Cause:
     state = session.state or "down"
     if session.bfd == "up":
         what = f"BFD is up, and BGP is {state}: only packets to TCP port {up.port} are lost"
-        return "stuck", what, "look for a firewall, or for old connection tracking: notrack for BGP and BFD"
+        remedy = "look for a firewall, or for old connection tracking: notrack for BGP and BFD"
+        if up.password:
+            return "stuck", f"{what}, or the passwords differ", f"compare the passwords; {remedy}"
+        return "stuck", what, remedy
     causes = [
         f"a firewall drops TCP port {up.port} from it",
         "no speaker runs there",

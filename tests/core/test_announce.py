@@ -40,6 +40,7 @@ from tests.build import LAN, ROUTER, ip, pool, scope, selector, service, snapsho
 WEB = service("web", held="192.0.2.10")
 LOCAL = service("web", held="192.0.2.10", local=True)
 BGP = BGPAdvertisement("bgp")
+WITHIN = replace(ROUTER, peer_asn=ROUTER.my_asn)
 NO_L2: tuple[L2Advertisement, ...] = ()
 EXCLUDED = {"labels": {"node.kubernetes.io/exclude-from-external-load-balancers": ""}}
 
@@ -440,8 +441,20 @@ WHY_NOT = {
         ["bgp b NoEndpoint"],
     ),
     "two advertisements that contradict each other": (
-        snapshot(WEB, l2=NO_L2, nodes="a", bgp=(BGP, BGPAdvertisement("2", local_pref=200))),
+        snapshot(WEB, l2=NO_L2, nodes="a", bgp=(BGP, BGPAdvertisement("2", med=200))),
         ["bgp a ConflictingAdvertisements"],
+    ),
+    "two that contradict each other in what this router is not told": (
+        snapshot(WEB, l2=NO_L2, nodes="a", bgp=(BGP, BGPAdvertisement("2", local_pref=200))),
+        [],
+    ),
+    "two that contradict each other in what a router of our AS is told": (
+        snapshot(WEB, l2=NO_L2, nodes="a", bgp=(BGP, BGPAdvertisement("2", local_pref=200)), peers=(WITHIN,)),
+        ["bgp a ConflictingAdvertisements"],
+    ),
+    "two that contradict each other in what a router of our AS is not told": (
+        snapshot(WEB, l2=NO_L2, nodes="a", bgp=(BGP, BGPAdvertisement("2", prepend=2)), peers=(WITHIN,)),
+        [],
     ),
     "two that contradict each other in another way": (
         snapshot(WEB, l2=NO_L2, nodes="a", bgp=(replace(BGP, med=1), BGPAdvertisement("2", med=2))),
@@ -552,8 +565,8 @@ def test_services_that_share_an_ip_cannot_want_one_route_in_two_ways(
         assert planned.services == (web.key,)
     assert found.bgp["c"] == {}
     refused = [(one.node, one.service, one.refusal) for one in found.unannounced if one.node != "a"]
-    words = "BGPAdvertisements 1 and 2 give 192.0.2.10/32 different localPref (100 and 200) for peer router"
-    conflict = Refusal(Reason.CONFLICTING_ADVERTISEMENTS, words)
+    words = "BGPAdvertisements 1 and 2 give 192.0.2.10/32 different med (10 and 20)"
+    conflict = Refusal(Reason.CONFLICTING_ADVERTISEMENTS, f"{words} for peer router; 1 alone counts")
     assert ("b", other.key, conflict) in refused
     assert ("c", other.key, conflict) in refused
     assert not any(service == web.key and node == "b" for node, service, _ in refused)

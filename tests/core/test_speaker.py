@@ -34,7 +34,7 @@ from lbspeaker.model import (
     Snapshot,
     Synced,
 )
-from tests.build import ROUTER, ip, pool, service, snapshot
+from tests.build import ROUTER, ip, pool, selector, service, snapshot
 
 IP = ip("192.0.2.10")
 WEB = service("web", held="192.0.2.10")  # of a, b, c: the owner is found by the ranking
@@ -901,6 +901,19 @@ def test_that_no_node_has_a_link_is_told_once_and_by_one_speaker() -> None:
     assert told(work(speaker, 0.6)) == []
     speaker.observe_links((link("eth0", "192.0.2.1/24"),))
     assert told(work(speaker, 0.7)) == ["NoNodeLink 192.0.2.10"], "it is news again"
+
+
+def test_that_advertisements_contradict_each_other_is_told_once_and_by_the_first_with_these_peers() -> None:
+    rack = replace(ROUTER, name="rack", node_selectors=(selector(rack="1"),))
+    ads = tuple(BGPAdvertisement(name, med=med) for name, med in (("1", 1), ("2", 2)))
+    found = {}
+    for name in "abc":
+        labels = {"c": {"labels": {"rack": "1"}}}
+        world = snapshot(WEB, nodes="a b c", l2=(), bgp=ads, peers=(ROUTER, rack), node_fields=labels)
+        speaker, effects = started(world, name)
+        found[name] = told(effects)
+        assert told(change(speaker, replace(WEB, uid="other"), 0.6)) == [], "it was told"
+    assert found == {name: [] if name == "b" else ["ConflictingAdvertisements 192.0.2.10"] for name in "abc"}
 
 
 # --- pins -----------------------------------------------------------------------------------------------

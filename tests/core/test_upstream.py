@@ -246,6 +246,13 @@ def test_a_session_that_is_down_has_one_cause(found: RouterView, code: str) -> N
     assert codes(found) == [f"{code} {ON_B}"], "and no route is missed beside it"
 
 
+def test_passwords_that_differ_are_thought_of_where_there_is_one() -> None:
+    for up, known in ((UP, False), (replace(UP, password="somewhere"), True)):
+        for state in (down(bfd="up", password=known), down(password=expected)):
+            (finding,) = check(up, EXPECTED, state)
+            assert ("passwords differ" in finding.what) is known
+
+
 def test_a_password_that_only_the_nodes_have() -> None:
     assert codes(down(), replace(UP, password="somewhere")) == [f"password {ON_B}"]
     found = check(replace(UP, password="somewhere"), EXPECTED, down(password=True))  # type: ignore[arg-type]
@@ -342,6 +349,11 @@ def test_what_is_not_in_the_table_that_forwards() -> None:
     assert codes(view(installed={})) == [f"not-installed {PREFIX}"]
     assert codes(view(installed={PREFIX: frozenset({A})})) == [f"not-installed {PREFIX}"]
     assert codes(view(installed=None)) == [], "it does not say"
+    one_used = [path(A), path(B, used=False)]
+    assert codes(view(paths=one_used, installed={})) == [f"not-installed {PREFIX}"], (
+        "and not that more could be"
+    )
+    assert codes(view(paths=one_used, installed={PREFIX: frozenset({A})})) == [f"multipath {PREFIX}"]
 
 
 def test_what_nobody_expects() -> None:
