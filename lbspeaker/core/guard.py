@@ -4,7 +4,7 @@ Everything that a speaker says on a link passes here. Unsolicited frames share a
 of `w` seconds at most `burst + rate * w` of them leave. What has to wait, waits in this order:
 
     TAKEOVER   an IP moved here: neighbours hold another MAC until they hear of it; those that clients
-               have asked for lately go first
+               have asked for lately, or ask for while they wait, go first
     PROBE      does anybody have this IP? It is not answered before that is known
     NEW        nobody has an entry for it yet, so nobody is wrong
     REPEAT     a second or third copy, against loss; the first copy of every IP goes before any second
@@ -15,8 +15,8 @@ our frames but a takeover costs twice.
 
 Answers have a bucket of their own (profile `standard`, `fast`), or go first out of the common one (`strict`:
 for switch ports that count every ARP frame, like Dynamic ARP Inspection with its 15 a second). There a
-takeover has its turn after three answers: one frame corrects every neighbour, so questions must not stop it;
-so has what is new, when it has waited for ten seconds.
+takeover has its turn after three answers, or after one if that IP is asked for: one frame corrects every
+neighbour, so questions must not stop it; so has what is new, when it has waited for ten seconds.
 Nobody gets the same answer more often than a few times a second, whatever the bucket holds.
 
 An IP waits at most once: asking again for what already waits changes nothing, or makes it more urgent.
@@ -252,6 +252,7 @@ class Guard:
 
     def answer(self, key: Key, frame: bytes, now: float) -> bool:
         """Whether the answer `frame` may leave at once; if not, it waits, and `due` will return it."""
+        self.asked(key, now)
         if self._is_repetitive(frame, now):
             self.counts.repetitive += 1
             return False
@@ -268,6 +269,14 @@ class Guard:
             self._answers.append((now, key, frame))
             self._asked.add((key, frame))
         return False
+
+    def asked(self, key: Key, now: float) -> None:
+        """Somebody asks for it: what waits about it goes before what nobody asks for."""
+        waiting = self._waiting.get(key)
+        if waiting is not None and not waiting.hot:
+            waiting.hot = True
+            if waiting.due <= now:
+                self._make_ready(key, waiting)
 
     def take(self, link: str) -> list[tuple[Key, Occasion]]:
         """Give up what is to be said about this link; return it, so that another guard may have it.
@@ -329,12 +338,17 @@ class Guard:
         """Move what is due from `_later` to `_ready`."""
         fresh = []
         while self._later and self._later[0][0] <= now:
-            _, serial, key, waiting = heapq.heappop(self._later)
+            *_, key, waiting = heapq.heappop(self._later)
             if self._waiting.get(key) is waiting:
-                urgency = (waiting.occasion, not waiting.hot, waiting.since, serial)
-                heapq.heappush(self._ready, (*urgency, key, waiting))
+                self._make_ready(key, waiting)
                 fresh.append((key, waiting))
         return fresh
+
+    def _make_ready(self, key: Key, waiting: _Waiting) -> None:
+        """Also again, when it has become more urgent; it leaves once all the same."""
+        self._serial += 1
+        urgency = (waiting.occasion, not waiting.hot, waiting.since, self._serial)
+        heapq.heappush(self._ready, (*urgency, key, waiting))
 
     def _may_send(self, occasion: Occasion, now: float) -> bool:
         """Whether both buckets, that of the link and that of the segment, let one go."""
@@ -376,12 +390,16 @@ class Guard:
 
     def _its_turn(self, now: float) -> bool:
         """Whether the next token of a common budget is for an announcement; the segment has room for it."""
-        if not self.profile.together or self._in_a_row < ANSWERS_IN_A_ROW or now < self._segment_at:
+        if not self.profile.together or not self._in_a_row or now < self._segment_at:
             return False
         first = self._first()
         if first is None or first[1].occasion > Occasion.NEW:
             return False
-        return first[1].occasion is Occasion.TAKEOVER or now >= first[1].since + STARVED_S
+        waiting = first[1]
+        urgent = waiting.occasion is Occasion.TAKEOVER
+        if self._in_a_row < (1 if urgent and waiting.hot else ANSWERS_IN_A_ROW):
+            return False
+        return urgent or now >= waiting.since + STARVED_S
 
     def _first(self) -> tuple[Key, _Waiting] | None:
         """What is ready, and most urgent."""

@@ -102,6 +102,7 @@ class Voice:
 
     def asked(self, ip: bytes, now: float) -> None:
         """Somebody asks for an IP that is not answered here."""
+        self.guard.asked((self.link, ip), now)
         self._hot.pop(ip, None)
         if len(self._hot) >= MOST_HOT:
             del self._hot[next(iter(self._hot))]

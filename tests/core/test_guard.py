@@ -217,6 +217,30 @@ def test_of_a_takeover_what_clients_ask_for_goes_first() -> None:
     assert keys[20] == ip(50), "but it does not go before what is more urgent"
 
 
+def test_what_clients_ask_for_while_it_waits_goes_before_the_rest() -> None:
+    guard = Guard(STANDARD, 0.0)
+    for number in range(20):
+        guard.submit(ip(number), Occasion.TAKEOVER, 0.0)
+    before = [s.key for _, s in run(guard, 0.1)]
+    guard.answer(ip(19), b"here", 0.1)
+    after = [s.key for _, s in run(guard, 60, 0.1) if s.occasion is Occasion.TAKEOVER]
+    assert after[0] == ip(19) and sorted(before + after) == sorted(map(ip, range(20))), "each once"
+
+
+def test_in_strict_what_clients_ask_for_is_told_of_though_they_ask_for_more_than_can_be_answered() -> None:
+    guard = Guard(STRICT, 0.0)
+    for number in range(20):
+        guard.submit(ip(number), Occasion.TAKEOVER, 0.0)
+    told = {}
+    for tick in range(400):  # for each of three IPs five times a second
+        now = tick / 100
+        if tick % 20 < 3:
+            guard.answer(ip(17 + tick % 20), b"to a client", now)
+        told |= {s.key: now for s in guard.due(now) if s.occasion is Occasion.TAKEOVER}
+    asked = [told[ip(number)] for number in (17, 18, 19)]
+    assert max(asked) < 1.0 < max(told.values())
+
+
 def test_what_becomes_more_urgent_has_waited_since_it_was_first_asked_for() -> None:
     guard = Guard(STANDARD, 0.0)
     for number in range(4):

@@ -248,7 +248,7 @@ def test_a_session_that_is_down_has_one_cause(found: RouterView, code: str) -> N
 
 def test_passwords_that_differ_are_thought_of_where_there_is_one() -> None:
     for up, known in ((UP, False), (replace(UP, password="somewhere"), True)):
-        for state in (down(bfd="up", password=known), down(password=expected)):
+        for state in (down(bfd="up", password=known), down(password=known)):
             (finding,) = check(up, EXPECTED, state)
             assert ("passwords differ" in finding.what) is known
 
