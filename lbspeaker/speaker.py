@@ -198,7 +198,7 @@ class Program:
         if self._core.state is not State.SERVING:
             raise Unavailable(f"it is {self._core.state}")
         if not self._core.can_answer:
-            raise Unavailable("the answerer does not run")
+            raise Unavailable("the answerer does not run, or has ended twice within the last minute")
         without_password = self._core.world.without_password()
         for name, why in self._bgp.not_running().items():
             if name not in without_password:

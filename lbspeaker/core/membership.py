@@ -116,6 +116,11 @@ class Membership:
         by_link = {link: dead - self._mute[link] for link, dead in self._silent.items()}
         return {link: dead for link, dead in by_link.items() if dead}
 
+    def fallen(self) -> frozenset[str]:
+        """Who is dead on some segment, and not heard again there."""
+        nobody = frozenset[str]()
+        return nobody.union(*(dead - self._returning.get(link, nobody) for link, dead in self.silent.items()))
+
     @property
     def links(self) -> dict[str, tuple[MemberLink, ...]]:
         """The links of the members that tell of theirs."""

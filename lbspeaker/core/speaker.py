@@ -232,6 +232,7 @@ class Speaker:
         leaves = self._membership is not None and self._membership.draining(node)
         above = node in self.current.owned[ip].above and not leaves
         if node and (left or above):  # it knows something that we do not
+            self._claims.heard(ip, node, now)
             self._gone(ip, now + self._patience_s(now))
             return
         if node:  # it has answered while we could not; it is ours now, and neighbours have to hear of that
@@ -443,7 +444,8 @@ class Speaker:
         """From what is announced to what ought to be; nothing, if nothing has changed."""
         members = frozenset(self.world.nodes) if self._membership is None else self._membership.members(now)
         again = self._conflicts.advance(now)
-        over = self._claims.expire(now, self._dead(), self._patience_s(now))
+        fallen = self._membership.fallen() if self._membership is not None else frozenset()
+        over = self._claims.expire(now, fallen, self._patience_s(now))
         if not self._api_is_silent(now):  # who has taken it was heard, but not seen in the cluster
             self._owners.update(dict.fromkeys(over, _SOMEBODY))
             self._proved_at.update(dict.fromkeys(over, now))
@@ -552,11 +554,6 @@ class Speaker:
     def _patience_s(self, now: float) -> float:
         """For how long an IP is left to a member that claims it: the longer, the less is known."""
         return min(max(YIELDED_S, self.api_silent_s(now)), MOST_YIELDED_S)
-
-    def _dead(self) -> frozenset[str]:
-        """Who is dead on a segment, whatever the API says."""
-        silent = self._membership.silent if self._membership is not None else {}
-        return frozenset().union(*silent.values())
 
     def _defend(self, wanted: Desired, now: float) -> list[Effect]:
         """Claim again what other members claimed, once the API says that it is still ours."""

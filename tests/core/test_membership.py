@@ -208,8 +208,9 @@ def test_who_is_dead_and_claims_lives_by_its_hellos_and_without_any_by_its_lease
     membership.seen("eth0", dead)
     membership.seen("eth0", dead, returning)
     assert membership.silent == {"eth0": {"b"}}
+    assert membership.fallen() == (frozenset() if says_hellos else dead)
     assert membership.lives("eth0", "b")
-    assert membership.silent == {}
+    assert membership.silent == {} and not membership.fallen()
     membership.seen("eth0", dead)
     assert membership.silent == ({"eth0": {"b"}} if says_hellos else {})
 

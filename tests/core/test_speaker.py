@@ -641,6 +641,17 @@ def test_what_a_speaker_has_that_comes_before_us_is_left_to_it_for_a_moment() ->
     assert announced(work(speaker, 4.0)) == {"192.0.2.10": Occasion.TAKEOVER}
 
 
+def test_what_a_speaker_has_that_returns_is_left_to_it_until_it_is_silent_again() -> None:
+    first, second = rank(IP, {"a": 0, "b": 0})
+    speaker, _ = started(snapshot(WEB, nodes="a b", members=second), second)
+    speaker.heard("eth0", frozenset({first}), frozenset({first}))
+    speaker.in_use(IP, 1.0, node=first, mac=STRANGER)
+    assert work(speaker, 1.0) == [Release(IP)]
+    assert work(speaker, 1.4) == []
+    speaker.heard("eth0", frozenset({first}))
+    assert announced(work(speaker, 1.5)) == {"192.0.2.10": Occasion.TAKEOVER}
+
+
 def test_what_a_speaker_has_that_is_about_to_leave_is_taken_over_at_once() -> None:
     first, second = rank(IP, {"a": 0, "b": 0})
     speaker, _ = started(snapshot(WEB, nodes="a b", members=second), second)

@@ -103,7 +103,7 @@ def test_an_address_is_announced_from_files_alone(world: World, speaker: Speaker
 def test_it_is_ready_when_it_serves_and_says_why_not_before(world: World, speaker: Speaker) -> None:
     said: list[str] = []
     wait_for(lambda: said.append(ready(world)) or said[-1] == "ready 200", "it is ready", 20)
-    assert "the answerer does not run 503" in said
+    assert any(answer.startswith("the answerer does not run") for answer in said)
     assert all(answer == "000" or answer.endswith(" 503") for answer in said[:-1])
 
 

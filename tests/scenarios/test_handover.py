@@ -55,6 +55,22 @@ def test_a_power_cut_is_over_within_a_second_or_so(world: World) -> None:
     assert probe.longest_gap() < 2.0, "and not the 4 s that a Lease and the guard take"
 
 
+def test_who_dies_when_it_has_just_returned_is_replaced_as_fast(world: World) -> None:
+    """It has claimed its IP, and was not heard for long enough yet to count as back."""
+    ip = world.ip("web")
+    owner = world.settle(ip)
+    world.lab.signal(f"speaker-{owner}", signal.SIGKILL)
+    wait_for(lambda: bool(answering(world, ip) - {owner}), "another one answers")
+    said = world.log(owner).count("claimed ")
+    world.lab.start(f"speaker-{owner}")
+    wait_for(lambda: world.log(owner).count("claimed ") > said, "it is back")
+    time.sleep(0.1)  # it has said a hello to everybody
+    world.lab.signal(f"speaker-{owner}", signal.SIGKILL)
+    began = time.monotonic()
+    wait_for(lambda: bool(answering(world, ip) - {owner}), "another one answers again")
+    assert time.monotonic() - began < 2.0, "and not the 3 s of a Lease"
+
+
 def test_also_while_the_api_server_is_away(world: World) -> None:
     ip = world.ip("web")
     owner = world.settle(ip)
