@@ -27,6 +27,7 @@ class Claims:
     def __init__(self) -> None:
         self.lent: dict[Address, float] = {}  # until when, at most
         self.yielded: dict[Address, float] = {}  # until when
+        self._left_to: dict[Address, str] = {}  # the member that was found to have it
         self.contested: set[Address] = set()
         self.overtaken: set[Address] = set()  # lent, while neighbours were told otherwise
         self._claimants: dict[Address, tuple[str, float]] = {}  # the member that claimed it last, and when
@@ -69,13 +70,18 @@ class Claims:
 
     # -- yielded, contested --
 
+    def leave(self, ip: Address, until: float, node: str) -> None:
+        """To the member that has it; "": to whoever it is."""
+        self.yielded[ip], self._left_to[ip] = until, node
+
     def expire(self, now: float, dead: Collection[str], most_s: float) -> list[Address]:
         """Return what was yielded long enough, or to who is `dead` now.
 
         `most_s`: for how long anything may stay yielded.
         """
         for ip, until in self.yielded.items():
-            self.yielded[ip] = now if self.claimant(ip) in dead else min(until, now + most_s)
+            to = self._left_to.get(ip) or self.claimant(ip)
+            self.yielded[ip] = now if to in dead else min(until, now + most_s)
         over = [ip for ip, until in self.yielded.items() if now >= until]
         for ip in over:
             del self.yielded[ip]
@@ -103,6 +109,7 @@ class Claims:
     def see(self, is_ours: Callable[[Address], bool]) -> None:
         """What was yielded and is not ours by now is no question any more."""
         self.yielded = {ip: until for ip, until in self.yielded.items() if is_ours(ip)}
+        self._left_to = {ip: node for ip, node in self._left_to.items() if ip in self.yielded}
         self._claimants = {ip: heard for ip, heard in self._claimants.items() if is_ours(ip)}
         self._defended = {ip: at for ip, at in self._defended.items() if is_ours(ip)}
 

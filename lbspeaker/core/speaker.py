@@ -214,7 +214,7 @@ class Speaker:
             self._changed |= self._membership.lives(link, node)
             self._claims.heard(ip, node, now)
         if yielded:
-            self._gone(ip, now + self._patience_s(now))
+            self._gone(ip, now + self._patience_s(now), node)
         elif ip in self._claims.lent:
             if node:
                 self._claims.returned(ip)
@@ -232,8 +232,7 @@ class Speaker:
         leaves = self._membership is not None and self._membership.draining(node)
         above = node in self.current.owned[ip].above and not leaves
         if node and (left or above):  # it knows something that we do not
-            self._claims.heard(ip, node, now)
-            self._gone(ip, now + self._patience_s(now))
+            self._gone(ip, now + self._patience_s(now), node)
             return
         if node:  # it has answered while we could not; it is ours now, and neighbours have to hear of that
             self._owners[ip], self._proved_at[ip] = node, now
@@ -253,7 +252,7 @@ class Speaker:
         for ip in ips:
             self._gone(ip, now + YIELDED_S / 2)
 
-    def _gone(self, ip: Address, until: float | None) -> None:
+    def _gone(self, ip: Address, until: float | None, to: str = "") -> None:
         """It is not answered any more on one link at least: so let it be answered on none."""
         if ip in self.current.owned or ip in self._claims.lent:
             self._reactions.append(Release(ip))
@@ -261,7 +260,7 @@ class Speaker:
         self.current = replace(self.current, owned=owned)
         self._claims.end([ip])
         if until is not None:
-            self._claims.yielded[ip] = until
+            self._claims.leave(ip, until, to)
         self._changed = True
 
     def _in_conflict(self, ip: Address, mac: str, link: str, now: float) -> None:
