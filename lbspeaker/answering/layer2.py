@@ -204,9 +204,12 @@ class Layer2:
         for effect in effects if self._links else []:
             wanted = ", ".join(sorted(effect.interfaces)) or "any usable one"
             why = f"no such link that is up (wanted: {wanted}; usable here: {have})"
-            by_reason.setdefault(why, []).append(str(effect.ip))
-            for key in effect.services:
-                self._told.event(key, "Warning", Reason.NO_LINK.value, f"{effect.ip} on {self._node}: {why}")
+            message = f"{effect.ip} on {self._node}: {why}"
+            news = [
+                self._told.event(key, "Warning", Reason.NO_LINK.value, message) for key in effect.services
+            ]
+            if any(news):
+                by_reason.setdefault(why, []).append(str(effect.ip))
         for why, ips in by_reason.items():
             self._log.warning("unannounced", ip=",".join(ips), reason=Reason.NO_LINK.value, why=why)
 
