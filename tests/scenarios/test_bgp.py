@@ -72,6 +72,15 @@ def children(world: World, node: str) -> list[int]:
     return [int(pid) for pid in found.stdout.split()]
 
 
+def edited(world: World, **spec: Any) -> None:
+    """Edit the BGPPeer, and wait until each node has begun its session anew, one after the other."""
+    before = {node: children(world, node) for node in NODES}
+    world.call("PATCH", f"{CONFIG}/bgppeers/router", {"spec": spec}, patch=True)
+    for node in NODES:
+        anew = lambda node=node: children(world, node) not in ([], before[node])  # noqa: E731
+        wait_for(anew, f"a new session of {node}")
+
+
 def processes(world: World, node: str) -> set[int]:
     """The speaker of a node, and all that it has started."""
     speaker = world.lab.processes[f"speaker-{node}"].pid
@@ -334,7 +343,7 @@ def test_a_secret_that_is_missing_is_an_event_of_the_node(bgp: World) -> None:
 
 def test_with_graceful_restart_a_killed_speaker_costs_no_route_and_leaves_none_behind(bgp: World) -> None:
     ip, node = bgp.ip("web"), str(bgp.lab.nodes[1].ipv4)
-    bgp.call("PATCH", f"{CONFIG}/bgppeers/router", {"spec": {"enableGracefulRestart": True}}, patch=True)
+    edited(bgp, enableGracefulRestart=True)
     bgp.service("leaving")
     gone = bgp.ip("leaving")
     for each in (ip, gone):
