@@ -42,6 +42,7 @@ from lbspeaker.model import (
     Synced,
 )
 from lbspeaker.observe import from_api, from_files
+from lbspeaker.reporting import Reporting
 from lbspeaker.shell import http, links, place
 from lbspeaker.shell.apiserver import ApiError, ApiServer, credentials
 from lbspeaker.shell.packet import ETH_P_ARP, open_link
@@ -131,6 +132,8 @@ class Program:
         self._bgp = BGP(
             options.node, options.runtime_dir, self, self._spawn, self._inbox.put_nowait, self._core.turn_s
         )
+        where = (options.node, options.namespace)
+        self._reporting = Reporting(api, *where, self._status, lambda: self._core.uid) if api else None
         self._told: dict[str, set[str]] = {}  # by service: what events were sent
         self._renewals: asyncio.Queue[core.Renew] = asyncio.Queue()
         self._pins_due: asyncio.Queue[core.WritePins] = asyncio.Queue()
@@ -159,6 +162,8 @@ class Program:
                     task.cancel()
             await self._bgp.end()
             bgp.cancel()
+        if self._reporting is not None:
+            await self._reporting.end()
         if self._api is not None:
             await self._delete_lease(self._api)
 
@@ -172,6 +177,8 @@ class Program:
             work.append(self._write_pins(self._api))
         if self._events is not None:
             work.append(self._events.run())
+        if self._reporting is not None:
+            work.append(self._reporting.run())
         if self._options.directory is not None:
             work.append(from_files(self._options.directory, self._inbox.put_nowait))
         return work

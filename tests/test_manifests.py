@@ -244,6 +244,7 @@ async def ask_for_everything(stage: str, directory: Path) -> Record:
             await record.until("controller", "update", "leases")
             await record.until("controller", "create", "secrets")
             await record.until("speaker", "create", "events")
+            await record.until("speaker", "patch", "speakers/status")
             pool = read(EXAMPLE / "pools.yaml")[0]
             pool["spec"]["addresses"].append("192.0.2.120-192.0.2.129")
             server.load([pool])

@@ -12,7 +12,7 @@ from lbspeaker.config.text import compose
 
 _GROUPS = ("lbspeaker.io", "metallb.io")
 _ALIKE = 0.8  # of a group that is meant to be ours; others' groups are less alike
-_KINDS = tuple(KINDS)
+_KINDS = tuple(kind for kind in KINDS if kind not in LEFT_ALONE)
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from lbspeaker.config.peers import PEER, PEER_2, PEER_OLD
 from lbspeaker.config.pools import POOL, POOL_OF_METALLB
 from lbspeaker.config.schema import AnyObjects, Anything, Field, Record, Schema
 from lbspeaker.config.selectors import LABELS
-from lbspeaker.config.statuses import EFFECTIVE_STATUS, POOL_STATUS
+from lbspeaker.config.statuses import EFFECTIVE_STATUS, POOL_STATUS, SPEAKER_STATUS
 from lbspeaker.config.values import Text
 from lbspeaker.config.versions import METALLB as METALLB
 from lbspeaker.config.versions import METALLB_2 as METALLB_2
@@ -169,11 +169,29 @@ _ALL = (
         ),
         EFFECTIVE_STATUS,
     ),
+    Kind(
+        "Speaker",
+        "speakers",
+        "spk",
+        "What the speaker of a node says of itself, in its status. Not for editing.",
+        {OURS: Record({})},
+        (
+            Column("State", ".status.state"),
+            Column("Owned", ".status.owned", "integer"),
+            Column("Sessions", ".status.sessions"),
+            Column("Verdict", ".status.verdict"),
+            Column("Started", ".status.started", "date"),
+            Column("Members", ".status.alive", "integer", wide=True),
+            Column("Version", ".status.version", wide=True),
+        ),
+        SPEAKER_STATUS,
+    ),
 )
 KINDS = {kind.name: kind for kind in _ALL}
-AUTHORED = tuple(kind for kind in _ALL if kind.name != "EffectiveConfiguration")  # what people write
-# Known kinds of MetalLB's group that say nothing to us: what it writes itself.
-LEFT_ALONE = {"ServiceL2Status", "ServiceBGPStatus", "ConfigurationState"}
+WRITTEN_BY_US = {"EffectiveConfiguration", "Speaker"}
+AUTHORED = tuple(kind for kind in _ALL if kind.name not in WRITTEN_BY_US)  # what people write
+# Kinds that are no configuration: what speakers, and MetalLB's, say of themselves.
+LEFT_ALONE = {"Speaker", "ServiceL2Status", "ServiceBGPStatus", "ConfigurationState"}
 
 
 def _metadata() -> Record:

@@ -76,3 +76,53 @@ EFFECTIVE_STATUS: Json = {
         "What is wrong with the refused objects.",
     ),
 }
+
+
+def _map(description: str, **fields: Json) -> Json:
+    row = {"type": "object", "properties": fields}
+    return {"type": "object", "description": description, "additionalProperties": row}
+
+
+_WORD: Json = {"type": "string"}
+_WORDS: Json = {"type": "array", "items": _WORD, "x-kubernetes-list-type": "atomic"}
+_YES_OR_NO: Json = {"type": "boolean"}
+_NUMBER: Json = {"type": "number"}
+_WHOLE: Json = {"type": "integer", "format": "int64"}
+_COUNTS: Json = {"type": "object", "additionalProperties": _WHOLE}
+
+SPEAKER_STATUS: Json = {
+    "state": _text("starting, serving, draining or stopped."),
+    "verdict": _text("well, or the first problem."),
+    "version": _text("Of lbspeaker."),
+    "started": {"type": "string", "format": "date-time"},
+    "problems": _list(_text(), "Each in one line, with what to do."),
+    "owned": _count("Service IPs that this node answers for.", bits=32),
+    "alive": _count("Speakers that live, as this one sees it.", bits=32),
+    "sessions": _text("BGP sessions that are up, of those that should be: 2/2."),
+    "ips": _map(
+        "By service IP; times are Unix times.",
+        role=_WORD,
+        links=_WORDS,
+        since=_NUMBER,
+        reason=_WORD,
+        conflict=_WORD,
+        vendor=_WORD,
+        moves=_WHOLE,
+    ),
+    "guards": _map(
+        "By link/protocol: frames by why they were sent, and what had to wait.",
+        **dict.fromkeys(("profile",), _WORD),
+        **dict.fromkeys(("dry_run",), _YES_OR_NO),
+        **dict.fromkeys(("sent", "held_back"), _COUNTS),
+        **dict.fromkeys(("queue", "unpaced", "coalesced", "expired", "repetitive", "storms"), _WHOLE),
+        **dict.fromkeys(("longest_wait_s", "projected_s", "segment_per_s"), _NUMBER),
+    ),
+    "peers": _map(
+        "By BGPPeer.",
+        **dict.fromkeys(("address", "state", "bfd", "last_error"), _WORD),
+        **dict.fromkeys(("asn", "sent", "desired", "ended", "restarts"), _WHOLE),
+        since=_NUMBER,
+    ),
+    "bfd": _map("By router.", state=_WORD, why=_WORD, interval_ms=_NUMBER, detection_ms=_NUMBER),
+    "members": _map("By node.", alive=_YES_OR_NO, heard_on=_WORDS, silent_on=_WORDS),
+}

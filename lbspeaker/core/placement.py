@@ -25,6 +25,7 @@ from lbspeaker.model import Address, L2Announcement, Node, Pin
 AT_A_TIME = 4
 CALM_S = 10.0  # nothing has moved for so long
 FLAPS, FLAP_S = 4, 180.0
+MOST_MOVES, MOVES_S = 100, 3600.0  # that are remembered of each IP
 SPREAD = Fraction(5, 4)
 MOST_PINS = 3000  # in one Lease: an object has room for 256 KiB of annotations
 
@@ -69,9 +70,9 @@ class Placement:
                 continue
             self._moved_at = now
             (self._taken.add if owner == self._node else self._taken.discard)(ip)
-            moves = self._moves.setdefault(ip, deque(maxlen=FLAPS))
+            moves = self._moves.setdefault(ip, deque(maxlen=MOST_MOVES))
             moves.append(now)
-            flaps = len(moves) == FLAPS and now - moves[0] <= FLAP_S
+            flaps = len(moves) >= FLAPS and now - moves[-FLAPS] <= FLAP_S
             if flaps and owner == self._node and ip not in self._held:
                 self._held[ip] = now + FLAP_S
                 news.append(Flapping(ip, FLAPS))
@@ -82,6 +83,10 @@ class Placement:
             self._moved_at = now
         self._before = after
         return news
+
+    def moves(self, ip: Address, now: float) -> int:
+        """How often it has moved in the last hour, as far as this node has seen."""
+        return sum(now - at <= MOVES_S for at in self._moves.get(ip, ()))
 
     def next_wakeup(self, now: float) -> float | None:
         """When `advance` may have something to do: while pins or loads can change nothing, never."""

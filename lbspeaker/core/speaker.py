@@ -343,6 +343,10 @@ class Speaker:
     def members(self) -> frozenset[str]:
         return self._members
 
+    def moves(self, ip: Address, now: float) -> int:
+        """How often an IP has moved in the last hour."""
+        return self._placement.moves(ip, now)
+
     def turn_s(self) -> float:
         """How long this node leaves others the turn, where one after the other must do without something."""
         before = sum(node < self.node for node in self._members)

@@ -23,6 +23,7 @@ from lbspeaker.wire.kube_bodies import (
     leader_lease,
     lease,
     pins_lease,
+    speaker,
     tidy_patch,
 )
 from lbspeaker.wire.kube_objects import (
@@ -62,6 +63,7 @@ __all__ = [
     "leading",
     "lease",
     "pins_lease",
+    "speaker",
     "status_patch",
     "tidy_patch",
 ]

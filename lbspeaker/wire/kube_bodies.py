@@ -205,6 +205,12 @@ def pins_lease(node: str, namespace: str, pins: Mapping[Address, Pin], uid: str 
     )
 
 
+def speaker(node: str, namespace: str, uid: str = "") -> bytes:
+    """Return the object in whose status a node's speaker says how it is: for POST. `uid`: as in `lease`."""
+    metadata = _speakers("", node, namespace, {}, uid)
+    return _encode({"apiVersion": f"{GROUP}/v1beta1", "kind": "Speaker", "metadata": metadata, "spec": {}})
+
+
 def _speakers(
     prefix: str, node: str, namespace: str, annotations: dict[str, str], uid: str
 ) -> dict[str, Any]:

@@ -42,7 +42,7 @@ class IP(msgspec.Struct, frozen=True):
     """An IP that is answered here, or should be.
 
     `role`: owner; probing; lent (until the next owner is heard); held-back (conflict, or yielded); dry-run
-    (nobody is told, and nobody answered).
+    (nobody is told, and nobody answered). `moves`: from node to node, in the last hour.
     """
 
     ip: str
@@ -53,6 +53,7 @@ class IP(msgspec.Struct, frozen=True):
     reason: str = ""  # why it was announced: new, takeover, refresh
     conflict: str = ""  # MAC of the host that uses it, too
     vendor: str = ""
+    moves: int = 0
 
 
 class BFD(msgspec.Struct, frozen=True):

@@ -261,7 +261,7 @@ def test_people_write_it_in_our_group_only() -> None:
     assert kind.versions_in("metallb.io") == []
     assert all(kind.versions_in("lbspeaker.io") for kind in AUTHORED)
     assert {kind.name for kind in KINDS.values() if not kind.versions_in("metallb.io")} == {
-        *("LinkPolicy", "EffectiveConfiguration")
+        *("LinkPolicy", "EffectiveConfiguration", "Speaker")
     }
 
 
