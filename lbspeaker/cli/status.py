@@ -1,51 +1,238 @@
-"""`lbspeaker status`: what the speaker of this node announces, and whether it is well."""
+"""`lbspeaker status`: whether all is well, in the whole cluster or on one node."""
 
+import difflib
 import http.client
 import json
 import socket
 import sys
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import click
-from rich.console import Console
+import msgspec
+import yaml
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
-from lbspeaker.errors import Unavailable
+from lbspeaker.cli.overview import Overview, only, overview
+from lbspeaker.errors import Unable, Unavailable
+from lbspeaker.observe.look import look
 from lbspeaker.wire import status as format_
 
 _PATIENCE_S = 5.0
+_WATCH_S = 2.0
 _WIDE = 200
 
 
 @click.command()
+@click.argument("services", nargs=-1, metavar="[NAMESPACE/SERVICE…]")
+@click.option("--node", metavar="NODE", help="Only what is about this node.")
+@click.option("--problems", is_flag=True, help="Only what is in trouble.")
+@click.option("--watch", is_flag=True, help="Look again every 2 s, until Ctrl-C.")
+@click.option(
+    "-o", "--output", type=click.Choice(["text", "wide", "json", "yaml"]), default="text", show_default=True
+)
+@click.option("--kubeconfig", metavar="FILE", help="Kubeconfig of the cluster.")
+@click.option("--context", metavar="NAME", help="Context of the kubeconfig.")
+@click.option("--namespace", default="lbspeaker-system", show_default=True, help="Where lbspeaker lives.")
 @click.option(
     "--runtime-dir",
     type=click.Path(path_type=Path),
-    default=Path("/run/lbspeaker"),
-    show_default=True,
-    help="The --runtime-dir of the speaker.",
+    help="Ask the speaker of this node alone: its --runtime-dir, by default /run/lbspeaker.",
 )
-@click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
-@click.pass_context
-def status(context: click.Context, runtime_dir: Path, output: str) -> None:
-    """Show what the speaker of this node does: IPs, BGP peers, members, guards, problems.
+def status(
+    services: tuple[str, ...],
+    node: str | None,
+    problems: bool,
+    watch: bool,
+    output: str,
+    runtime_dir: Path | None,
+    **access: Any,
+) -> None:
+    """Show whether all is well: pools, Services and who announces them, peers, guards, speakers.
 
-    It asks the speaker itself, over a socket that only its own user may open; no cluster is needed.
-    Exit code: 0 all is well, 1 there are problems, 3 the speaker cannot be asked.
+    The cluster is asked, as kubectl would. On a node with a speaker, and without --kubeconfig or --context,
+    that speaker is asked itself, over a socket that only its own user may open: no API server is needed.
+    NAMESPACE/SERVICE shows these Services only, NAMESPACE/ all of a namespace.
+
+    Exit code: 0 all is well, 1 there are problems, 3 it cannot be told.
 
     \b
     Example:
-      lbspeaker status
+      kubectl lbspeaker status
+      lbspeaker status --problems shop/
       kubectl -n lbspeaker-system exec ds/speaker -- lbspeaker status -o json
     """
-    body = _ask(runtime_dir / format_.SOCKET)
-    found = format_.parse(body)
-    if output == "json":
-        click.echo(json.dumps(json.loads(body), indent=2))
+    local = runtime_dir or _RUN
+    here = access["kubeconfig"] is None and access["context"] is None and (local / format_.SOCKET).exists()
+    if runtime_dir is not None or here:
+        if services or node or problems:
+            raise click.UsageError(
+                "this asks the speaker of this node alone, of which all is shown; to choose from the whole "
+                "cluster, give --kubeconfig or --context"
+            )
+        show: Callable[[], tuple[RenderableType | str, bool]] = lambda: _of_node(local, output)  # noqa: E731
     else:
-        _print(found)
-    context.exit(1 if found.problems else 0)
+
+        def show() -> tuple[RenderableType | str, bool]:
+            everything = overview(look(**access), time.time())
+            _complain(everything, services, node)
+            found = only(everything, services, node, problems=problems)
+            return _of_cluster(found, output), bool(found.problems)
+
+    click.get_current_context().exit(_watch(show) if watch else _once(show))
+
+
+_RUN = Path("/run/lbspeaker")
+
+
+def _once(show: Callable[[], tuple[RenderableType | str, bool]]) -> int:
+    shown, wrong = show()
+    if isinstance(shown, str):
+        click.echo(shown, nl=False)
+    else:
+        _console().print(shown)
+    return 1 if wrong else 0
+
+
+def _watch(show: Callable[[], tuple[RenderableType | str, bool]]) -> int:
+    wrong = False
+    try:
+        with Live(console=_console(), auto_refresh=False) as live:
+            while True:
+                shown, wrong = show()
+                live.update(shown, refresh=True)
+                time.sleep(_WATCH_S)
+    except KeyboardInterrupt:
+        return 1 if wrong else 0
+
+
+def _console() -> Console:
+    # In a pipe, and so by `kubectl exec`, there is no width to keep to.
+    return Console(highlight=False, width=None if sys.stdout.isatty() else _WIDE)
+
+
+def _complain(found: Overview, services: Sequence[str], node: str | None) -> None:
+    """Raises Unable for names that nobody has."""
+    known = sorted({row.service for row in found.services})
+    for name in services:
+        there = any(one.startswith(name) if name.endswith("/") else one == name for one in known)
+        if not there and not any("services" in what.partition(":")[0] for what in found.unread):
+            raise Unable(f"there is no Service {name} of type LoadBalancer", _meant(name, known))
+    nodes = [row.node for row in found.speakers]
+    if node is not None and node not in nodes:
+        raise Unable(f"there is no node {node}", _meant(node, nodes))
+
+
+def _meant(name: str, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    if near:
+        return f"did you mean {near[0]}?"
+    shown = ", ".join(known[:5]) or "none"
+    return f"there are: {shown}{' …' if len(known) > 5 else ''}"
+
+
+def _text(value: Any, output: str) -> str:
+    plain = msgspec.to_builtins(value)
+    if output == "yaml":
+        return str(yaml.safe_dump(plain, sort_keys=False))
+    return json.dumps(plain, indent=2) + "\n"
+
+
+# --- the cluster ----------------------------------------------------------------------------------------
+
+
+def _of_cluster(found: Overview, output: str) -> RenderableType | str:
+    if output in ("json", "yaml"):
+        return _text({"verdict": found.verdict, **msgspec.to_builtins(found)}, output)
+    wide = output == "wide"
+    parts: list[RenderableType] = [Text(found.verdict, style="bold red" if found.problems else "bold green")]
+    parts += [Text(f"  {problem}") for problem in found.problems]
+    parts += [Text(f"  not seen: {what}", style="yellow") for what in found.unread]
+    tables = (
+        _pools(found),
+        _services(found, wide),
+        _peers(found),
+        _guards(found, wide),
+        _speakers(found, wide),
+    )
+    for table in tables:
+        if table.row_count:
+            parts += [Text(), table]
+    return Group(*parts)
+
+
+def _pools(found: Overview) -> Table:
+    table = _table("POOL", "FAMILY", "SIZE", "USED", "%", "PENDING")
+    for row in found.pools:
+        share = f"{row.percent:.0f}" if row.percent >= 1 or not row.used else "<1"
+        table.add_row(row.pool, f"IPv{row.family}", str(row.size), str(row.used), share, str(row.pending))
+    return table
+
+
+def _services(found: Overview, wide: bool) -> Table:
+    table = _table("SERVICE", "IP", "MODE", "OWNER", "SINCE", "MOVES(1h)", "CONFLICT")
+    if wide:
+        table.add_column("WHY NOT")
+    for row in found.services:
+        since = _ago(row.since) if row.since else "-"
+        cells = [row.service, row.ip, row.mode, row.owner, since, str(row.moves), row.conflict]
+        table.add_row(*(cell or "-" for cell in cells), *([row.why or "-"] if wide else []))
+    return table
+
+
+def _peers(found: Overview) -> Table:
+    table = _table("NODE", "PEER", "ADDRESS", "AS", "STATE", "SINCE", "SENT", "BFD", "ENDED", "LAST ERROR")
+    for node, peer in found.peers:
+        table.add_row(node, *_peer(peer))
+    return table
+
+
+def _guards(found: Overview, wide: bool) -> Table:
+    table = _table(
+        "NODE", "LINK", "PROFILE", "SENT", "HELD BACK", "QUEUE", "LONGEST WAIT", "SEGMENT/s", "STORMS"
+    )
+    for node, one in found.guards:
+        sent, held_back = (
+            (_counts(one.sent), _counts(one.held_back))
+            if wide
+            else (str(sum(one.sent.values())), str(sum(one.held_back.values())))
+        )
+        profile = f"{one.profile} (dry run)" if one.dry_run else one.profile
+        waits = (str(one.queue), f"{one.longest_wait_s:.1f} s", f"{one.segment_per_s:g}", str(one.storms))
+        table.add_row(node, f"{one.link} {one.protocol}", profile, sent, held_back, *waits)
+    return table
+
+
+def _speakers(found: Overview, wide: bool) -> Table:
+    table = _table("NODE", "ALIVE", "STATE", "SINCE", "OWNED", "PROBLEMS")
+    for title in ("VERSION", "LINKS") if wide else ():
+        table.add_column(title)
+    for row in found.speakers:
+        since = _ago(row.started) if row.started else "-"
+        cells = [row.node, "yes" if row.alive else "no", row.state, since, str(row.owned), str(row.problems)]
+        more = [row.version or "-", ", ".join(row.links) or "-"] if wide else []
+        table.add_row(*cells, *more)
+    return table
+
+
+def _peer(peer: format_.Peer) -> tuple[str, ...]:
+    sent = str(peer.sent) if peer.sent == peer.desired else f"{peer.sent} of {peer.desired}"
+    session = (peer.state, _ago(peer.since), sent, peer.bfd or "-", str(peer.ended))
+    return (peer.name, peer.address, str(peer.asn or "-"), *session, peer.last_error or "-")
+
+
+# --- one node -------------------------------------------------------------------------------------------
+
+
+def _of_node(runtime_dir: Path, output: str) -> tuple[RenderableType | str, bool]:
+    found = format_.parse(_ask(runtime_dir / format_.SOCKET))
+    shown = _text(found, output) if output in ("json", "yaml") else _printed(found)
+    return shown, bool(found.problems)
 
 
 class _Connection(http.client.HTTPConnection):
@@ -74,30 +261,33 @@ def _ask(path: Path) -> bytes:
         connection.close()
 
 
-# --- for people -----------------------------------------------------------------------------------------
-
-
-def _print(found: format_.Status) -> None:
-    # In a pipe, and so by `kubectl exec`, there is no width to keep to.
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else _WIDE)
+def _printed(found: format_.Status) -> RenderableType:
     owned = sum(one.role == "owner" for one in found.ips)
     alive = sum(member.alive for member in found.members)
     verdict = _number(len(found.problems), "problem") if found.problems else "well"
     has = f"owns {_number(owned, 'IP')}, {_number(alive, 'member')}"
-    line = f"{found.node}: {verdict}; {found.state} for {_ago(found.started)}, {has}"
-    console.print(line, soft_wrap=True, markup=False)
-    for problem in found.problems:
-        console.print(f"  {problem}", soft_wrap=True, markup=False)
-    if found.ips:
-        console.print()
-        table = _table("IP", "SERVICES", "ROLE", "LINKS", "SINCE", "REASON", "CONFLICT")
-        for one in found.ips:
-            conflict = f"{one.conflict} {one.vendor}".strip() or "-"
-            since = _ago(one.since) if one.since else "-"
-            services, links = ", ".join(one.services), ", ".join(one.links) or "-"
-            table.add_row(one.ip, services, one.role, links, since, one.reason or "-", conflict)
-        console.print(table)
-    console.print()
+    parts: list[RenderableType] = [
+        Text(f"{found.node}: {verdict}; {found.state} for {_ago(found.started)}, {has}")
+    ]
+    parts += [Text(f"  {problem}") for problem in found.problems]
+    for table in (_ips(found), _node_guards(found), _node_peers(found), _routers(found), _members(found)):
+        if table.row_count:
+            parts += [Text(), table]
+    return Group(*parts)
+
+
+def _ips(found: format_.Status) -> Table:
+    table = _table("IP", "SERVICES", "ROLE", "LINKS", "SINCE", "REASON", "MOVES(1h)", "CONFLICT")
+    for one in found.ips:
+        conflict = f"{one.conflict} {one.vendor}".strip() or "-"
+        since = _ago(one.since) if one.since else "-"
+        services, links = ", ".join(one.services), ", ".join(one.links) or "-"
+        row = (one.ip, services, one.role, links, since, one.reason or "-", str(one.moves), conflict)
+        table.add_row(*row)
+    return table
+
+
+def _node_guards(found: format_.Status) -> Table:
     table = _table(
         "LINK", "PROFILE", "SENT", "HELD BACK", "QUEUE", "LONGEST WAIT", "UNPACED", "MEMBERS/s", "STORMS"
     )
@@ -114,31 +304,32 @@ def _print(found: format_.Status) -> None:
             f"{guard.segment_per_s:g}",
             str(guard.storms),
         )
-    console.print(table)
-    if found.peers:
-        console.print()
-        table = _table("PEER", "ADDRESS", "AS", "STATE", "SINCE", "ROUTES", "BFD", "ENDED", "LAST ERROR")
-        for peer in found.peers:
-            sent = str(peer.sent) if peer.sent == peer.desired else f"{peer.sent} of {peer.desired}"
-            session = (peer.state, _ago(peer.since), sent, peer.bfd or "-", str(peer.ended))
-            table.add_row(peer.name, peer.address, str(peer.asn or "-"), *session, peer.last_error or "-")
-        console.print(table)
-    if found.bfd:
-        console.print()
-        table = _table("ROUTER", "BFD", "INTERVAL", "DETECTION", "SENT", "RECEIVED", "DROPPED")
-        for each in found.bfd:
-            state = f"{each.state}: {each.why}" if each.why else each.state
-            times = (f"{each.interval_ms:g} ms", f"{each.detection_ms:g} ms")
-            counts = (str(each.sent), str(each.received), _counts(each.dropped))
-            table.add_row(each.router, state, *times, *counts)
-        console.print(table)
-    if found.members:
-        console.print()
-        table = _table("MEMBER", "ALIVE", "HEARD ON", "SILENT ON")
-        for member in found.members:
-            heard, silent = ", ".join(member.heard_on) or "-", ", ".join(member.silent_on) or "-"
-            table.add_row(member.node, "yes" if member.alive else "no", heard, silent)
-        console.print(table)
+    return table
+
+
+def _node_peers(found: format_.Status) -> Table:
+    table = _table("PEER", "ADDRESS", "AS", "STATE", "SINCE", "ROUTES", "BFD", "ENDED", "LAST ERROR")
+    for peer in found.peers:
+        table.add_row(*_peer(peer))
+    return table
+
+
+def _routers(found: format_.Status) -> Table:
+    table = _table("ROUTER", "BFD", "INTERVAL", "DETECTION", "SENT", "RECEIVED", "DROPPED")
+    for each in found.bfd:
+        state = f"{each.state}: {each.why}" if each.why else each.state
+        times = (f"{each.interval_ms:g} ms", f"{each.detection_ms:g} ms")
+        counts = (str(each.sent), str(each.received), _counts(each.dropped))
+        table.add_row(each.router, state, *times, *counts)
+    return table
+
+
+def _members(found: format_.Status) -> Table:
+    table = _table("MEMBER", "ALIVE", "HEARD ON", "SILENT ON")
+    for member in found.members:
+        heard, silent = ", ".join(member.heard_on) or "-", ", ".join(member.silent_on) or "-"
+        table.add_row(member.node, "yes" if member.alive else "no", heard, silent)
+    return table
 
 
 def _number(count: int, what: str) -> str:

@@ -1,0 +1,281 @@
+"""A whole cluster as an operator wants to see it: one verdict, what is wrong, and tables.
+
+What should be comes from the deciders, what is from the speakers. Where the two differ for long, something is
+in the way.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from lbspeaker.core.announce import Picture, picture
+from lbspeaker.core.nodes import holders
+from lbspeaker.model import Address, Service
+from lbspeaker.observe.look import Look
+from lbspeaker.wire import status
+
+MOST_NAMED = 3
+SETTLED_S = 10.0  # of an announcement by a speaker; before that, others may not have said anything yet
+
+
+@dataclass(frozen=True, slots=True)
+class PoolRow:
+    """Addresses of one family. `pending`: Services that wait for one of this pool."""
+
+    pool: str
+    family: int
+    size: int
+    used: int
+    pending: int
+
+    @property
+    def percent(self) -> float:
+        return 100 * self.used / self.size if self.size else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceRow:
+    """An IP of a Service; `ip` "": it has none. `owner`: who answers for it, or how many nodes announce it.
+
+    `mode`: layer2, bgp, both ("layer2+bgp"), or "" where nobody announces it. `since`: Unix time, 0 unknown.
+    `why`: what is wrong with it, "" if nothing is.
+    """
+
+    service: str
+    ip: str
+    mode: str
+    owner: str
+    since: float = 0.0
+    moves: int = 0
+    conflict: str = ""
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SpeakerRow:
+    """A node. `alive`: its Lease is fresh; `started`: Unix time, 0 unknown."""
+
+    node: str
+    alive: bool
+    state: str
+    started: float
+    version: str
+    owned: int
+    links: tuple[str, ...]
+    problems: int
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """All of it. `problems`: each in one line. `unread`: what is missing here, and why."""
+
+    problems: tuple[str, ...]
+    unread: tuple[str, ...]
+    pools: tuple[PoolRow, ...]
+    services: tuple[ServiceRow, ...]
+    peers: tuple[tuple[str, status.Peer], ...]  # with their nodes
+    guards: tuple[tuple[str, status.Guard], ...]
+    speakers: tuple[SpeakerRow, ...]
+
+    @property
+    def verdict(self) -> str:
+        if self.problems:
+            number = len(self.problems)
+            return f"{number} problem{'' if number == 1 else 's'}"
+        return "well, as far as it can be seen" if self.unread else "well"
+
+
+def overview(look: Look, now: float) -> Overview:
+    """Return what there is to be seen at `now` (Unix time)."""
+    services = tuple(_services(look, now))
+    problems = (
+        *_of_controller(look),
+        *(f"{object_} is not in force: {why}" for object_, why in look.refused),
+        *_of_speakers(look),
+        *(f"{row.service} {row.ip}: {row.why}".replace(" :", ":") for row in services if row.why),
+    )
+    said = sorted(look.speakers.items())
+    return Overview(
+        problems,
+        look.unread,
+        tuple(_pools(look)),
+        services,
+        tuple((node, peer) for node, one in said for peer in one.peers),
+        tuple((node, guard) for node, one in said for guard in one.guards),
+        tuple(_speaker(look, node) for node in sorted(look.snapshot.nodes.keys() | look.speakers.keys())),
+    )
+
+
+# --- the programs ---------------------------------------------------------------------------------------
+
+
+def _of_controller(look: Look) -> Iterator[str]:
+    if look.controller == "":
+        yield (
+            "no controller acts, so new Services get no IP and edits are not read: "
+            "kubectl -n lbspeaker-system get pods, and its log"
+        )
+
+
+def _of_speakers(look: Look) -> Iterator[str]:
+    """What speakers complain of, one line for all that say the same; and who does not speak."""
+    if not look.silent_s and look.snapshot.nodes:
+        if not any("leases" in one for one in look.unread):
+            yield "no speaker runs: nothing is announced; kubectl -n lbspeaker-system get ds,pods"
+        return
+    for node in sorted(look.snapshot.nodes.keys() - look.snapshot.members):
+        silent_s = look.silent_s.get(node)
+        if silent_s is None:
+            yield f"{node} has no speaker: it announces nothing; does the DaemonSet run there?"
+        elif node in look.speakers and look.speakers[node].state in ("draining", "stopped"):
+            yield f"{node}: its speaker has ended"
+        else:
+            yield f"{node}: its speaker has been silent for {silent_s:.0f} s, others have its IPs; is it up?"
+    says: dict[str, list[str]] = defaultdict(list)
+    for node, one in sorted(look.speakers.items()):
+        for problem in one.problems if node in look.snapshot.members else ():
+            says[problem].append(node)
+    for problem, nodes in says.items():
+        yield f"{_some(nodes)}: {problem}"
+
+
+def _some(names: list[str]) -> str:
+    shown = ", ".join(names[:MOST_NAMED])
+    return shown if len(names) <= MOST_NAMED else f"{shown} and {len(names) - MOST_NAMED} more"
+
+
+def _speaker(look: Look, node: str) -> SpeakerRow:
+    alive = node in look.snapshot.members
+    links = tuple(link.name for link in look.snapshot.links.get(node, ()))
+    one = look.speakers.get(node)
+    if one is None:
+        return SpeakerRow(node, alive, "unknown" if alive else "absent", 0.0, "", 0, links, 0)
+    owned = sum(ip.role == "owner" for ip in one.ips) if alive else 0
+    state = one.state if alive or one.state in ("draining", "stopped") else "silent"
+    return SpeakerRow(node, alive, state, one.started, one.version, owned, links, len(one.problems))
+
+
+# --- pools, Services ------------------------------------------------------------------------------------
+
+
+def _pools(look: Look) -> Iterator[PoolRow]:
+    for name, one in sorted(look.pools.items()):
+        for family, size, used in ((4, one.size_v4, one.assigned_v4), (6, one.size_v6, one.assigned_v6)):
+            if size or used:
+                yield PoolRow(name, family, size, used, one.pending)
+
+
+def _services(look: Look, now: float) -> Iterator[ServiceRow]:
+    services = look.snapshot.services
+    held = holders(services.values())
+    decided = picture(look.snapshot, held)
+    announcing = _announcing(decided)
+    answering = _answering(look)
+    refused = {(row.service, row.ip): row.refusal.message for row in decided.unannounced if row.node is None}
+    for key, service in sorted(services.items()):
+        if not service.load_balancer:
+            continue
+        if not service.held:
+            yield ServiceRow(key, "", "", "", why=_pending(service))
+        for ip in service.held:
+            yield _service(key, ip, decided, announcing, answering, refused.get((key, ip), ""), now)
+
+
+def _pending(service: Service) -> str:
+    if service.condition is not None:
+        return f"no IP: {service.condition.message} ({service.condition.reason})"
+    return "no IP yet: the controller has not said why; lbspeaker plan does"
+
+
+Answering = Mapping[str, list[tuple[str, status.IP]]]
+
+
+def _answering(look: Look) -> Answering:
+    """By IP: the live nodes whose speakers say something of it."""
+    found: dict[str, list[tuple[str, status.IP]]] = defaultdict(list)
+    for node, one in sorted(look.speakers.items()):
+        for ip in one.ips if node in look.snapshot.members else ():
+            found[ip.ip].append((node, ip))
+    return found
+
+
+def _announcing(decided: Picture) -> Counter[tuple[str, int]]:
+    """By Service: how many nodes announce it by BGP."""
+    found: Counter[tuple[str, int]] = Counter()
+    for routes in decided.bgp.values():
+        mine = {
+            (key, prefix.version)
+            for table in routes.values()
+            for prefix, planned in table.items()
+            for key in planned.services
+        }
+        found.update(mine)
+    return found
+
+
+def _service(
+    key: str,
+    ip: Address,
+    decided: Picture,
+    announcing: Mapping[tuple[str, int], int],
+    answering: Answering,
+    refusal: str,
+    now: float,
+) -> ServiceRow:
+    nodes = announcing.get((key, ip.version), 0)
+    wanted = decided.l2.get(ip)
+    rows = answering.get(str(ip), [])
+    owners = [(node, row) for node, row in rows if row.role == "owner"]
+    modes = [mode for mode, there in (("layer2", wanted is not None), ("bgp", nodes > 0)) if there]
+    said = [node for node, _ in owners] + ([f"{nodes} node{'' if nodes == 1 else 's'}"] if nodes else [])
+    conflict = next((f"{row.conflict} {row.vendor}".strip() for _, row in rows if row.conflict), "")
+    since = max((row.since for _, row in owners), default=0.0)
+    why = refusal if not modes else ""
+    if conflict:
+        why = f"another host uses it ({conflict}): find it, or exclude the IP from the pool"
+    elif len(owners) > 1 and now > since + SETTLED_S:
+        why = f"{_some([node for node, _ in owners])} answer for it at once: is the segment cut in two?"
+    elif wanted is not None and not owners:
+        held_back = next((f"{node} holds it back" for node, row in rows if row.role == "held-back"), "")
+        why = held_back or f"nobody answers for it yet; {wanted.candidates[0]} should"
+    moves = max((row.moves for _, row in rows), default=0)
+    return ServiceRow(key, str(ip), "+".join(modes), ", ".join(said), since, moves, conflict, why)
+
+
+def only(found: Overview, services: Iterable[str], node: str | None, *, problems: bool) -> Overview:
+    """What of it is about these Services ("namespace/name", "namespace/"), this node, or in trouble."""
+    wanted = tuple(services)
+
+    def chosen(row: ServiceRow) -> bool:
+        return not wanted or any(
+            row.service.startswith(one) if one.endswith("/") else row.service == one for one in wanted
+        )
+
+    rows = tuple(
+        row
+        for row in found.services
+        if chosen(row) and (node is None or node in row.owner.split(", ")) and (row.why or not problems)
+    )
+    peers = found.peers if not wanted else ()
+    guards = found.guards if not wanted else ()
+    speakers = found.speakers if not wanted else ()
+    return Overview(
+        tuple(one for one in found.problems if _concerns(one, wanted, node)),
+        found.unread,
+        found.pools if not wanted and node is None else (),
+        rows,
+        tuple((n, p) for n, p in peers if node in (None, n) and (p.state != "up" or not problems)),
+        tuple((n, g) for n, g in guards if node in (None, n) and (g.queue or g.storms or not problems)),
+        tuple(one for one in speakers if node in (None, one.node) and not (problems and _is_well(one))),
+    )
+
+
+def _is_well(row: SpeakerRow) -> bool:
+    return row.alive and not row.problems
+
+
+def _concerns(problem: str, services: tuple[str, ...], node: str | None) -> bool:
+    about = problem.partition(" ")[0].rstrip(":")
+    of_service = any(about.startswith(one) if one.endswith("/") else about == one for one in services)
+    of_node = node is not None and node in problem.partition(": ")[0].replace(",", "").split()
+    return (not services and node is None) or of_service or of_node

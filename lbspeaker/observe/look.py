@@ -1,0 +1,252 @@
+"""A whole cluster, looked at once: its objects, what speakers say of themselves, who lives. Only GET is sent.
+
+What may not be read, or does not answer, is missing in the picture, and is said to be: the rest is shown all
+the same.
+"""
+
+import asyncio
+import contextlib
+import json
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from lbspeaker.config.documents import from_object, unpack
+from lbspeaker.core.world import World
+from lbspeaker.errors import Malformed, Unable, Unavailable
+from lbspeaker.model import (
+    Change,
+    Config,
+    Kind,
+    Lease,
+    PoolStatus,
+    Snapshot,
+    Written,
+)
+from lbspeaker.observe.configuration import Configuration
+from lbspeaker.shell.apiserver import ApiError, ApiServer, credentials
+from lbspeaker.wire import kube, speaker_object
+from lbspeaker.wire.status import Status
+
+_PAGE = "500"
+_GROUP = "/apis/lbspeaker.io/v1beta1/namespaces"
+_LATE_S = 8.0  # of a Lease behind the newest one: this speaker is silent
+_CLOCK_S = 60.0  # so far the clock here may be wrong
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """A cluster at one moment. `members` of the snapshot are those whose Leases are fresh.
+
+    `silent_s`: by node, for how long a speaker has not renewed its Lease. `refused`: configuration objects
+    that are not in force, and why. `unread`: what is missing in all this, and why.
+    """
+
+    snapshot: Snapshot = field(default_factory=Snapshot)
+    speakers: Mapping[str, Status] = field(default_factory=dict)
+    silent_s: Mapping[str, float] = field(default_factory=dict)
+    pools: Mapping[str, PoolStatus] = field(default_factory=dict)
+    refused: tuple[tuple[str, str], ...] = ()
+    controller: str | None = ""  # who acts; "": nobody; None: not known
+    unread: tuple[str, ...] = ()
+
+
+def look(kubeconfig: str | None, context: str | None, namespace: str) -> Look:
+    """Look at the cluster of this kubeconfig.
+
+    Raises Unable without access, Unavailable if it does not answer at all.
+    """
+    try:
+        access = credentials(kubeconfig, context)
+    except Unable as error:
+        raise Unable(error.what, "give --kubeconfig FILE, or ask a speaker: --runtime-dir DIR") from error
+    return asyncio.run(_look(access, namespace))
+
+
+async def _look(access: Any, namespace: str) -> Look:
+    leases = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
+    async with ApiServer(access, "status") as api:
+        asked = _Asked(api)
+        ours = f"{_GROUP}/{namespace}"
+        bodies = await asyncio.gather(
+            asked.list("/api/v1/nodes"),
+            asked.list("/api/v1/services", fieldSelector="spec.type=LoadBalancer"),
+            asked.list("/apis/discovery.k8s.io/v1/endpointslices"),
+            asked.list(leases),
+            asked.list(f"{ours}/speakers"),
+            asked.list(f"{ours}/ipaddresspools"),
+            asked.list(f"{ours}/effectiveconfigurations"),
+        )
+    if asked.worked == 0:
+        raise Unavailable(asked.unread[0], "does the API server answer: kubectl get nodes")
+    nodes, services, slices, lease_pages, speakers, pools, effective = bodies
+    found = _Found(asked)
+    found.take(Kind.NODE, nodes)
+    found.take(Kind.SERVICE, services)
+    found.take(Kind.ENDPOINT_SLICE, slices)
+    found.take(Kind.LEASE, lease_pages)
+    found.take(Kind.CONFIG, pools)
+    return found.look(_objects(lease_pages), _objects(speakers), _objects(effective), time.time())
+
+
+class _Asked:
+    """Lists of an API server; `unread` says which of them it did not give."""
+
+    def __init__(self, api: ApiServer) -> None:
+        self._api = api
+        self.worked = 0
+        self.unread: list[str] = []
+
+    async def list(self, path: str, **query: str) -> list[bytes]:
+        """All pages of a list; none, if it may not be read or is not there."""
+        pages, token = [], ""
+        try:
+            while True:
+                more = {"continue": token} if token else {}
+                body = await self._api.request("GET", path, query={"limit": _PAGE, **query, **more})
+                pages.append(body)
+                token = _next(body)
+                if not token:
+                    self.worked += 1
+                    return pages
+        except ApiError as error:
+            self.worked += error.status == 404
+            what = path.rpartition("/")[2]
+            need = f"; needed: list {what}" if error.status == 403 else ""
+            self.unread.append(f"{what}: {error.what}{need}")
+            return pages
+
+
+class _Found:
+    """What was found so far."""
+
+    def __init__(self, asked: _Asked) -> None:
+        self._unread = asked.unread
+        self._changes: list[Change] = []
+
+    def take(self, kind: Kind, pages: Iterable[bytes]) -> None:
+        for body in pages:
+            try:
+                self._changes += kube.codec(kind).page(body).changes
+            except Malformed as error:
+                self._unread.append(f"{kind.value}: {error}")
+
+    def look(
+        self,
+        leases: list[dict[str, Any]],
+        speakers: list[dict[str, Any]],
+        effective: list[dict[str, Any]],
+        now: float,
+    ) -> Look:
+        config, refused = _configuration(effective)
+        said = {}
+        for obj in speakers:
+            try:
+                status = speaker_object.parse(obj)
+                said[status.node] = status
+            except Malformed as error:
+                self._unread.append(str(error))
+        silent_s = _silent_s(leases, now)
+        written = [change.value for change in self._changes if isinstance(change.value, Written)]
+        pools = {one.name: one.status.pool for one in written if one.status.pool is not None}
+        return Look(
+            self._snapshot(config, silent_s),
+            said,
+            {name: for_s for name, for_s in silent_s.items() if not name.startswith("lbspeaker.")},
+            pools,
+            refused,
+            _controller(leases, silent_s),
+            tuple(self._unread),
+        )
+
+    def _snapshot(self, config: Config, silent_s: Mapping[str, float]) -> Snapshot:
+        world = World("", None)
+        for change in self._changes:
+            world.observe(change)
+        leases = {change.key: change.value for change in self._changes if isinstance(change.value, Lease)}
+        alive = frozenset(
+            node
+            for node, lease in leases.items()
+            if silent_s.get(node, _LATE_S) < _LATE_S and not lease.draining
+        )
+        links = {node: lease.links for node, lease in leases.items() if lease.links is not None}
+        return replace(world.snapshot(alive), config=config, links=links, pins=world.pins)
+
+
+def _configuration(effective: Iterable[dict[str, Any]]) -> tuple[Config, tuple[tuple[str, str], ...]]:
+    """What is in force, and which objects are not, and why."""
+    configuration, refused = Configuration(), list[tuple[str, str]]()
+    for obj in effective:
+        configuration.say("cluster", unpack([from_object(obj)])[0])
+        refusals = (obj.get("status") or {}).get("refusals") or ()
+        refused += [(str(one.get("object")), str(one.get("message"))) for one in refusals]
+    return configuration.parse().config, tuple(refused)
+
+
+def _silent_s(leases: Iterable[dict[str, Any]], now: float) -> dict[str, float]:
+    """By node ("lbspeaker.controller": the controller's): for how long its Lease was not renewed.
+
+    Measured from the newest one, as the clock here may be another one than theirs.
+    """
+    renewed = {}
+    for lease in leases:
+        name, spec = str((lease.get("metadata") or {}).get("name")), lease.get("spec") or {}
+        if name == kube.LEADER or (name.startswith(kube.LEASE_PREFIX) and spec.get("renewTime")):
+            with contextlib.suppress(TypeError, ValueError):
+                renewed[name.removeprefix(kube.LEASE_PREFIX)] = datetime.fromisoformat(
+                    spec["renewTime"]
+                ).timestamp()
+    newest = max(renewed.values(), default=now)
+    if abs(now - newest) > _CLOCK_S:  # nobody renews anything
+        newest = now
+    return {name: max(newest - at, 0.0) for name, at in renewed.items()}
+
+
+def _controller(leases: list[dict[str, Any]], silent_s: Mapping[str, float]) -> str | None:
+    if not leases:
+        return None
+    holders = [
+        (lease.get("spec") or {}).get("holderIdentity")
+        for lease in leases
+        if (lease.get("metadata") or {}).get("name") == kube.LEADER
+    ]
+    acts = silent_s.get(kube.LEADER, _LATE_S) < _LATE_S
+    return str(holders[0]) if holders and holders[0] and acts else ""
+
+
+def _objects(pages: Iterable[bytes]) -> list[dict[str, Any]]:
+    return [item for body in pages for item in _decoded(body).get("items") or () if isinstance(item, dict)]
+
+
+class _Meta(msgspec.Struct):
+    token: str | None = msgspec.field(default=None, name="continue")
+
+
+class _Page(msgspec.Struct):
+    metadata: _Meta | None = None
+
+
+_page = msgspec.json.Decoder(_Page).decode
+
+
+def _next(body: bytes) -> str:
+    """The token of the next page; "" on the last one."""
+    try:
+        found = _page(body).metadata
+    except msgspec.DecodeError:
+        found = None
+    return (found.token if found else None) or ""
+
+
+def _decoded(body: bytes) -> dict[str, Any]:
+    try:
+        value = json.loads(body)
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise Unavailable("the API server's answer is no JSON object", "look at what answers")
+    return value

@@ -1,0 +1,199 @@
+"""A whole cluster at one glance: what is wrong, and which tables one gets to see."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from msgspec import structs
+
+from lbspeaker.cli import status as module
+from lbspeaker.cli.overview import Overview, PoolRow, only, overview
+from lbspeaker.core.election import rank
+from lbspeaker.errors import Unable
+from lbspeaker.model import ALLOCATED, BGPAdvertisement, Condition, PoolStatus
+from lbspeaker.observe.look import Look
+from lbspeaker.wire import status
+from tests.build import ip, service, snapshot
+from tests.wire.test_status import STATUS
+
+NOW = 1_764_331_200.0
+WEB = service("web", held="192.0.2.10")
+FIRST, SECOND, THIRD = rank(ip("192.0.2.10"), dict.fromkeys("abc", 0))
+EMPTY = structs.replace(
+    STATUS, ips=(), guards=(), problems=(), peers=(), bfd=(), members=(), started=NOW - 60
+)
+OWNED = status.IP("192.0.2.10", (), "owner", ("eth0",), NOW - 30, "takeover", moves=1)
+
+
+def says(node: str, *ips: status.IP, **fields: Any) -> status.Status:
+    return structs.replace(EMPTY, node=node, ips=ips, **fields)
+
+
+def look(*said: status.Status, **fields: Any) -> Look:
+    """A cluster of a, b and c in which all is well, but for what is said."""
+    given = {one.node: one for one in said}
+    speakers = {name: given.get(name, says(name)) for name in "abc"}
+    if FIRST not in given:
+        speakers[FIRST] = says(FIRST, OWNED)
+    world = fields.pop("snapshot", snapshot(WEB))
+    silent_s = fields.pop("silent_s", dict.fromkeys("abc", 0.5))
+    fields = {"controller": "one", **fields}
+    return Look(world, speakers, silent_s, {"lan": PoolStatus(assigned_v4=1, size_v4=51)}, **fields)
+
+
+def test_all_is_well() -> None:
+    found = overview(look(), NOW)
+    assert (found.verdict, found.problems) == ("well", ())
+    assert found.pools == (PoolRow("lan", 4, 51, 1, 0),)
+    (row,) = found.services
+    assert (row.service, row.mode, row.owner, row.moves, row.why) == ("default/web", "layer2", FIRST, 1, "")
+    assert [(one.node, one.alive, one.owned) for one in found.speakers] == [
+        (name, True, int(name == FIRST)) for name in "abc"
+    ]
+
+
+WAITS = Condition(ALLOCATED, "False", "PoolExhausted", "all pools are full")
+STORIES: dict[str, tuple[Look, str]] = {
+    "no controller": (look(controller=""), "no controller acts, so new Services get no IP"),
+    "a node without a speaker": (
+        look(
+            snapshot=replace(snapshot(WEB), members=frozenset((FIRST, SECOND))),
+            silent_s={FIRST: 0.1, SECOND: 0.1},
+        ),
+        f"{THIRD} has no speaker: it announces nothing",
+    ),
+    "a silent speaker": (
+        look(
+            snapshot=replace(snapshot(WEB), members=frozenset("abc") - {THIRD}),
+            silent_s={**dict.fromkeys("abc", 0.1), THIRD: 42.0},
+        ),
+        f"{THIRD}: its speaker has been silent for 42 s",
+    ),
+    "one that has ended": (
+        look(
+            says(THIRD, state="stopped"),
+            snapshot=replace(snapshot(WEB), members=frozenset("abc") - {THIRD}),
+            silent_s={**dict.fromkeys("abc", 0.1), THIRD: 42.0},
+        ),
+        f"{THIRD}: its speaker has ended",
+    ),
+    "no speaker at all": (
+        Look(replace(snapshot(), members=frozenset()), controller="one"),
+        "no speaker runs: nothing is announced",
+    ),
+    "what two complain of is told once": (
+        look(says(SECOND, problems=("peer router: why",)), says(THIRD, problems=("peer router: why",))),
+        f"{', '.join(sorted((SECOND, THIRD)))}: peer router: why",
+    ),
+    "a configuration object that is refused": (
+        look(refused=(("BGPPeer/tor", "spec.peerASN is missing"),)),
+        "BGPPeer/tor is not in force: spec.peerASN is missing",
+    ),
+    "a Service that waits": (
+        look(says(FIRST), snapshot=snapshot(service("web", condition=WAITS))),
+        "default/web: no IP: all pools are full (PoolExhausted)",
+    ),
+    "a Service without endpoints": (
+        look(says(FIRST), snapshot=snapshot(WEB, on="")),
+        "default/web 192.0.2.10: ",
+    ),
+    "an IP that nobody answers for": (
+        look(says(FIRST)),
+        f"default/web 192.0.2.10: nobody answers for it yet; {FIRST} should",
+    ),
+    "one that is held back": (
+        look(says(FIRST, structs.replace(OWNED, role="held-back"))),
+        f"default/web 192.0.2.10: {FIRST} holds it back",
+    ),
+    "a host that has it, too": (
+        look(says(FIRST, structs.replace(OWNED, conflict="00:00:5e:00:53:01", vendor="Canon"))),
+        "default/web 192.0.2.10: another host uses it (00:00:5e:00:53:01 Canon)",
+    ),
+    "two owners": (
+        look(says(FIRST, OWNED), says(SECOND, OWNED)),
+        f"default/web 192.0.2.10: {', '.join(sorted((FIRST, SECOND)))} answer for it at once",
+    ),
+}
+
+
+@pytest.mark.parametrize(("seen", "problem"), STORIES.values(), ids=STORIES)
+def test_one_line_says(seen: Look, problem: str) -> None:
+    found = overview(seen, NOW)
+    (told,) = found.problems
+    assert told.startswith(problem)
+    assert found.verdict == "1 problem"
+
+
+def test_a_move_that_goes_on_and_one_speaker_that_has_ended_before_are_no_problem() -> None:
+    moving = structs.replace(OWNED, since=NOW - 1)
+    assert overview(look(says(FIRST, moving), says(SECOND, OWNED)), NOW).problems == ()
+    gone = look(
+        says(THIRD, OWNED, problems=("old",)),
+        snapshot=replace(snapshot(WEB, nodes=f"{FIRST} {SECOND}"), members=frozenset((FIRST, SECOND))),
+    )
+    assert overview(gone, NOW).problems == ()
+
+
+def test_what_is_announced_by_bgp() -> None:
+    world = snapshot(WEB, l2=(), bgp=(BGPAdvertisement("bgp"),))
+    (row,) = overview(look(says(FIRST), snapshot=world), NOW).services
+    assert (row.mode, row.owner, row.why) == ("bgp", "3 nodes", "")
+    both = snapshot(WEB, bgp=(BGPAdvertisement("bgp"),))
+    (row,) = overview(look(snapshot=both), NOW).services
+    assert (row.mode, row.owner) == ("layer2+bgp", f"{FIRST}, 3 nodes")
+
+
+def test_what_was_not_seen_is_said_and_is_no_problem() -> None:
+    found = overview(look(unread=("leases: forbidden; needed: list leases",)), NOW)
+    assert (found.verdict, found.problems) == ("well, as far as it can be seen", ())
+
+
+def chosen(**choice: Any) -> Overview:
+    shop = service("shop/cart", held="192.0.2.11")
+    said = look(says(SECOND, problems=("peer router: why",)), snapshot=snapshot(WEB, shop, on="a b c"))
+    given = {"services": (), "node": None, "problems": False, **choice}
+    return only(overview(said, NOW), given.pop("services"), given.pop("node"), **given)
+
+
+def test_a_choice_is_shown_of_it() -> None:
+    assert [row.service for row in chosen().services] == ["default/web", "shop/cart"]
+    assert [row.service for row in chosen(services=("shop/",)).services] == ["shop/cart"]
+    assert [row.service for row in chosen(services=("default/web",)).services] == ["default/web"]
+    assert chosen(services=("default/web",)).problems == ()
+    assert [one.split(" ")[0] for one in chosen(services=("shop/cart",)).problems] == ["shop/cart"]
+    assert [row.node for row in chosen(node=SECOND).speakers] == [SECOND]
+    assert chosen(node=SECOND).problems == (f"{SECOND}: peer router: why",)
+    troubled = chosen(problems=True)
+    assert [row.service for row in troubled.services] == ["shop/cart"]
+    assert [row.node for row in troubled.speakers] == [SECOND]
+
+
+def shown(monkeypatch: pytest.MonkeyPatch, seen: Look, *options: str) -> Any:
+    monkeypatch.setattr(module, "look", lambda **_: seen)
+    return CliRunner(env={"COLUMNS": "160"}).invoke(module.status, ["--kubeconfig", "/nowhere", *options])
+
+
+def test_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    done = shown(monkeypatch, look())
+    assert (done.exit_code, done.stdout.splitlines()[0]) == (0, "well")
+    rows = [line.split() for line in done.stdout.splitlines()]
+    assert ["lan", "IPv4", "51", "1", "2", "0"] in rows
+    assert any(row[:4] == ["default/web", "192.0.2.10", "layer2", FIRST] for row in rows)
+    done = shown(monkeypatch, look(controller=""), "-o", "json")
+    assert done.exit_code == 1 and '"verdict": "1 problem"' in done.stdout
+    for output in ("yaml", "wide"):
+        assert shown(monkeypatch, look(), "-o", output).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("asked", "hint"),
+    [
+        (("default/wbe",), "did you mean default/web?"),
+        (("nowhere/",), "there are: default/web"),
+        (("--node", "z"), "there are: a, b, c"),
+    ],
+)
+def test_a_name_that_nobody_has(monkeypatch: pytest.MonkeyPatch, asked: tuple[str, ...], hint: str) -> None:
+    done = shown(monkeypatch, look(), *asked)
+    assert isinstance(done.exception, Unable) and hint in str(done.exception)
