@@ -81,9 +81,12 @@ class Reporting:
     async def _write(self, body: dict[str, Any]) -> None:
         changes = speaker_object.patch(self._written or {}, body)
         if changes:
-            text = json.dumps({"status": changes}).encode()
-            await self._api.request("PATCH", f"{self._path}/{self._node}/status", body=text)
+            await self._patch(changes)
             self._written = body
+
+    async def _patch(self, changes: dict[str, Any]) -> None:
+        text = json.dumps({"status": changes}).encode()
+        await self._api.request("PATCH", f"{self._path}/{self._node}/status", body=text)
 
     async def _present(self) -> dict[str, Any]:
         """The status that is there; where there is no object, it is made."""
@@ -100,5 +103,6 @@ class Reporting:
         try:
             speaker_object.parse(found)
         except Malformed:  # somebody else's hand: it is written anew
-            return dict.fromkeys(status)
+            await self._patch(dict.fromkeys(status))
+            return {}
         return status

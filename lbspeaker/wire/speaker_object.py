@@ -37,10 +37,10 @@ def body(status: Status) -> Json:
     plain: Json = msgspec.json.decode(build(status))
     found: Json = {name: _keyed(plain[name], keys) for name, keys in _KEYS.items()}
     for one in found["ips"].values():
-        del one["services"]
+        one.pop("services", None)
     for one in found["bfd"].values():
         for counter in _COUNTERS:
-            del one[counter]
+            one.pop(counter, None)
     found["ips"] = dict(list(found["ips"].items())[:MOST_IPS])
     return {
         "state": status.state,
