@@ -488,6 +488,7 @@ class Service:
     requested_ips: tuple[Address, ...] = ()
     requested_pool: str | None = None
     sharing_key: str | None = None
+    preferred_node: str = ""  # that owns its IPs on the segment, while it can
     held: tuple[Address, ...] = ()
     held_pool: str | None = None
     given: tuple[Address, ...] = ()
@@ -541,6 +542,11 @@ class EndpointSlice:
     endpoints: tuple[Endpoint, ...] = ()
 
 
+EXCLUDE = (
+    "node.kubernetes.io/exclude-from-external-load-balancers"  # the label of nodes that announce nothing
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Node:
     """A v1 Node. `addresses` are its own, `pod_networks` those of its pods (spec.podCIDRs).
@@ -559,7 +565,7 @@ class Node:
 
     @property
     def excluded(self) -> bool:
-        return "node.kubernetes.io/exclude-from-external-load-balancers" in self.labels
+        return EXCLUDE in self.labels
 
 
 @dataclass(frozen=True, slots=True)
@@ -858,7 +864,8 @@ class Allocation:
 class L2Announcement:
     """One service IP on the segment: who may announce it, best first; the first is the owner.
 
-    `ranking`: the same with those that cannot now, and without pins.
+    `ranking`: the same with those that cannot now, and without pins. `preferred`: the first is what a Service
+    asks for, so pins do not count.
     """
 
     ip: Address
@@ -870,6 +877,7 @@ class L2Announcement:
     equals: frozenset[str] = frozenset()  # candidates that are preferred as much as the owner
     sticky: bool = False  # failback: Never
     moves_on_cordon: bool = False
+    preferred: bool = False
 
     @property
     def owner(self) -> str:

@@ -20,6 +20,8 @@ COMMANDS = {
     "controller": "run:controller",
     "speaker": "run:speaker",
     "status": "status:status",
+    "drain": "move:drain",
+    "move": "move:move",
     "lab": "lab:lab",
     "demo": "demo:demo",
 }
@@ -49,7 +51,8 @@ def lbspeaker() -> None:
     Check a configuration:                       lbspeaker check pools.yaml
     See what it would do:                        lbspeaker plan pools.yaml services.yaml
     Configure and check a BGP router:            lbspeaker upstream config --for frr pools.yaml nodes.yaml
-    Ask the speaker of this node:                lbspeaker status
+    See whether all is well:                     lbspeaker status
+    Take a node out, one Service elsewhere:      lbspeaker drain NODE, lbspeaker move SERVICE --to NODE
     Bring MetalLB's configuration over:          lbspeaker migrate metallb.yaml
     """
 

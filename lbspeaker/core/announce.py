@@ -264,7 +264,7 @@ def desired(snapshot: Snapshot, held: Holders, node: str) -> Desired:
         missed += conflicts
     return Desired(
         {
-            ip: _duty(found, snapshot.pins.get(ip))
+            ip: _duty(found, None if found.preferred else snapshot.pins.get(ip))
             for ip, found in announcements.items()
             if found.owner == node
         },

@@ -2,7 +2,8 @@
 
 A candidate is a live node that an advertisement selects, that is heard by the others, that has a link for the
 IP, and, with traffic policy Local, a serving endpoint. Nodes that are not Ready come into question only when
-there are no others; a pin puts one candidate before all.
+there are no others; a pin puts one candidate before all, and the node that a Service asks for comes before
+that.
 """
 
 from collections.abc import Iterable, Mapping
@@ -147,6 +148,7 @@ def _l2_of(
     fit: set[str] = set()
     used: list[L2Advertisement] = []
     announced: list[str] = []
+    asked_for: list[str] = []
     refusals: dict[str, Refusal] = {}
     for service in services:
         ads = l2_advertisements(snapshot.config, ip, service)
@@ -165,6 +167,7 @@ def _l2_of(
             refusals[service.key] = reach.refusal(ip, names)
             continue
         announced.append(service.key)
+        asked_for += [service.preferred_node] if service.preferred_node in selected else []
         used += ads
         fit |= candidates
         if scores:  # of several services, the one that prefers a node most
@@ -175,10 +178,18 @@ def _l2_of(
     ranking = rank(ip, scores)
     ready = fit & choice.ready
     best_first = [node for node in ranking if node in (ready or fit)]
+    moves = any(ad.on_cordon == "Move" for ad in used)
+    asked_for = [node for node in asked_for if not (moves and snapshot.nodes[node].cordoned)]
+    preferred = asked_for[0] if asked_for and asked_for[0] in best_first else ""
+    if asked_for:
+        ranking = _first(asked_for[0], ranking)
     pin = snapshot.pins.get(ip)
-    if pin is not None and pin.node in best_first:
-        best_first = [pin.node, *(node for node in best_first if node != pin.node)]
+    if preferred:
+        best_first = list(_first(preferred, best_first))
+    elif pin is not None and pin.node in best_first:
+        best_first = list(_first(pin.node, best_first))
     top = scores[best_first[0]]
+    equals = {preferred} if preferred else {node for node in best_first if scores[node] == top}
     found = L2Announcement(
         ip,
         tuple(announced),
@@ -186,11 +197,17 @@ def _l2_of(
         frozenset(_interfaces(used)),
         any(ad.any_subnet for ad in used),
         ranking,
-        frozenset(node for node in best_first if scores[node] == top),
+        frozenset(equals),
         any(ad.failback == "Never" for ad in used),
-        any(ad.on_cordon == "Move" for ad in used),
+        moves,
+        bool(preferred),
     )
     return found, refusals
+
+
+def _first(node: str, others: Iterable[str]) -> tuple[str, ...]:
+    """`node`, and then the others."""
+    return (node, *(other for other in others if other != node))
 
 
 def _interfaces(ads: Iterable[L2Advertisement]) -> frozenset[str]:

@@ -5,7 +5,7 @@ The same for layer 2 and for BGP: a refusal is for the whole cluster (node None)
 
 from collections.abc import Iterable, Mapping
 
-from lbspeaker.model import Address, Endpoint, Pool, Reason, Refusal, Service, Snapshot
+from lbspeaker.model import EXCLUDE, Address, Endpoint, Pool, Reason, Refusal, Service, Snapshot
 
 Holders = Mapping[Address, tuple[Service, ...]]  # service IP → the services that share it
 
@@ -25,8 +25,7 @@ def node_refusal(snapshot: Snapshot, node: str) -> Refusal | None:
     if known is None or node not in snapshot.members:
         return Refusal(Reason.NODE_NOT_LIVE, f"no live speaker on {node}")
     if known.excluded:
-        label = "node.kubernetes.io/exclude-from-external-load-balancers"
-        return Refusal(Reason.NODE_EXCLUDED, f"{node} has the label {label}")
+        return Refusal(Reason.NODE_EXCLUDED, f"{node} has the label {EXCLUDE}")
     if known.network_unavailable:
         return Refusal(Reason.NODE_NETWORK_UNAVAILABLE, f"{node} has the condition NetworkUnavailable")
     return None

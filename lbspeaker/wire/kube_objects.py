@@ -28,6 +28,7 @@ SHARING = "allow-shared-ip"
 ALLOCATED_FROM = "ip-allocated-from-pool"
 ALLOCATED_IPS = "allocated-ips"  # ours alone: what we gave, so that an edited status explains nothing
 ANNOTATIONS = (IPS, POOL, SHARING, ALLOCATED_FROM, ALLOCATED_IPS)
+PREFERRED = "lbspeaker.io/preferred-node"
 _OWN_POOL, _OWN_IPS = PREFIXES[0] + ALLOCATED_FROM, PREFIXES[0] + ALLOCATED_IPS
 DRAINING = "lbspeaker.io/draining"
 LINKS = "lbspeaker.io/links"
@@ -208,6 +209,7 @@ def service(obj: Service) -> model.Service:
         requested_ips=requested,
         requested_pool=_annotation(annotations, POOL),
         sharing_key=_annotation(annotations, SHARING),
+        preferred_node=annotations.get(PREFERRED) or "",
         held=_held(load_balancer),
         held_pool=annotations.get(_OWN_POOL) or None,
         given=_given(annotations.get(_OWN_IPS)),

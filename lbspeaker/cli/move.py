@@ -1,0 +1,211 @@
+"""`lbspeaker drain` and `lbspeaker move`: planned moves, and what they would do, before they are done.
+
+Both say what shall be, by a label of the node or an annotation of the Service; the speakers do it, make
+before break, and it stays so when this command has ended.
+"""
+
+import asyncio
+import difflib
+import json
+import time
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from lbspeaker.core.forecast import Change, lost, moved, without
+from lbspeaker.errors import LbspeakerError, Unable, Unavailable
+from lbspeaker.model import EXCLUDE, Service
+from lbspeaker.observe.look import Look, look
+from lbspeaker.shell.apiserver import ApiServer, credentials
+from lbspeaker.wire.kube_objects import PREFERRED
+
+_EVERY_S = 0.5
+_WIDE = 200
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+_ACCESS = (
+    click.option("--kubeconfig", metavar="FILE", help="Kubeconfig of the cluster."),
+    click.option("--context", metavar="NAME", help="Context of the kubeconfig."),
+    click.option("--namespace", default="lbspeaker-system", show_default=True, help="Where lbspeaker lives."),
+    click.option("--timeout", default=60.0, show_default=True, help="Seconds to wait until it is done."),
+    click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True),
+)
+
+
+def access(command: Command) -> Command:
+    """The options that both commands have."""
+    for each in reversed(_ACCESS):
+        command = each(command)
+    return command
+
+
+@click.command()
+@click.argument("node")
+@click.option("--simulate", is_flag=True, help="Only say what would move, and what would be lost.")
+@click.option("--undo", is_flag=True, help="Let the node announce again.")
+@click.option("--force", is_flag=True, help="Also if IPs are lost that only this node can announce.")
+@access
+def drain(
+    node: str, simulate: bool, undo: bool, force: bool, timeout: float, output: str, **cluster: Any
+) -> None:
+    """Have a node announce nothing: its IPs move to others first, which loses no connection attempt.
+
+    It gets the label node.kubernetes.io/exclude-from-external-load-balancers, and keeps it until --undo. Pods
+    are not touched: that is kubectl drain. Exit code: 0 it is done (or nothing would be lost), 1 IPs would
+    have no announcer, 3 it cannot be told, or was not done in time.
+
+    \b
+    Example:
+      lbspeaker drain node-a --simulate
+      lbspeaker drain node-a
+      lbspeaker drain node-a --undo
+    """
+    seen = look(**cluster)
+    _known(node, seen.snapshot.nodes, "node")
+    if undo:
+        _patch(cluster, f"/api/v1/nodes/{node}", {"labels": {EXCLUDE: None}})
+        click.echo(f"{node} may announce again")
+        return
+    changes = without(seen.snapshot, node)
+    gone = lost(changes)
+    if output == "json":
+        rows = [{"what": c.what, "services": c.services, "now": c.now, "then": c.then} for c in changes]
+        click.echo(json.dumps({"node": node, "changes": rows, "lost": len(gone)}, indent=2))
+    else:
+        _show(node, changes)
+    if simulate or (gone and not force):
+        if gone and not simulate:
+            click.echo("nothing was changed; --force drains it all the same", err=True)
+        click.get_current_context().exit(1 if gone else 0)
+    _patch(cluster, f"/api/v1/nodes/{node}", {"labels": {EXCLUDE: ""}})
+    after_s = _wait(lambda: _drained(look(**cluster), node), timeout, f"{node} still announces something")
+    click.echo(f"{node} announces nothing any more, after {after_s:.1f} s", err=output == "json")
+
+
+@click.command()
+@click.argument("service", metavar="NAMESPACE/SERVICE")
+@click.option("--to", "node", metavar="NODE", help="Who shall own its IPs on the segment, while it can.")
+@click.option("--back", is_flag=True, help="Let the ranking decide again.")
+@access
+def move(service: str, node: str | None, back: bool, timeout: float, output: str, **cluster: Any) -> None:
+    """Move the IPs of a Service to a node (layer 2), and keep them there while it lives.
+
+    The Service gets the annotation lbspeaker.io/preferred-node. If the node dies, another one takes over; if
+    it returns, so do the IPs. Exit code: 0 it is there, 3 it cannot be there, or was not in time.
+
+    \b
+    Example:
+      lbspeaker move shop/web --to node-b
+      lbspeaker move shop/web --back
+    """
+    if (node is None) is not back:
+        raise click.UsageError("say where: --to NODE, or --back")
+    seen = look(**cluster)
+    _known(service, seen.snapshot.services, "Service of type LoadBalancer")
+    if node is not None:
+        _known(node, seen.snapshot.nodes, "node")
+        _check(seen, service, node)
+    namespace, _, name = service.partition("/")
+    path = f"/api/v1/namespaces/{namespace}/services/{name}"
+    _patch(cluster, path, {"annotations": {PREFERRED: node}})
+    if node is None:
+        said = f"the ranking decides about {service} again"
+        click.echo(json.dumps({"service": service, "node": None}) if output == "json" else said)
+        return
+    held = seen.snapshot.services[service]
+    after_s = _wait(lambda: _owns(look(**cluster), held, node), timeout, f"{node} does not own {service} yet")
+    if output == "json":
+        click.echo(json.dumps({"service": service, "node": node, "after_s": round(after_s, 1)}))
+    else:
+        ips = ", ".join(map(str, held.held))
+        click.echo(f"{service} ({ips}) is at {node}, after {after_s:.1f} s")
+
+
+# --- what is asked --------------------------------------------------------------------------------------
+
+
+def _check(seen: Look, service: str, node: str) -> None:
+    """Raises Unable if the node cannot own all IPs of the Service."""
+    if not seen.snapshot.services[service].held:
+        raise Unable(f"{service} has no IP", "lbspeaker status says why")
+    owners = moved(seen.snapshot, service, node)
+    missing = [ip for ip in seen.snapshot.services[service].held if owners.get(ip) != node]
+    if missing:
+        ips = ", ".join(map(str, missing))
+        hint = "is its speaker alive, has it a link for the IP, an endpoint (traffic policy Local)?"
+        raise Unable(f"{node} cannot own {ips} of {service}", hint)
+
+
+def _known(name: str, names: Iterable[str], what: str) -> None:
+    """Raises Unable for a name that nobody has."""
+    there = sorted(names)
+    if name not in there:
+        near = difflib.get_close_matches(name, there, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(there[:8]) or 'none'}"
+        raise Unable(f"there is no {what} {name}", hint)
+
+
+def _drained(seen: Look, node: str) -> bool:
+    said = seen.speakers.get(node)
+    if said is None or node not in seen.snapshot.members:
+        return True
+    return not any(one.role in ("owner", "lent") for one in said.ips) and not any(p.sent for p in said.peers)
+
+
+def _owns(seen: Look, service: Service, node: str) -> bool:
+    said = seen.speakers.get(node)
+    owned = {one.ip for one in said.ips if one.role == "owner" and one.links} if said else set()
+    return all(str(ip) in owned for ip in service.held)
+
+
+# --- what is done ---------------------------------------------------------------------------------------
+
+
+def _patch(cluster: dict[str, Any], path: str, metadata: dict[str, Any]) -> None:
+    async def patch() -> None:
+        async with ApiServer(credentials(cluster["kubeconfig"], cluster["context"]), "move") as api:
+            await api.request("PATCH", path, body=json.dumps({"metadata": metadata}).encode())
+
+    asyncio.run(patch())
+
+
+def _wait(done: Callable[[], bool], timeout_s: float, what: str) -> float:
+    """Return after how many seconds it was done; raises Unavailable."""
+    began = time.monotonic()
+    with Console(stderr=True).status("waiting for the speakers…"):
+        while True:
+            try:
+                if done():
+                    return time.monotonic() - began
+            except LbspeakerError as error:
+                if time.monotonic() - began > timeout_s:
+                    raise
+                del error  # the API server may be away for a moment
+            if time.monotonic() - began > timeout_s:
+                raise Unavailable(
+                    f"after {timeout_s:.0f} s {what}", "lbspeaker status says what is in the way"
+                )
+            time.sleep(_EVERY_S)
+
+
+def _show(node: str, changes: tuple[Change, ...]) -> None:
+    console = Console(highlight=False, width=None if Console().is_terminal else _WIDE)
+    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
+    for title in ("WHAT", "SERVICES", "NOW", "THEN"):
+        table.add_column(title, overflow="fold")
+    for change in changes:
+        then = ", ".join(change.then) or "nobody"
+        table.add_row(change.what, ", ".join(change.services), ", ".join(change.now), then)
+    if changes:
+        console.print(table)
+    gone = lost(changes)
+    if gone:
+        console.print(f"without {node}, {len(gone)} of these will have NO announcer", markup=False)
+    elif changes:
+        console.print(f"without {node}, {len(changes)} change, and each has an announcer", markup=False)
+    else:
+        console.print(f"{node} announces nothing", markup=False)
