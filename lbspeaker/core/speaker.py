@@ -26,6 +26,7 @@ from lbspeaker.core import announce, lifecycle
 from lbspeaker.core.announce import Claim, Desired, Release, SetPeer, SetRoutes
 from lbspeaker.core.claims import MOST_YIELDED_S, YIELDED_S, Claims
 from lbspeaker.core.conflict import Conflicts, Reaction
+from lbspeaker.core.farewell import Farewell
 from lbspeaker.core.guard import Occasion
 from lbspeaker.core.lifecycle import Event, State
 from lbspeaker.core.links import choose, default_gateway, member_links
@@ -138,6 +139,7 @@ class Speaker:
         self._links: tuple[Link, ...] = ()
         self._told_links: tuple[MemberLink, ...] = ()
         self._placement = Placement(node)
+        self._farewell = Farewell()
         self._place_at = float("-inf")  # then pins may have to change, though nothing else does
         self._pinned_at = float("-inf")
         self._conflicts = Conflicts()
@@ -319,7 +321,7 @@ class Speaker:
         serving = self.state is State.SERVING
         moments: list[float | None] = [*self._claims.wakeups(serving=serving)]
         if serving:
-            moments.append(self._conflicts.next_wakeup())
+            moments += [self._conflicts.next_wakeup(), self._farewell.until]
         if self._membership is not None and serving:
             moments.append(self._placement.next_wakeup(now))
             moments += [self._place_at] if now < self._place_at < float("inf") else []
@@ -455,7 +457,8 @@ class Speaker:
         effects: list[Effect] = [Release(ip) for ip in self._claims.settled(now)]
         if self._api_is_silent(now):  # others may know better
             self._claims.leave_contested(now + self._patience_s(now))
-        idle = not (self._changed or self._claims.contested or self._missed or again or over)
+        gone = self._farewell.over(now)
+        idle = not (self._changed or self._claims.contested or self._missed or again or over or gone)
         if members == self._members and idle:
             return effects + self._place(now)
         self._members, self._changed = members, False
@@ -468,6 +471,8 @@ class Speaker:
         self._conflicts.keep(held)
         macs = (mac for macs in self.member_macs.values() for mac in macs)
         self._conflicts.known({bytes.fromhex(mac).hex(":") for mac in macs})
+        known = self.world.nodes.get(self.node)
+        wanted = self._farewell.say(known is not None and known.excluded, self.current, wanted, now)
         ours = wanted.owned.keys()
         withheld = self._claims.yielded.keys() | self._conflicts.held_back
         owned = {ip: duty for ip, duty in wanted.owned.items() if ip not in withheld}

@@ -13,6 +13,7 @@ from lbspeaker.core.guard import Occasion
 from lbspeaker.core.lifecycle import State
 from lbspeaker.core.speaker import GATE, Announce, Effect, Leave, Renew, Speaker, Tell, WritePins
 from lbspeaker.model import (
+    EXCLUDE,
     BGPAdvertisement,
     Change,
     ConfigSet,
@@ -925,6 +926,26 @@ def test_that_advertisements_contradict_each_other_is_told_once_and_by_the_first
         found[name] = told(effects)
         assert told(change(speaker, replace(WEB, uid="other"), 0.6)) == [], "it was told"
     assert found == {name: [] if name == "b" else ["ConflictingAdvertisements 192.0.2.10"] for name in "abc"}
+
+
+def test_a_node_that_is_taken_out_says_so_to_routers_before_its_routes_go() -> None:
+    speaker, _ = started(
+        snapshot(WEB, nodes="a b", l2=(), bgp=(BGPAdvertisement("bgp", communities=("1:2",)),)), "a"
+    )
+
+    def told_routers(effects: list[Effect]) -> list[list[tuple[str, ...]]]:
+        found = [effect.routes.values() for effect in effects if isinstance(effect, SetRoutes)]
+        return [[planned.route.communities for planned in one] for one in found]
+
+    out = {EXCLUDE: ""}
+    speaker.observe(Change(Kind.NODE, "a", Node("a", labels=out)), 1.0)
+    assert told_routers(work(speaker, 1.0)) == [[("1:2", "65535:0")]]
+    speaker.observe(Change(Kind.NODE, "a", Node("a", labels={**out, "other": "1"})), 1.5)
+    assert told_routers(work(speaker, 1.5)) == []
+    assert speaker.next_wakeup(1.5) is not None and speaker.next_wakeup(1.5) <= 2.0  # type: ignore[operator]
+    assert told_routers(work(speaker, 2.0)) == [[]]
+    speaker.observe(Change(Kind.NODE, "a", Node("a")), 3.0)
+    assert told_routers(work(speaker, 3.0)) == [[("1:2",)]]
 
 
 # --- pins -----------------------------------------------------------------------------------------------
