@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import click
@@ -10,19 +9,13 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-from lbspeaker.core.allocator import allocate, ours
-from lbspeaker.core.announce import Picture, picture
-from lbspeaker.core.controller import class_mismatch
-from lbspeaker.core.detours import with_detours
-from lbspeaker.core.nodes import holders
-from lbspeaker.core.services import with_allocation
+from lbspeaker.core.announce import Picture
+from lbspeaker.core.outcome import outcome
 from lbspeaker.core.usage import usage
 from lbspeaker.errors import ConfigError
 from lbspeaker.ledger import remembered
-from lbspeaker.model import Address, Allocation, Refusal, Service, Snapshot
+from lbspeaker.model import Address, Allocation, Refusal, Snapshot
 from lbspeaker.observe import load
-
-MOST_PASSES = 10
 
 
 @click.command()
@@ -61,39 +54,16 @@ def plan(paths: tuple[str, ...], output: str, load_balancer_class: str | None) -
 
 def decide(snapshot: Snapshot, load_balancer_class: str | None = None) -> dict[str, Any]:
     """Return the plan for `snapshot`, in the form of `-o json`."""
-    services = [s for s in snapshot.services.values() if ours(s, load_balancer_class)]
-    held = {s.key: s.held for s in services if s.held}
-    for _ in range(MOST_PASSES):  # what one service leaves, another may have waited for
-        results = allocate(snapshot.config.pools, services, snapshot.namespaces)
-        settled = [_settled(s, results[s.key]) for s in services]
-        if settled == services:
-            break
-        services = settled
-    refusals = {key: r for key, r in results.items() if isinstance(r, Refusal)} | _others(
-        snapshot, load_balancer_class
-    )
-    snapshot = replace(snapshot, services={s.key: s for s in settled})
+    found = outcome(snapshot, load_balancer_class)
+    held = {s.key: s.held for s in found.passes[0] if s.held}
     return {
-        "allocations": _allocations(results),
-        "changes": _changes(held, results),
-        "refusals": _refusals(refusals),
-        "notes": _refusals({k: r.note for k, r in results.items() if isinstance(r, Allocation) and r.note}),
-        **_announcements(with_detours(picture(snapshot, holders(settled)))),
-        "pools": _pools(snapshot, results),
+        "allocations": _allocations(found.results),
+        "changes": _changes(held, found.results),
+        "refusals": _refusals(found.refusals),
+        "notes": _refusals(found.notes),
+        **_announcements(found.picture),
+        "pools": _pools(snapshot, found.results),
     }
-
-
-def _others(snapshot: Snapshot, load_balancer_class: str | None) -> dict[str, Refusal]:
-    """The Services of another class that nobody gave an IP so far."""
-    return {
-        s.key: class_mismatch(s, load_balancer_class)
-        for s in snapshot.services.values()
-        if s.load_balancer and not s.held and not ours(s, load_balancer_class)
-    }
-
-
-def _settled(service: Service, result: Allocation | Refusal) -> Service:
-    return with_allocation(service, result if isinstance(result, Allocation) else None)
 
 
 def _allocations(results: Mapping[str, Allocation | Refusal]) -> list[dict[str, Any]]:
