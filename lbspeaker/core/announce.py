@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Network, IPv6Network
 
 from lbspeaker.core.layer2 import l2
-from lbspeaker.core.nodes import Holders, endpoint_refusal, node_refusal, outside, unadvertised
+from lbspeaker.core.nodes import Holders, endpoint_refusal, miss, node_refusal, outside, unadvertised
 from lbspeaker.model import (
     GRACEFUL_SHUTDOWN,
     Address,
@@ -53,8 +53,7 @@ def bgp(snapshot: Snapshot, held: Holders, node: str) -> tuple[Routes, list[Unan
     refusal = node_refusal(snapshot, node)
     labels = snapshot.nodes[node].labels if node in snapshot.nodes else {}
     peers = {peer.name: peer for peer in peers_of(snapshot.config, labels)}
-    here = [ad for ad in snapshot.config.bgp_advertisements if ad.scope.covers_node(labels)]
-    told = {ad.name: [peer.name for peer in _peers(ad, peers)] for ad in here}
+    told = told_from(snapshot.config, labels)
     tables: dict[str, dict[Network, _Forming]] = {name: {} for name in peers}
     for ip, service, mine in _offers(snapshot.config, held, told, peers, tables):
         why = refusal or endpoint_refusal(snapshot, service, node)
@@ -155,13 +154,19 @@ def bgp_advertisements(
     pool = config.pool_for(service, ip)
     if pool is None:
         return outside(ip)
-    of_pool = [ad for ad in config.bgp_advertisements if ad.scope.covers_pool(pool)]
-    ads = tuple(ad for ad in of_pool if ad.scope.covers_service(service.labels))
-    return ads or unadvertised("BGPAdvertisement", pool, bool(of_pool))
+    misses = [(ad, miss(ad.scope, pool, service)) for ad in config.bgp_advertisements]
+    ads = tuple(ad for ad, what in misses if not what)
+    return ads or unadvertised("BGPAdvertisement", pool, any(what == "service" for _, what in misses))
 
 
-def _peers(ad: BGPAdvertisement, peers: Mapping[str, Peer]) -> list[Peer]:
-    return [peer for name, peer in peers.items() if not ad.peers or name in ad.peers]
+def told_from(config: Config, labels: Mapping[str, str]) -> dict[str, list[str]]:
+    """The peers that a node with these labels tells of what each advertisement is about, by its name.
+
+    Advertisements that do not select the node are not there.
+    """
+    peers = [peer.name for peer in peers_of(config, labels)]
+    here = [ad for ad in config.bgp_advertisements if ad.scope.covers_node(labels)]
+    return {ad.name: [name for name in peers if not ad.peers or name in ad.peers] for ad in here}
 
 
 def prefix_of(ad: BGPAdvertisement, ip: Address) -> Network:
@@ -203,8 +208,8 @@ def _bgp_refusal(snapshot: Snapshot, ip: Address, service: Service) -> Refusal |
     if isinstance(ads, Refusal):
         return ads
     for node in snapshot.nodes.values():
-        peers = {peer.name: peer for peer in peers_of(snapshot.config, node.labels)}
-        if any(ad.scope.covers_node(node.labels) and _peers(ad, peers) for ad in ads):
+        told = told_from(snapshot.config, node.labels)
+        if any(told.get(ad.name) for ad in ads):
             return None
     if not snapshot.config.peers:
         return Refusal(Reason.NO_PEER, "there is no BGPPeer; create one for the router")

@@ -6,12 +6,15 @@ there are no others; a pin puts one candidate before all, and the node that a Se
 that.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
+from typing import NamedTuple
 
 from lbspeaker.core.election import rank
 from lbspeaker.core.nodes import (
     Holders,
     endpoint_refusal,
+    miss,
+    no_local_endpoint,
     node_refusal,
     outside,
     serving_nodes,
@@ -64,14 +67,14 @@ class _Reach:
         self._own = snapshot.links.get(snapshot.here, ())
         self._silent = snapshot.silent
 
-    def nodes(self, ip: Address, interfaces: Iterable[str], any_subnet: bool) -> set[str]:
+    def nodes(self, ip: Address, interfaces: Iterable[str], any_subnet: bool) -> Set[str]:
         """Those with one of the `interfaces`; without any, those near `ip`, or all if nobody is near."""
         if interfaces:
             return self._untold.union(*(self._by_name.get(name, ()) for name in interfaces))
         near = set().union(*(nodes for network, nodes in self._by_network.items() if ip in network))
         return self._untold | (self._all if any_subnet or not near else near)
 
-    def without_rehearsals(self, nodes: set[str]) -> set[str]:
+    def without_rehearsals(self, nodes: Set[str]) -> Set[str]:
         """Those that say what they decide; if all only rehearse (`dryRun`), all."""
         return nodes - self._rehearsing or nodes
 
@@ -92,6 +95,12 @@ class _Reach:
         message = f"no live node has a link {wanted} that is up, and heard by the others (they have: {have})"
         return Refusal(Reason.NO_NODE_LINK, message)
 
+    def lack(self, node: str, ip: Address, interfaces: frozenset[str]) -> Refusal:
+        """Why this node has no link for `ip`."""
+        have = ", ".join(sorted(n for n, nodes in self._by_name.items() if node in nodes)[:_SHOWN]) or "none"
+        wanted = f"is {' or '.join(sorted(interfaces))}" if interfaces else f"is in a network of {ip}"
+        return Refusal(Reason.NO_NODE_LINK, f"none of its links {wanted} (it has: {have})")
+
 
 _SHOWN = 8  # names of links
 
@@ -99,49 +108,140 @@ _SHOWN = 8  # names of links
 class _Choice:
     """The nodes that advertisements select, and how they prefer them: the same for most IPs."""
 
-    def __init__(self, may: Mapping[str, Node]) -> None:
+    def __init__(self, may: Mapping[str, Node], live: frozenset[str]) -> None:
         self._may = may
-        self._known: dict[tuple[str, ...], Mapping[str, int]] = {}
+        self._live = live
+        self._known: dict[tuple[str, ...], tuple[Mapping[str, int], Set[str]]] = {}
         self.ready = {name for name, node in may.items() if node.ready}
 
-    def of(self, ads: tuple[L2Advertisement, ...]) -> Mapping[str, int]:
-        """Return the nodes that any of `ads` selects, with their preferences."""
+    def of(self, ads: tuple[L2Advertisement, ...]) -> tuple[Mapping[str, int], Set[str]]:
+        """Return the nodes that any of `ads` selects, with their preferences, and those of them that live."""
         names = tuple(ad.name for ad in ads)
         if names not in self._known:
-            self._known[names] = {
+            scores = {
                 name: _preference(ads, node)
                 for name, node in self._may.items()
                 if any(ad.scope.covers_node(node.labels) for ad in ads)
             }
+            self._known[names] = scores, self._live & scores.keys()
         return self._known[names]
+
+
+class _Sieve(NamedTuple):
+    """The nodes that are left for a service after each question. `scores`: of the dead, too."""
+
+    scores: Mapping[str, int]
+    selected: Set[str]  # live, and selected by an advertisement
+    serving: Set[str]  # with an endpoint, where one is needed
+    near: Set[str]  # with a link for the IP
+    heard: Set[str]
+    candidates: Set[str]  # not only rehearsing, if there are others
+
+
+class _Look:
+    """One look at a snapshot, for all IPs."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self.snapshot = snapshot
+        self.refusals = {name: node_refusal(snapshot, name) for name in snapshot.nodes}
+        may = {n: snapshot.nodes[n] for n, why in self.refusals.items() if why is None or why.reason is _DEAD}
+        self.live = frozenset(name for name, why in self.refusals.items() if why is None)
+        self.reach = _Reach(snapshot)
+        self.choice = _Choice(may, self.live)
+
+    def sift(self, ip: Address, service: Service, ads: tuple[L2Advertisement, ...]) -> _Sieve:
+        """Ask one question after the other which nodes may announce `ip` for `service`."""
+        scores, selected = self.choice.of(ads)
+        serving = selected
+        if service.local:
+            with_endpoint = serving_nodes(self.snapshot.endpoints.get(service.key, ()))
+            scores = {node: score for node, score in scores.items() if node in with_endpoint}
+            serving = selected & with_endpoint
+        names, anywhere = _interfaces(ads), any(ad.any_subnet for ad in ads)
+        near = serving & self.reach.nodes(ip, names, anywhere)
+        heard = near - self.reach.silent(ip, names, anywhere)
+        return _Sieve(scores, selected, serving, near, heard, self.reach.without_rehearsals(heard))
+
+    def refusal(
+        self, ip: Address, service: Service, ads: tuple[L2Advertisement, ...], sieve: _Sieve
+    ) -> Refusal | None:
+        """Why nobody announces `ip` for `service`; None if somebody may."""
+        refusal = endpoint_refusal(self.snapshot, service, None)
+        if refusal or sieve.candidates:
+            return refusal
+        if not self.live:
+            return Refusal(Reason.NO_CANDIDATE, _why_no_node(self.snapshot))
+        if not sieve.selected:
+            message = "the nodeSelectors of its L2Advertisements select no live node"
+            return Refusal(Reason.NODE_NOT_SELECTED, message)
+        if not sieve.serving:
+            message = (
+                "externalTrafficPolicy is Local, and no node that may announce it has a serving endpoint"
+            )
+            return Refusal(Reason.NO_LOCAL_ENDPOINT, message)
+        return self.reach.refusal(ip, _interfaces(ads))
+
+    def why_not(
+        self, node: str, ip: Address, service: Service, ads: tuple[L2Advertisement, ...], sieve: _Sieve
+    ) -> Refusal | None:
+        """At which question `node` falls out; None: it is a candidate."""
+        refusal = self.refusals[node]
+        if refusal is not None:
+            return refusal
+        if node not in sieve.selected:
+            names = ", ".join(ad.name for ad in ads)
+            return Refusal(Reason.NODE_NOT_SELECTED, f"nodeSelectors of L2Advertisement {names}")
+        if node not in sieve.serving:
+            return no_local_endpoint(service, node)
+        if node not in sieve.near:
+            return self.reach.lack(node, ip, _interfaces(ads))
+        if node not in sieve.heard:
+            message = f"it is not heard by {self.snapshot.here} on the segment of {ip}"
+            return Refusal(Reason.NO_NODE_LINK, message)
+        if node not in sieve.candidates:
+            return Refusal(Reason.NO_NODE_LINK, "its links only rehearse (LinkPolicy with dryRun)")
+        return None
 
 
 def l2(snapshot: Snapshot, held: Holders) -> tuple[dict[Address, L2Announcement], list[Unannounced]]:
     """Return who owns each IP that layer 2 can announce, and which services it cannot, and why."""
     announcements: dict[Address, L2Announcement] = {}
     missed: list[Unannounced] = []
-    refusals = {name: node_refusal(snapshot, name) for name in snapshot.nodes}
-    may = {n: snapshot.nodes[n] for n, why in refusals.items() if why is None or why.reason is _DEAD}
-    live = frozenset(name for name, why in refusals.items() if why is None)
-    reach, choice = _Reach(snapshot), _Choice(may)
+    look = _Look(snapshot)
     for ip, services in held.items():
-        found, why_not = _l2_of(snapshot, choice, live, reach, ip, services)
+        found, why_not = _l2_of(look, ip, services)
         missed += [Unannounced(key, ip, "layer2", None, refusal) for key, refusal in why_not.items()]
         if found is not None:
             announcements[ip] = found
     return announcements, missed
 
 
+def candidacy(
+    snapshot: Snapshot, ip: Address, services: tuple[Service, ...], service: Service
+) -> dict[str, Refusal | None]:
+    """Return for each node why it is no candidate for `ip` for the sake of `service`; None: it is one.
+
+    `services` are those that share `ip`. Empty without an advertisement.
+    """
+    look = _Look(snapshot)
+    ads = l2_advertisements(snapshot.config, ip, service)
+    if isinstance(ads, Refusal):
+        return {}
+    found, _ = _l2_of(look, ip, services)
+    sieve = look.sift(ip, service, ads)
+    nodes = {node: look.why_not(node, ip, service, ads, sieve) for node in sorted(snapshot.nodes)}
+    late = Refusal(Reason.NO_CANDIDATE, "it is not Ready, and others are")
+    for node, why in nodes.items():
+        if why is None and found is not None and node not in found.candidates:
+            nodes[node] = late
+    return nodes
+
+
 _DEAD = Reason.NODE_NOT_LIVE
 
 
 def _l2_of(
-    snapshot: Snapshot,
-    choice: _Choice,
-    live: frozenset[str],
-    reach: _Reach,
-    ip: Address,
-    services: tuple[Service, ...],
+    look: _Look, ip: Address, services: tuple[Service, ...]
 ) -> tuple[L2Announcement | None, dict[str, Refusal]]:
     """Rank the nodes that may announce `ip` for any of the services that share it."""
     scores: Mapping[str, int] = {}
@@ -151,39 +251,34 @@ def _l2_of(
     asked_for: list[str] = []
     refusals: dict[str, Refusal] = {}
     for service in services:
-        ads = l2_advertisements(snapshot.config, ip, service)
+        ads = l2_advertisements(look.snapshot.config, ip, service)
         if isinstance(ads, Refusal):
             refusals[service.key] = ads
             continue
-        selected = _selected(snapshot, choice, live, service, ads)
-        if isinstance(selected, Refusal):
-            refusals[service.key] = selected
-            continue
-        names, anywhere = _interfaces(ads), any(ad.any_subnet for ad in ads)
-        near = reach.nodes(ip, names, anywhere)
-        candidates = (near & live & selected.keys()) - reach.silent(ip, names, anywhere)
-        candidates = reach.without_rehearsals(candidates)
-        if not candidates:
-            refusals[service.key] = reach.refusal(ip, names)
+        sieve = look.sift(ip, service, ads)
+        refusal = look.refusal(ip, service, ads, sieve)
+        if refusal is not None:
+            refusals[service.key] = refusal
             continue
         announced.append(service.key)
-        asked_for += [service.preferred_node] if service.preferred_node in selected else []
+        asked_for += [service.preferred_node] if service.preferred_node in sieve.scores else []
         used += ads
-        fit |= candidates
+        fit |= sieve.candidates
+        selected = sieve.scores
         if scores:  # of several services, the one that prefers a node most
             selected = {n: max(scores.get(n, 0), selected.get(n, 0)) for n in (*scores, *selected)}
         scores = selected
     if not announced:
         return None, refusals
     ranking = rank(ip, scores)
-    ready = fit & choice.ready
+    ready = fit & look.choice.ready
     best_first = [node for node in ranking if node in (ready or fit)]
     moves = any(ad.on_cordon == "Move" for ad in used)
-    asked_for = [node for node in asked_for if not (moves and snapshot.nodes[node].cordoned)]
+    asked_for = [node for node in asked_for if not (moves and look.snapshot.nodes[node].cordoned)]
     preferred = asked_for[0] if asked_for and asked_for[0] in best_first else ""
     if asked_for:
         ranking = _first(asked_for[0], ranking)
-    pin = snapshot.pins.get(ip)
+    pin = look.snapshot.pins.get(ip)
     if preferred:
         best_first = list(_first(preferred, best_first))
     elif pin is not None and pin.node in best_first:
@@ -220,36 +315,9 @@ def l2_advertisements(config: Config, ip: Address, service: Service) -> tuple[L2
     pool = config.pool_for(service, ip)
     if pool is None:
         return outside(ip)
-    of_pool = [ad for ad in config.l2_advertisements if ad.scope.covers_pool(pool)]
-    ads = tuple(ad for ad in of_pool if ad.scope.covers_service(service.labels))
-    return ads or unadvertised("L2Advertisement", pool, bool(of_pool))
-
-
-def _selected(
-    snapshot: Snapshot,
-    choice: _Choice,
-    live: frozenset[str],
-    service: Service,
-    ads: tuple[L2Advertisement, ...],
-) -> Mapping[str, int] | Refusal:
-    """Return the nodes that are to announce the service, dead or alive, with their preferences."""
-    refusal = endpoint_refusal(snapshot, service, None)
-    if refusal:
-        return refusal
-    if not live:
-        return Refusal(Reason.NO_CANDIDATE, _why_no_node(snapshot))
-    selected = choice.of(ads)
-    if live.isdisjoint(selected):
-        message = "the nodeSelectors of its L2Advertisements select no live node"
-        return Refusal(Reason.NODE_NOT_SELECTED, message)
-    if not service.local:
-        return selected
-    serving = serving_nodes(snapshot.endpoints.get(service.key, ()))
-    local = {node: score for node, score in selected.items() if node in serving}
-    if live.isdisjoint(local):
-        message = "externalTrafficPolicy is Local, and no node that may announce it has a serving endpoint"
-        return Refusal(Reason.NO_LOCAL_ENDPOINT, message)
-    return local
+    misses = [(ad, miss(ad.scope, pool, service)) for ad in config.l2_advertisements]
+    ads = tuple(ad for ad, what in misses if not what)
+    return ads or unadvertised("L2Advertisement", pool, any(what == "service" for _, what in misses))
 
 
 def _why_no_node(snapshot: Snapshot) -> str:

@@ -4,8 +4,9 @@ The same for layer 2 and for BGP: a refusal is for the whole cluster (node None)
 """
 
 from collections.abc import Iterable, Mapping
+from typing import Literal
 
-from lbspeaker.model import EXCLUDE, Address, Endpoint, Pool, Reason, Refusal, Service, Snapshot
+from lbspeaker.model import EXCLUDE, Address, Endpoint, Pool, Reason, Refusal, Scope, Service, Snapshot
 
 Holders = Mapping[Address, tuple[Service, ...]]  # service IP → the services that share it
 
@@ -46,13 +47,24 @@ def endpoint_refusal(snapshot: Snapshot, service: Service, node: str | None) -> 
         message = f"{service.key} has no endpoint that serves ({state}); check its selector and its Pods"
         return Refusal(Reason.NO_ENDPOINT, message)
     if node is not None and service.local and node not in serving_nodes(endpoints):
-        message = f"externalTrafficPolicy is Local, and {service.key} has no serving endpoint on {node}"
-        return Refusal(Reason.NO_LOCAL_ENDPOINT, message)
+        return no_local_endpoint(service, node)
     return None
+
+
+def no_local_endpoint(service: Service, node: str) -> Refusal:
+    message = f"externalTrafficPolicy is Local, and {service.key} has no serving endpoint on {node}"
+    return Refusal(Reason.NO_LOCAL_ENDPOINT, message)
 
 
 def outside(ip: Address) -> Refusal:
     return Refusal(Reason.OUTSIDE_POOLS, f"{ip} is in no pool")
+
+
+def miss(scope: Scope, pool: Pool, service: Service) -> Literal["", "pool", "service"]:
+    """What an advertisement does not select: the pool, or else the service; "" if it is about both."""
+    if not scope.covers_pool(pool):
+        return "pool"
+    return "" if scope.covers_service(service.labels) else "service"
 
 
 def unadvertised(kind: str, pool: Pool, selected: bool) -> Refusal:
