@@ -15,6 +15,7 @@ from lbspeaker.errors import ConfigError, LbspeakerError
 COMMANDS = {
     "check": "check:check",
     "plan": "plan:plan",
+    "explain": "explain:explain",
     "upstream": "upstream:upstream",
     "migrate": "migrate:migrate",
     "controller": "run:controller",
@@ -50,6 +51,7 @@ def lbspeaker() -> None:
     Try it on this machine, without a cluster:   lbspeaker demo
     Check a configuration:                       lbspeaker check pools.yaml
     See what it would do:                        lbspeaker plan pools.yaml services.yaml
+    Ask why a Service is announced, or not:      lbspeaker explain default/web
     Configure and check a BGP router:            lbspeaker upstream config --for frr pools.yaml nodes.yaml
     See whether all is well:                     lbspeaker status
     Take a node out, one Service elsewhere:      lbspeaker drain NODE, lbspeaker move SERVICE --to NODE

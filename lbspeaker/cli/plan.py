@@ -9,10 +9,10 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
+from lbspeaker.cli.source import right
 from lbspeaker.core.announce import Picture
 from lbspeaker.core.outcome import outcome
 from lbspeaker.core.usage import usage
-from lbspeaker.errors import ConfigError
 from lbspeaker.ledger import remembered
 from lbspeaker.model import Address, Allocation, Refusal, Snapshot
 from lbspeaker.observe import load
@@ -38,11 +38,7 @@ def plan(paths: tuple[str, ...], output: str, load_balancer_class: str | None) -
       kubectl get svc,endpointslices,nodes -A -o yaml | lbspeaker plan - pools.yaml
     """
     loaded = load(paths)
-    errors = [problem for problem in loaded.problems if problem.severity == "error"]
-    if errors:
-        raise ConfigError(errors)
-    for problem in loaded.problems:
-        click.echo(str(problem), err=True)
+    right(loaded)
     found = decide(remembered(loaded.snapshot, paths), load_balancer_class)
     if output == "json":
         click.echo(json.dumps(found, indent=2))

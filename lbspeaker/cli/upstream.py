@@ -2,38 +2,31 @@
 
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from lbspeaker.cli.source import Command, cluster, read
 from lbspeaker.core.allocator import ours
 from lbspeaker.core.upstream import expected as routes_of
 from lbspeaker.core.upstream import upstream as decided
 from lbspeaker.core.upstream_check import check as compare
-from lbspeaker.errors import ConfigError, Unable
-from lbspeaker.ledger import remembered
+from lbspeaker.errors import Unable
 from lbspeaker.model import Network, Peer, Snapshot
-from lbspeaker.observe import load
 from lbspeaker.upstream import Expected, Finding, RouterView, Upstream
 from lbspeaker.wire import upstream_opnsense
 from lbspeaker.wire.upstream_text import ROUTERS
 
-Command = TypeVar("Command", bound=Callable[..., Any])
 _WIDE = 200
 
 _SOURCES = (
     click.argument("paths", nargs=-1, metavar="[PATH…]"),
     click.option("--peer", metavar="NAME", help="The BGPPeer whose router is meant, if there are several."),
-    click.option("--kubeconfig", metavar="FILE", help="Kubeconfig of the cluster, if no PATH is given."),
-    click.option("--context", metavar="NAME", help="Context of the kubeconfig."),
-    click.option(
-        "--namespace", default="lbspeaker-system", show_default=True, help="Where its configuration lives."
-    ),
+    cluster,
     click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True),
 )
 
@@ -66,7 +59,7 @@ def config(router: str, output: str, peer: str | None, **source: Any) -> None:
       kubectl get nodes -o yaml | lbspeaker upstream config --for frr - pools.yaml
       lbspeaker upstream config --for bird --kubeconfig ~/.kube/config
     """
-    snapshot = _snapshot(**source)
+    _, snapshot = read(**source)
     up = decided(snapshot, _peer(snapshot, peer))
     text = ROUTERS[router](up)
     if output == "text":
@@ -128,7 +121,7 @@ def check(
         raise click.UsageError("give one of --frr, --bird and --opnsense")
     if opnsense is None and (key_file or ca or insecure):
         raise click.UsageError("--key-file, --ca and --insecure go with --opnsense")
-    snapshot = _snapshot(**source)
+    _, snapshot = read(**source)
     chosen = _peer(snapshot, peer)
     up = decided(snapshot, chosen)
     view = _view(up, frr, bird, opnsense, key_file, ca, insecure, timeout)
@@ -142,26 +135,6 @@ def check(
 
 
 # --- what is read ---------------------------------------------------------------------------------------
-
-
-def _snapshot(
-    paths: tuple[str, ...], kubeconfig: str | None, context: str | None, namespace: str
-) -> Snapshot:
-    """What the documents say, or the cluster. Raises ConfigError, Malformed, Unable, Unavailable."""
-    if paths and (kubeconfig or context):
-        raise click.UsageError("give either PATH or --kubeconfig and --context")
-    if paths:
-        loaded = load(paths)
-    else:
-        from lbspeaker.observe.once import load_cluster  # its HTTP client is not for those who read files
-
-        loaded = load_cluster(kubeconfig, context, namespace)
-    errors = [problem for problem in loaded.problems if problem.severity == "error"]
-    if errors:
-        raise ConfigError(errors)
-    for problem in loaded.problems:
-        click.echo(str(problem), err=True)
-    return remembered(loaded.snapshot, paths)
 
 
 def _peer(snapshot: Snapshot, name: str | None) -> Peer:

@@ -53,10 +53,10 @@ def settle(book: Book, service: Service) -> Result:
         return refusal
     if service.invalid is not None:
         return _allocation(book, service, kept, service.invalid) if kept else service.invalid
-    requested = _requested(book, service)
-    if kept and _is_as_requested(book, service, kept, requested):
+    wanted = requested(book, service)
+    if kept and _is_as_requested(book, service, kept, wanted):
         return _complete(book, service, kept)
-    return _give(book, service, kept, requested)
+    return _give(book, service, kept, wanted)
 
 
 def _unservable(service: Service) -> Refusal | None:
@@ -72,7 +72,7 @@ def _unservable(service: Service) -> Refusal | None:
     return None
 
 
-def _requested(book: Book, service: Service) -> tuple[Address, ...]:
+def requested(book: Book, service: Service) -> tuple[Address, ...]:
     """The IPs that the service asks for; if none, those that are reserved for it, one of each family."""
     if service.requested_ips:
         return service.requested_ips

@@ -20,13 +20,12 @@ from lbspeaker.core.nodes import (
     serving_nodes,
     unadvertised,
 )
+from lbspeaker.core.reach import Reach
 from lbspeaker.model import (
     Address,
     Config,
     L2Advertisement,
     L2Announcement,
-    MemberLink,
-    Network,
     Node,
     Reason,
     Refusal,
@@ -34,75 +33,6 @@ from lbspeaker.model import (
     Snapshot,
     Unannounced,
 )
-
-
-def _loud(snapshot: Snapshot, node: str, links: Iterable[MemberLink]) -> list[MemberLink]:
-    """Those on which it says what it decides. All know it of all nodes, so that they change at once."""
-    config = snapshot.config
-    if not any(policy.dry_run for policy in config.link_policies):
-        return list(links)
-    labels = snapshot.nodes[node].labels if node in snapshot.nodes else {}
-    return [link for link in links if not config.link_policy(labels, link.name).dry_run]
-
-
-class _Reach:
-    """Which nodes have a link for an IP, as far as they tell; who tells nothing counts as if it had."""
-
-    def __init__(self, snapshot: Snapshot) -> None:
-        by_network: dict[Network, set[str]] = {}
-        by_name: dict[str, set[str]] = {}
-        self._rehearsing: set[str] = set()
-        for node, links in snapshot.links.items():
-            loud = _loud(snapshot, node, links)
-            if not loud:
-                self._rehearsing.add(node)
-            for link in loud or links:
-                by_name.setdefault(link.name, set()).add(node)
-                for network in link.networks:
-                    by_network.setdefault(network, set()).add(node)
-        self._by_network = by_network
-        self._by_name = by_name
-        self._all = {node for node, links in snapshot.links.items() if links}
-        self._untold = snapshot.nodes.keys() - snapshot.links.keys()
-        self._own = snapshot.links.get(snapshot.here, ())
-        self._silent = snapshot.silent
-
-    def nodes(self, ip: Address, interfaces: Iterable[str], any_subnet: bool) -> Set[str]:
-        """Those with one of the `interfaces`; without any, those near `ip`, or all if nobody is near."""
-        if interfaces:
-            return self._untold.union(*(self._by_name.get(name, ()) for name in interfaces))
-        near = set().union(*(nodes for network, nodes in self._by_network.items() if ip in network))
-        return self._untold | (self._all if any_subnet or not near else near)
-
-    def without_rehearsals(self, nodes: Set[str]) -> Set[str]:
-        """Those that say what they decide; if all only rehearse (`dryRun`), all."""
-        return nodes - self._rehearsing or nodes
-
-    def silent(self, ip: Address, interfaces: Iterable[str], any_subnet: bool) -> frozenset[str]:
-        """The members that are not heard on any of the own links for `ip`."""
-        if not self._silent:
-            return frozenset()
-        named = [link for link in self._own if link.name in interfaces]
-        near = [link for link in self._own if any(ip in network for network in link.networks)]
-        on = named if interfaces else self._own if any_subnet or not near else near
-        heard_nowhere = [self._silent.get(link.name, frozenset()) for link in on]
-        return frozenset.intersection(*heard_nowhere) if heard_nowhere else frozenset()
-
-    def refusal(self, ip: Address, interfaces: frozenset[str]) -> Refusal:
-        """Why no node has a link for `ip`."""
-        wanted = f"named {' or '.join(sorted(interfaces))}" if interfaces else f"for {ip}"
-        have = ", ".join(sorted(self._by_name)[:_SHOWN]) or "none"
-        message = f"no live node has a link {wanted} that is up, and heard by the others (they have: {have})"
-        return Refusal(Reason.NO_NODE_LINK, message)
-
-    def lack(self, node: str, ip: Address, interfaces: frozenset[str]) -> Refusal:
-        """Why this node has no link for `ip`."""
-        have = ", ".join(sorted(n for n, nodes in self._by_name.items() if node in nodes)[:_SHOWN]) or "none"
-        wanted = f"is {' or '.join(sorted(interfaces))}" if interfaces else f"is in a network of {ip}"
-        return Refusal(Reason.NO_NODE_LINK, f"none of its links {wanted} (it has: {have})")
-
-
-_SHOWN = 8  # names of links
 
 
 class _Choice:
@@ -146,7 +76,7 @@ class _Look:
         self.refusals = {name: node_refusal(snapshot, name) for name in snapshot.nodes}
         may = {n: snapshot.nodes[n] for n, why in self.refusals.items() if why is None or why.reason is _DEAD}
         self.live = frozenset(name for name, why in self.refusals.items() if why is None)
-        self.reach = _Reach(snapshot)
+        self.reach = Reach(snapshot)
         self.choice = _Choice(may, self.live)
 
     def sift(self, ip: Address, service: Service, ads: tuple[L2Advertisement, ...]) -> _Sieve:
@@ -223,18 +153,34 @@ def candidacy(
 
     `services` are those that share `ip`. Empty without an advertisement.
     """
+    return _candidacy(_Look(snapshot), ip, services, service, sorted(snapshot.nodes))
+
+
+def why_not(snapshot: Snapshot, held: Holders, node: str) -> dict[tuple[Address, str], Refusal]:
+    """Return why `node` is no candidate, by IP and service; those for which it is one are not there."""
     look = _Look(snapshot)
-    ads = l2_advertisements(snapshot.config, ip, service)
+    found = {
+        (ip, service.key): _candidacy(look, ip, services, service, [node]).get(node)
+        for ip, services in held.items()
+        for service in services
+    }
+    return {where: refusal for where, refusal in found.items() if refusal is not None}
+
+
+def _candidacy(
+    look: _Look, ip: Address, services: tuple[Service, ...], service: Service, nodes: Iterable[str]
+) -> dict[str, Refusal | None]:
+    ads = l2_advertisements(look.snapshot.config, ip, service)
     if isinstance(ads, Refusal):
         return {}
     found, _ = _l2_of(look, ip, services)
     sieve = look.sift(ip, service, ads)
-    nodes = {node: look.why_not(node, ip, service, ads, sieve) for node in sorted(snapshot.nodes)}
+    verdicts = {node: look.why_not(node, ip, service, ads, sieve) for node in nodes}
     late = Refusal(Reason.NO_CANDIDATE, "it is not Ready, and others are")
-    for node, why in nodes.items():
+    for node, why in verdicts.items():
         if why is None and found is not None and node not in found.candidates:
-            nodes[node] = late
-    return nodes
+            verdicts[node] = late
+    return verdicts
 
 
 _DEAD = Reason.NODE_NOT_LIVE

@@ -30,7 +30,7 @@ def _requested_ip(book: Book, service: Service, ip: Address) -> Refusal | None:
         return Refusal(Reason.WRONG_FAMILY, f"{ip} is requested, but the service is {has}")
     pool = book.index.pool_of(ip)
     if pool is None:
-        return Refusal(Reason.OUTSIDE_POOLS, f"{ip} is requested, but {_outside(book, ip)}")
+        return Refusal(Reason.OUTSIDE_POOLS, f"{ip} is requested, but {outside_pools(book, ip)}")
     return _pool_of_ip(book, service, ip, pool) or _in_use(book, service, ip, pool)
 
 
@@ -71,7 +71,8 @@ def _in_use(book: Book, service: Service, ip: Address, pool: Pool) -> Refusal | 
     return None
 
 
-def _outside(book: Book, ip: Address) -> str:
+def outside_pools(book: Book, ip: Address) -> str:
+    """Why `ip` is in no pool, or the nearest one."""
     for pool in book.pools:
         if any(ip in r for r in pool.excluded):
             return f"pool {pool.name} excludes it (spec.exclude)"
@@ -125,7 +126,7 @@ def nothing_free(book: Book, asked: Sequence[Pool], service: Service, family: Fa
             return Refusal(Reason.NO_POOL, message)
         message = f"no pool has IPv{family} addresses (tried: {listed(names)})"
         return Refusal(Reason.NO_POOL_FOR_FAMILY, message, names)
-    lacks = [_lack(book, pool, service, family) for pool in fitting]
+    lacks = [lack_of(book, pool, service, family) for pool in fitting]
     reason = next(reason for reason in _REMEDIES if reason in {reason for reason, _ in lacks})
     message = f"no free IPv{family} address ({listed([text for _, text in lacks])})"
     remedy = _REMEDIES[reason]
@@ -134,7 +135,8 @@ def nothing_free(book: Book, asked: Sequence[Pool], service: Service, family: Fa
     return Refusal(reason, f"{message}; {remedy}", tuple(pool.name for pool in fitting))
 
 
-def _lack(book: Book, pool: Pool, service: Service, family: Family) -> tuple[Reason, str]:
+def lack_of(book: Book, pool: Pool, service: Service, family: Family) -> tuple[Reason, str]:
+    """What keeps `pool` from giving `service` an IP of `family`, if it gives none."""
     if pool.closed:
         return Reason.POOL_CLOSED, f"{pool.name}: {_why_closed(pool)}"
     used, size = book.used[pool.name, family], book.sizes[pool.name, family]

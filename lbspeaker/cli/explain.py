@@ -1,0 +1,210 @@
+"""`lbspeaker explain`: why a Service, an IP or a node is announced as it is, or not."""
+
+import difflib
+import json
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.text import Text
+
+from lbspeaker.cli.source import cluster, read
+from lbspeaker.core.explain import Case, Explanation, Step, case
+from lbspeaker.core.explain_ip import explain_ip
+from lbspeaker.core.explain_node import explain_node
+from lbspeaker.core.explain_service import explain_service
+from lbspeaker.core.said import Said, SaidIP, SaidPeer
+from lbspeaker.errors import Unable
+from lbspeaker.model import Address, address_of
+from lbspeaker.observe import Loaded
+from lbspeaker.wire.status import Status
+
+_EXIT = {"ok": 0, "no": 1, "unknown": 3}
+_VERDICTS = {
+    "ok": "nothing is in the way",
+    "no": "something is in the way",
+    "unknown": "it cannot be told for certain",
+}
+_MARKS = {"ok": ("ok", "green"), "no": ("NO", "bold red"), "unknown": ("?", "yellow")}
+
+
+@click.command()
+@click.argument("words", nargs=-1, metavar="[NAMESPACE/SERVICE] [PATH…]")
+@click.option("--ip", metavar="IP", help="Ask who has this IP, or why nobody does.")
+@click.option("--node", metavar="NODE", help="Ask what this node announces, and why not more.")
+@click.option("--lb-class", "load_balancer_class", metavar="CLASS", help="Services of this class are ours.")
+@cluster
+@click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.pass_context
+def explain(
+    context_: click.Context,
+    words: tuple[str, ...],
+    ip: str | None,
+    node: str | None,
+    load_balancer_class: str | None,
+    kubeconfig: str | None,
+    context: str | None,
+    namespace: str,
+    output: str,
+) -> None:
+    """Tell why a Service is announced as it is, or what is in the way.
+
+    The whole chain, in order: class, pools, allocation, endpoints; then for each IP advertisements,
+    candidates, owner, what the speakers say, routes. At the end one diagnosis, and one next step. Ask for a
+    Service, an IP or a node. PATH is a file, a directory or - (stdin), as for `plan`; without one the cluster
+    is asked, and nothing is changed there. Exit status: 0 it is announced, as far as can be seen; 1 something
+    is in the way; 2 wrong usage; 3 it cannot be told.
+
+    \b
+    Examples:
+      lbspeaker explain default/web
+      lbspeaker explain default/web examples/layer2
+      lbspeaker explain --ip 192.0.2.60 --kubeconfig ~/.kube/config
+      kubectl get svc,endpointslices,nodes -A -o yaml | lbspeaker explain --node node-a - pools.yaml
+    """
+    service, paths = _asked(words, ip, node)
+    address = _address(ip)
+    loaded, snapshot = read(paths, kubeconfig, context, namespace)
+    found = case(
+        snapshot,
+        {name: as_said(status) for name, status in _speakers(loaded).items()},
+        now=time.time(),
+        living=not paths,
+        load_balancer_class=load_balancer_class,
+        namespace=namespace,
+    )
+    explanation = _explained(found, service, address, node)
+    if output == "json":
+        click.echo(json.dumps(as_json(explanation), indent=2))
+    else:
+        _print(explanation)
+    context_.exit(_EXIT[explanation.verdict])
+
+
+def _asked(words: tuple[str, ...], ip: str | None, node: str | None) -> tuple[str | None, tuple[str, ...]]:
+    """The Service that is asked about, and the paths."""
+    if ip is not None and node is not None:
+        raise click.UsageError("ask for one thing: NAMESPACE/SERVICE, --ip or --node")
+    if ip is not None or node is not None:
+        return None, words
+    if not words:
+        raise click.UsageError("ask for something: NAMESPACE/SERVICE, --ip IP or --node NODE")
+    if words[0] == "-" or Path(words[0]).exists():
+        raise click.UsageError(f"{words[0]} is a PATH; name a Service before it: NAMESPACE/SERVICE")
+    if words[0].count("/") != 1:
+        raise click.UsageError(f"{words[0]} is no NAMESPACE/SERVICE; did you mean default/{words[0]}?")
+    return words[0], words[1:]
+
+
+def _address(text: str | None) -> Address | None:
+    found = address_of(text) if text is not None else None
+    if text is not None and found is None:
+        raise click.UsageError(f"--ip {text} is no IP address; write 192.0.2.60 or 2001:db8::60")
+    return found
+
+
+def _explained(found: Case, service: str | None, ip: Address | None, node: str | None) -> Explanation:
+    """Raises Unable if there is no such Service or node."""
+    if ip is not None:
+        explanation = explain_ip(found, ip)
+        known = ip in found.outcome.holders or any(ip in pool for pool in found.snapshot.config.pools)
+        near = "" if known else _near(str(ip), map(str, found.outcome.holders))
+        if near:
+            return replace(explanation, next_step=f"did you mean {near}? Else {explanation.next_step}")
+        return explanation
+    if node is not None:
+        if node not in found.snapshot.nodes:
+            raise _unknown("Node", node, found.snapshot.nodes)
+        return explain_node(found, node)
+    assert service is not None
+    if service not in found.snapshot.services:
+        raise _unknown("Service", service, found.snapshot.services)
+    return explain_service(found, service)
+
+
+def _unknown(kind: str, name: str, known: Iterable[str]) -> Unable:
+    near, names = _near(name, known), sorted(known)
+    hint = f"did you mean {near}?" if near else f"there are: {', '.join(names[:8]) or 'none'}"
+    return Unable(f"there is no {kind} {name}", hint)
+
+
+def _near(name: str, known: Iterable[str]) -> str:
+    return next(iter(difflib.get_close_matches(name, known, 1, 0.75)), "")
+
+
+# --- what speakers say ----------------------------------------------------------------------------------
+
+
+def _speakers(loaded: Loaded) -> Mapping[str, Status]:
+    """What the speakers of the cluster say of themselves, by node; empty if that is unknown."""
+    return {}
+
+
+def as_said(status: Status) -> Said:
+    """What of a status an explanation looks at."""
+    ips = {
+        ip: SaidIP(one.role, one.links, one.since, f"{one.conflict} {one.vendor}".strip())
+        for one in status.ips
+        if (ip := address_of(one.ip)) is not None
+    }
+    peers = {
+        one.name: SaidPeer(one.state, one.since, one.sent, one.desired, one.last_error)
+        for one in status.peers
+    }
+    pins = {ip: node for text, node in status.pins.items() if (ip := address_of(text)) is not None}
+    alive = {member.node: member.alive for member in status.members}
+    waiting = sum(guard.queue for guard in status.guards)
+    return Said(status.state, ips, peers, alive, pins, status.problems, waiting)
+
+
+# --- for machines ---------------------------------------------------------------------------------------
+
+
+def as_json(found: Explanation) -> dict[str, Any]:
+    """Return the explanation in the form of `-o json`."""
+    return {
+        "subject": found.subject,
+        "verdict": found.verdict,
+        "steps": [_step(step) for step in found.steps],
+        "diagnosis": found.diagnosis,
+        "nextStep": found.next_step,
+    }
+
+
+def _step(step: Step) -> dict[str, Any]:
+    return {
+        "step": step.name,
+        "ip": str(step.ip) if step.ip is not None else None,
+        "verdict": step.verdict,
+        "reason": step.reason.value if step.reason is not None else None,
+        "lines": list(step.lines),
+    }
+
+
+# --- for people -----------------------------------------------------------------------------------------
+
+
+def _print(found: Explanation) -> None:
+    """One line each, however long: a message in a narrow column is no message."""
+    console = Console(highlight=False, soft_wrap=True)
+    titles = [f"{step.name} {step.ip}" if step.ip is not None else step.name for step in found.steps]
+    width = max(map(len, titles))
+    console.print(Text(f"{found.subject}: {_VERDICTS[found.verdict]}", style="bold"))
+    for step, title in zip(found.steps, titles, strict=True):
+        word, style = _MARKS[step.verdict]
+        for number, line in enumerate(step.lines or ("",)):
+            mark = Text(f"  {word:2}  " if not number else " " * 6, style=style)
+            head = f"{title:{width}}  " if not number else " " * (width + 2)
+            console.print(mark + Text(head + _plain(line)))
+    console.print()
+    console.print(Text(f"diagnosis: {_plain(found.diagnosis)}"))
+    console.print(Text(f"next step: {_plain(found.next_step)}"))
+
+
+def _plain(text: str) -> str:
+    """What others wrote, so that it can neither move the cursor nor paint."""
+    return "".join(letter if letter.isprintable() else "�" for letter in text)

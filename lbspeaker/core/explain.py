@@ -1,0 +1,123 @@
+"""Why it is as it is: the chain from a Service to its announcement, each step with its verdict.
+
+    class ▶ pools ▶ allocation ▶ endpoints ─▶ for each IP: advertisements ▶ candidates ▶ owner ▶ speakers
+                                                                         └▶ routes
+
+Everything is asked of those who decide it (`core.outcome` and what that is made of): so an explanation cannot
+differ from a plan. What speakers say of themselves comes on top, and counts for more.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from lbspeaker.core.outcome import Outcome, outcome
+from lbspeaker.core.remedies import REMEDIES
+from lbspeaker.core.said import Said, with_said
+from lbspeaker.model import Address, Reason, Refusal, Snapshot
+
+Verdict = Literal["ok", "no", "unknown"]
+SERVE = "if clients do not reach it: arping on their segment (layer 2), lbspeaker upstream check (BGP)"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step of the chain, for one IP or for all (`ip` None).
+
+    `why`: half a sentence, unless the verdict is ok; `next_step`: what to do about it.
+    """
+
+    name: str
+    verdict: Verdict
+    lines: tuple[str, ...]
+    ip: Address | None = None
+    why: str = ""
+    reason: Reason | None = None
+    next_step: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """The answer to one question. `verdict`: no, if any step says so; else unknown, if any does."""
+
+    subject: str
+    steps: tuple[Step, ...]
+    diagnosis: str
+    next_step: str
+
+    @property
+    def verdict(self) -> Verdict:
+        return worst(self.steps)
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What there is to look at: the world as it was observed, and what it comes to.
+
+    `living`: it is a cluster, and no documents; then what its programs do not say or write is missing.
+    `now`: Unix time.
+    """
+
+    snapshot: Snapshot
+    outcome: Outcome
+    said: Mapping[str, Said] = field(default_factory=dict)
+    now: float = 0.0
+    living: bool = False
+    load_balancer_class: str | None = None
+    namespace: str = "lbspeaker-system"
+
+
+def case(
+    snapshot: Snapshot,
+    said: Mapping[str, Said] | None = None,
+    *,
+    now: float = 0.0,
+    living: bool = False,
+    load_balancer_class: str | None = None,
+    namespace: str = "lbspeaker-system",
+) -> Case:
+    """Decide all that there is to decide. `said`: what speakers say, by node; empty if that is unknown."""
+    seen = with_said(snapshot, said or {})
+    found = outcome(seen, load_balancer_class, living=living)
+    return Case(seen, found, said or {}, now, living, load_balancer_class, namespace)
+
+
+def worst(steps: Sequence[Step]) -> Verdict:
+    verdicts = {step.verdict for step in steps}
+    return "no" if "no" in verdicts else "unknown" if "unknown" in verdicts else "ok"
+
+
+def first(steps: Sequence[Step]) -> Step | None:
+    """The step that is to blame: the first that says no, else the first that cannot tell."""
+    return next((s for s in steps if s.verdict == "no"), None) or next(
+        (s for s in steps if s.verdict == "unknown"), None
+    )
+
+
+def refused(
+    name: str, refusal: Refusal, service: str, lines: Sequence[str] = (), ip: Address | None = None
+) -> Step:
+    """A step that says no, for this reason."""
+    return Step(
+        name,
+        "no",
+        tuple(lines) or (refusal.message,),
+        ip,
+        refusal.message,
+        refusal.reason,
+        remedy(refusal.reason, service),
+    )
+
+
+def remedy(reason: Reason, service: str) -> str:
+    namespace, _, name = service.partition("/")
+    return REMEDIES[reason].format(key=service, namespace=namespace, name=name)
+
+
+def ago(then: float, now: float) -> str:
+    """ "5 min": how long ago `then` was, both Unix times."""
+    seconds = max(now - then, 0.0)
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"

@@ -1,0 +1,295 @@
+"""Why one IP of a Service is announced by whom it is, or by nobody."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from lbspeaker.core.announce import PlannedRoute, bgp_advertisements, told_from
+from lbspeaker.core.explain import Case, Step, ago, refused
+from lbspeaker.core.layer2 import candidacy, l2_advertisements
+from lbspeaker.core.nodes import miss, node_refusal, outside
+from lbspeaker.core.refusals import listed
+from lbspeaker.core.said import SaidPeer
+from lbspeaker.model import (
+    Address,
+    BGPAdvertisement,
+    L2Advertisement,
+    L2Announcement,
+    Network,
+    Pool,
+    Reason,
+    Refusal,
+    Service,
+)
+
+_SPEAKERS = "look at the speakers: kubectl -n {namespace} get pods -o wide"
+
+
+def announcement(case: Case, service: Service, ip: Address) -> Iterator[Step]:
+    """Yield the steps from the advertisements to the routes."""
+    config = case.snapshot.config
+    l2, bgp = l2_advertisements(config, ip, service), bgp_advertisements(config, ip, service)
+    yield _advertisements(case, service, ip)
+    if not isinstance(l2, Refusal):
+        yield _candidates(case, service, ip)
+        found = case.outcome.picture.l2.get(ip)
+        if found is not None and service.key in found.services:
+            yield Step("owner", "ok", tuple(_why_owner(case, found, service)), ip)
+            if case.living or case.said:
+                yield _speakers(case, found)
+    if not isinstance(bgp, Refusal):
+        yield _routes(case, service, ip, bgp)
+
+
+def how_announced(case: Case, key: str, ip: Address) -> str:
+    """ "by node-a on layer 2, and by BGP from 3 nodes"."""
+    found = case.outcome.picture.l2.get(ip)
+    ways = [f"by {_owner(case, found)} on layer 2"] if found is not None and key in found.services else []
+    nodes = [node for node in case.outcome.picture.bgp if any(_mine(case, key, ip, node))]
+    if nodes:
+        ways.append(f"by BGP from {listed(nodes)}")
+    return ", and ".join(ways) or "by nobody"
+
+
+# --- advertisements -------------------------------------------------------------------------------------
+
+
+def _advertisements(case: Case, service: Service, ip: Address) -> Step:
+    config = case.snapshot.config
+    pool = config.pool_for(service, ip)
+    if pool is None:
+        return refused("advertisements", outside(ip), service.key, ip=ip)
+    ads: list[L2Advertisement | BGPAdvertisement] = [*config.l2_advertisements, *config.bgp_advertisements]
+    misses = [(ad, miss(ad.scope, pool, service)) for ad in ads]
+    lines = [f"{type(ad).__name__} {ad.name}: {_match(case, ad, pool, what)}" for ad, what in misses]
+    if not all(what for _, what in misses):
+        return Step("advertisements", "ok", tuple(lines), ip)
+    of_pool = any(what == "service" for _, what in misses)
+    lack = "this Service (serviceSelectors)" if of_pool else f"pool {pool.name}"
+    message = f"no L2Advertisement and no BGPAdvertisement selects {lack}"
+    refusal = Refusal(Reason.NO_ADVERTISEMENT, message)
+    return refused("advertisements", refusal, service.key, lines or ["there are none"], ip)
+
+
+def _match(case: Case, ad: L2Advertisement | BGPAdvertisement, pool: Pool, what: str) -> str:
+    if what == "pool":
+        others = f" (ipAddressPools: {listed(sorted(ad.scope.pools))})" if ad.scope.pools else ""
+        return f"no: it does not select pool {pool.name}{others}"
+    if what == "service":
+        return "no: its serviceSelectors do not select this Service"
+    if not ad.scope.node_selectors:
+        return "matches, on all nodes"
+    nodes = [name for name, node in sorted(case.snapshot.nodes.items()) if ad.scope.covers_node(node.labels)]
+    return f"matches, on {listed(nodes)}" if nodes else "matches, on no node (nodeSelectors)"
+
+
+# --- layer 2 --------------------------------------------------------------------------------------------
+
+
+def _candidates(case: Case, service: Service, ip: Address) -> Step:
+    world = case.outcome.snapshot
+    verdicts = candidacy(world, ip, case.outcome.holders[ip], service)
+    lines = [f"{node}: {why.message if why else 'candidate'}" for node, why in verdicts.items()]
+    refusal = _missed(case, service.key, ip, "layer2")
+    if refusal is None:
+        return Step("candidates", "ok", tuple(lines), ip)
+    if not world.nodes:
+        return _no_nodes("candidates", ip)
+    return _blind(case, "candidates", ip, refusal) or refused("candidates", refusal, service.key, lines, ip)
+
+
+def _no_nodes(name: str, ip: Address) -> Step:
+    why = "no Node is known, so there is nobody to announce it"
+    next_step = "give the Nodes, too: kubectl get nodes -o yaml"
+    return Step(name, "unknown", (why,), ip, why, Reason.NO_CANDIDATE, next_step)
+
+
+def _blind(case: Case, name: str, ip: Address, refusal: Refusal) -> Step | None:
+    """Documents without EndpointSlices: nobody knows whether there are endpoints."""
+    if case.living or case.snapshot.endpoints or refusal.reason is not Reason.NO_ENDPOINT:
+        return None
+    why = "it depends on endpoints, and there is no EndpointSlice in these documents"
+    return Step(name, "unknown", (why,), ip, why, refusal.reason)
+
+
+def _missed(case: Case, key: str, ip: Address, protocol: str, node: str | None = None) -> Refusal | None:
+    rows = case.outcome.picture.unannounced
+    found = (r for r in rows if (r.service, r.ip, r.protocol, r.node) == (key, ip, protocol, node))
+    return next((row.refusal for row in found), None)
+
+
+def _why_owner(case: Case, found: L2Announcement, service: Service) -> Iterator[str]:
+    """Why the first of the candidates is the first."""
+    owner, others = found.owner, len(found.candidates) - 1
+    pin = case.snapshot.pins.get(found.ip)
+    if not others:
+        yield f"{owner}: the only candidate"
+    elif pin is not None and pin.node == owner and _unpinned(found) != owner:
+        yield (
+            f"{owner}: pinned there (failback, spread, a cordon, or flapping), though"
+            f" {_unpinned(found)} comes before it"
+        )
+    elif len(found.equals) <= others:
+        behind = len(found.candidates) - len(found.equals)
+        yield f"{owner}: preferred (preferredNodeSelectors) to {behind} of the others"
+    else:
+        yield f"{owner}: the first of {others + 1} by the hash of node and IP"
+    if others:
+        yield f"after it come {listed(found.candidates[1:])}"
+    verdicts = candidacy(case.outcome.snapshot, found.ip, case.outcome.holders[found.ip], service)
+    for node in found.ranking[: found.ranking.index(owner)]:
+        why = verdicts.get(node)
+        if why is not None and node not in found.candidates:
+            yield f"{node} would come before it: {why.message}"
+    owned = Counter(one.owner for one in case.outcome.picture.l2.values())
+    yield f"{owner} owns {owned[owner]} of {sum(owned.values())} IPs"
+    if len(found.services) > 1:
+        yield f"it is shared by {listed(found.services)}"
+
+
+def _unpinned(found: L2Announcement) -> str:
+    return next(node for node in found.ranking if node in found.candidates)
+
+
+def _owner(case: Case, found: L2Announcement) -> str:
+    """Who owns it: as the speakers say, if just one says so."""
+    saying = [node for node, one in case.said.items() if found.ip in one.ips]
+    owners = [node for node in saying if case.said[node].ips[found.ip].role == "owner"]
+    return owners[0] if len(owners) == 1 else found.owner
+
+
+def _speakers(case: Case, found: L2Announcement) -> Step:
+    """What the speakers say of the IP: the owner that is computed from here, and all that have it."""
+    ip, owner = found.ip, _owner(case, found)
+    said = {node: one.ips[ip] for node, one in sorted(case.said.items()) if ip in one.ips}
+    lines = []
+    for node, one in said.items():
+        since = f" for {ago(one.since, case.now)}" if one.since else ""
+        links = f", on {', '.join(one.links)}" if one.links else ""
+        conflict = f"; {one.conflict} uses it, too" if one.conflict else ""
+        lines.append(f"{node}: {one.role}{since}{links}{conflict}")
+    if owner != found.owner:
+        lines.append(f"from here {found.owner} should own it; speakers also know links and hellos")
+    if owner in case.said and case.said[owner].waiting:
+        lines.append(f"{owner}: {case.said[owner].waiting} frames wait for the guard")
+    lines += [f"{owner}: {p}" for p in (case.said[owner].problems if owner in case.said else ())]
+    owners = [node for node, one in said.items() if one.role == "owner"]
+    conflict = next((one.conflict for one in said.values() if one.conflict), "")
+    if conflict:
+        refusal = Refusal(Reason.ADDRESS_CONFLICT, f"{conflict}, which is no speaker, uses it, too")
+        return refused("speakers", refusal, found.services[0], lines, ip)
+    if len(owners) == 1:
+        return Step("speakers", "ok", tuple(lines), ip)
+    if len(owners) > 1:
+        why = f"{' and '.join(owners)} say both that they own it"
+        next_step = "ask again in a second; if it stays so, the segment is cut: lbspeaker status on both"
+        return Step("speakers", "no", tuple(lines), ip, why, None, next_step)
+    return _unowned(case, found, lines)
+
+
+def _unowned(case: Case, found: L2Announcement, lines: list[str]) -> Step:
+    owner = found.owner
+    next_step = _SPEAKERS.format(namespace=case.namespace)
+    if owner not in case.said:
+        why = f"the speaker of {owner} says nothing" if case.said else "no speaker says anything"
+        return Step("speakers", "unknown", (*lines, why), found.ip, why, None, next_step)
+    one = case.said[owner].ips.get(found.ip)
+    if one is not None and one.role in ("probing", "lent"):
+        why = f"it is on its way to {owner} ({one.role})"
+        return Step("speakers", "unknown", tuple(lines), found.ip, why, None, "ask again in a few seconds")
+    why = f"{owner} should own it, and its speaker ({case.said[owner].state}) "
+    why += f"says {one.role}" if one is not None else "does not have it"
+    next_step = f"lbspeaker status on {owner}, and the log of its speaker"
+    return Step("speakers", "no", (*lines, why), found.ip, why, None, next_step)
+
+
+# --- BGP ------------------------------------------------------------------------------------------------
+
+
+def _mine(case: Case, key: str, ip: Address, node: str) -> Iterator[tuple[str, Network, PlannedRoute]]:
+    """The routes of `node` for this IP and this Service, each with its peer and prefix."""
+    for peer, table in sorted(case.outcome.picture.bgp[node].items()):
+        for prefix, planned in table.items():
+            if ip.version == prefix.version and ip in prefix and key in planned.services:
+                yield peer, prefix, planned
+
+
+def _routes(case: Case, service: Service, ip: Address, ads: Sequence[BGPAdvertisement]) -> Step:
+    lines: list[str] = []
+    sent, known, routes = 0, 0, 0
+    errors: list[str] = []
+    for node in sorted(case.outcome.picture.bgp):
+        here = list(_mine(case, service.key, ip, node))
+        refusal = _missed(case, service.key, ip, "bgp", node)
+        for peer, prefix, planned in here:
+            session = case.said[node].peers.get(peer) if node in case.said else None
+            lines.append(f"{node} → {peer}: {prefix}{_attributes(planned)}{_state(case, session)}")
+            routes, known = routes + 1, known + (session is not None)
+            sent += session is not None and session.state == "up" and session.sent > 0
+            if session is not None and session.last_error:
+                errors.append(session.last_error)
+        if refusal is not None:
+            lines.append(f"{node}: {refusal.message}")
+        elif not here:
+            lines.append(f"{node}: {_no_offer(case, node, ads)}")
+    if not case.outcome.picture.bgp:
+        return _no_nodes("routes", ip)
+    if not routes:
+        why_not = _why_no_route(case, service, ip)
+        blind = _blind(case, "routes", ip, why_not)
+        return blind or refused("routes", why_not, service.key, lines, ip)
+    if sent or not case.living:
+        return Step("routes", "ok", tuple(lines), ip)
+    if known < routes:
+        why = "no speaker says whether it is sent"
+        next_step = _SPEAKERS.format(namespace=case.namespace)
+        return Step("routes", "unknown", tuple(lines), ip, why, None, next_step)
+    why = f"no session has sent it{f': {errors[0]}' if errors else ''}"
+    return Step("routes", "no", tuple(lines), ip, why, None, "ask the router: lbspeaker upstream check")
+
+
+def _attributes(planned: PlannedRoute) -> str:
+    route = planned.route
+    parts = [
+        f"local preference {route.local_pref}" if route.local_pref is not None else "",
+        f"MED {route.med}" if route.med is not None else "",
+        f"AS path prepended {route.prepend} times" if route.prepend else "",
+        f"communities {' '.join(route.communities)}" if route.communities else "",
+    ]
+    told = ", ".join(part for part in parts if part)
+    return f" ({told})" if told else ""
+
+
+def _state(case: Case, session: SaidPeer | None) -> str:
+    if session is None:
+        return ", and its speaker does not say whether it is sent" if case.living else ""
+    if session.complete:
+        return f": sent; session up for {ago(session.since, case.now)}"
+    if session.state == "up":
+        return f": session up, {session.sent} of {session.desired} routes sent"
+    error = f": {session.last_error}" if session.last_error else ""
+    return f": not sent: session {session.state} for {ago(session.since, case.now)}{error}"
+
+
+def _no_offer(case: Case, node: str, ads: Sequence[BGPAdvertisement]) -> str:
+    """Why nothing is even tried from this node."""
+    refusal = node_refusal(case.snapshot, node)
+    if refusal is not None:
+        return refusal.message
+    told = told_from(case.snapshot.config, case.snapshot.nodes[node].labels)
+    if not any(ad.name in told for ad in ads):
+        return f"nodeSelectors of BGPAdvertisement {listed([ad.name for ad in ads])}"
+    return "it has no BGPPeer that they name (peers, nodeSelectors of BGPPeers)"
+
+
+def _why_no_route(case: Case, service: Service, ip: Address) -> Refusal:
+    """The refusal for all nodes, else the commonest of theirs."""
+    whole = _missed(case, service.key, ip, "bgp")
+    if whole is not None:
+        return whole
+    rows = [
+        row.refusal
+        for row in case.outcome.picture.unannounced
+        if (row.service, row.ip, row.protocol) == (service.key, ip, "bgp")
+    ]
+    (reason, _), *_ = Counter(refusal.reason for refusal in rows).most_common(1)
+    return next(refusal for refusal in rows if refusal.reason is reason)
