@@ -1,7 +1,7 @@
 """`lbspeaker plan`: what the whole system would decide for documents on disk."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import click
@@ -9,7 +9,7 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-from lbspeaker.cli.source import right
+from lbspeaker.cli.source import cluster, right
 from lbspeaker.core.announce import Picture
 from lbspeaker.core.outcome import outcome
 from lbspeaker.core.usage import usage
@@ -24,7 +24,19 @@ from lbspeaker.observe import load
     "-o", "--output", type=click.Choice(["table", "json", "yaml"]), default="table", show_default=True
 )
 @click.option("--lb-class", "load_balancer_class", metavar="CLASS", help="Plan Services of this class.")
-def plan(paths: tuple[str, ...], output: str, load_balancer_class: str | None) -> None:
+@click.option("--diff", is_flag=True, help="Tell what PATH would change; 1 if something would be lost.")
+@click.option("--from", "old", multiple=True, metavar="OLD", help="With --diff: a PATH of what is now.")
+@click.option("--prune", is_flag=True, help="With --diff: what PATH does not have is deleted.")
+@cluster
+def plan(
+    paths: tuple[str, ...],
+    output: str,
+    load_balancer_class: str | None,
+    diff: bool,
+    old: tuple[str, ...],
+    prune: bool,
+    **which: Any,
+) -> None:
     """Show which Service would get which IP, and who would announce it.
 
     PATH is a file, a directory or - (stdin), with configuration, Services, EndpointSlices, Nodes, Namespaces
@@ -32,20 +44,39 @@ def plan(paths: tuple[str, ...], output: str, load_balancer_class: str | None) -
     Every Node counts as alive with a speaker. Nothing is changed anywhere. Exit status: 0 there is a plan
     (with refusals, too), 1 the documents are wrong, 3 they cannot be read.
 
+    With --diff: what would happen to living Services if PATH were applied: IPs that would change, owners that
+    would move, routes that would go. What is now is OLD, and PATH is all that is there afterwards; kinds of
+    the cluster (Services, Nodes …) that PATH has none of stay as they are in OLD. Without OLD the cluster is
+    asked, and PATH is added to what it has (--prune: in place of it). Exit status: 0 nothing would be lost,
+    1 something would, or the documents are wrong, 2 wrong usage, 3 it cannot be told.
+
     \b
-    Example:
+    Examples:
       lbspeaker plan examples/layer2
       kubectl get svc,endpointslices,nodes -A -o yaml | lbspeaker plan - pools.yaml
+      lbspeaker plan --diff new.yaml --from old.yaml --from cluster.yaml
+      lbspeaker plan --diff pools.yaml --kubeconfig ~/.kube/config
     """
+    if diff:
+        from lbspeaker.cli.plan_diff import compare
+
+        compare(paths, old, output, load_balancer_class, prune=prune, **which)
+        return
+    if old or prune or which["kubeconfig"] or which["context"]:
+        raise click.UsageError("--from, --prune, --kubeconfig and --context go with --diff")
     loaded = load(paths)
     right(loaded)
-    found = decide(remembered(loaded.snapshot, paths), load_balancer_class)
+    show(decide(remembered(loaded.snapshot, paths), load_balancer_class), output, _print)
+
+
+def show(found: dict[str, Any], output: str, table: Callable[[Mapping[str, Any]], None]) -> None:
+    """Print it as JSON, as YAML, or for people."""
     if output == "json":
         click.echo(json.dumps(found, indent=2))
     elif output == "yaml":
         click.echo(yaml.safe_dump(found, sort_keys=False), nl=False)
     else:
-        _print(found)
+        table(found)
 
 
 def decide(snapshot: Snapshot, load_balancer_class: str | None = None) -> dict[str, Any]:
