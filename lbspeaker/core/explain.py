@@ -17,7 +17,6 @@ from lbspeaker.core.said import Said, with_said
 from lbspeaker.model import Address, Reason, Refusal, Snapshot
 
 Verdict = Literal["ok", "no", "unknown"]
-SERVE = "if clients do not reach it: arping on their segment (layer 2), lbspeaker upstream check (BGP)"
 
 
 @dataclass(frozen=True, slots=True)

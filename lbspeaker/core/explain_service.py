@@ -7,7 +7,7 @@ from lbspeaker.core.allocator import ours
 from lbspeaker.core.book import families
 from lbspeaker.core.choice import deciding, tried
 from lbspeaker.core.controller import class_mismatch
-from lbspeaker.core.explain import SERVE, Case, Explanation, Step, first, refused, remedy, worst
+from lbspeaker.core.explain import Case, Explanation, Step, first, refused, remedy, worst
 from lbspeaker.core.explain_announcement import announcement, how_announced
 from lbspeaker.core.nodes import endpoint_refusal
 from lbspeaker.model import Address, Allocation, Endpoint, Reason, Refusal, Service
@@ -22,6 +22,7 @@ _BEGIN = {
     "speakers": "{ip} of {key} is not announced as it should be",
     "routes": "no router is told of {ip} of {key}",
 }
+_WAYS = {"owner": "arping it on their segment", "routes": "lbspeaker upstream check"}
 
 
 def explain_service(case: Case, key: str, only: Address | None = None) -> Explanation:
@@ -168,4 +169,6 @@ def _conclusion(case: Case, key: str, steps: Sequence[Step]) -> tuple[str, str]:
     if blamed is not None:
         return f"{told}, as far as can be seen: {blamed.why}", blamed.next_step
     assert worst(steps) == "ok"
-    return told, SERVE
+    names = {step.name for step in steps}
+    ways = [way for name, way in _WAYS.items() if name in names]
+    return told, f"if clients do not reach it: {', and '.join(ways)}"

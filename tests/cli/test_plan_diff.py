@@ -123,10 +123,7 @@ def test_help_has_an_example() -> None:
 
 def test_a_cluster_is_what_is_now(tmp_path: Path) -> None:
     """On the API server in memory. What is applied is added; what is pruned drains while it is in use."""
-    ours = OURS.replace("metallb.io/v1beta1", "lbspeaker.io/v1beta1").replace(
-        "metallb.io/v1beta2", "lbspeaker.io/v1beta1"
-    )
-    ours = ours.replace("metallb-system", "lbspeaker-system")
+    ours = re.sub(r"metallb.io/v1beta\d", "lbspeaker.io/v1beta1", OURS).replace("metallb-", "lbspeaker-")
     objects = [*yaml.safe_load_all(NODES), *yaml.safe_load_all(service("web"))]
     objects[-2]["metadata"]["annotations"] = {
         "lbspeaker.io/ip-allocated-from-pool": "lan",
