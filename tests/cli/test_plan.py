@@ -150,6 +150,14 @@ def test_every_service_gets_an_allocation_or_a_refusal_with_its_reason() -> None
     assert all(row["message"] for row in found["refusals"])
 
 
+def test_a_service_of_another_class_is_refused_unless_somebody_serves_it() -> None:
+    foreign = service("web").replace("type: LoadBalancer", "type: LoadBalancer, loadBalancerClass: x")
+    assert [row["reason"] for row in planned(CLUSTER, foreign)["refusals"]] == ["ClassMismatch"]
+    status = "status: {loadBalancer: {ingress: [{ip: 192.0.2.44}]}}"
+    served = foreign.replace("spec: {type", f"{status}\nspec: {{type")
+    assert planned(CLUSTER, served)["refusals"] == []
+
+
 def test_who_holds_an_ip_in_its_status_keeps_it() -> None:
     holds = service("web").replace(
         "spec: {type", "status: {loadBalancer: {ingress: [{ip: 192.0.2.44}]}}\nspec: {type"

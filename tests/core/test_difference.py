@@ -86,6 +86,8 @@ def test_a_route_is_lost_when_no_node_has_it_any_more() -> None:
     gone = change(world, bgp_advertisements=())
     assert [(row.node, row.lost) for row in gone.routes] == [("a", True), ("b", True), ("c", True)]
     assert change(world, peers=()).lost == 3
+    moved = change(world, pools=(pool("other", "192.0.2.99"),))
+    assert (len(moved.routes), moved.lost) == (6, 1), "of an IP that changes, routes are not lost once more"
 
 
 def test_a_longer_or_shorter_prefix_is_another_route_and_no_loss() -> None:

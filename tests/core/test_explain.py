@@ -277,6 +277,21 @@ def test_each_node_says_why_it_sends_no_route() -> None:
     )
 
 
+def test_who_shares_an_ip_and_has_no_endpoint_is_not_announced_for_the_other() -> None:
+    both = [service(key, sharing_key="k", ports=(Port("TCP", n),)) for key, n in (("web", 80), ("x", 81))]
+    world = snapshot(*both)
+    found = asked(replace(world, endpoints={"default/x": world.endpoints["default/x"]}))
+    assert [one.name for one in found.steps if one.verdict == "no"] == ["endpoints", "candidates"]
+    assert "owner" not in verdicts(found)
+    assert "it is shared by default/web, default/x" in step(asked(world), "owner").lines
+    assert ip_asked(replace(world, endpoints={**world.endpoints, "default/x": ()}), str(IP)).verdict == "no"
+
+
+def test_no_endpoint_is_told_before_no_node() -> None:
+    found = asked(snapshot(service("web"), on="", members=""))
+    assert step(found, "candidates").reason is Reason.NO_ENDPOINT
+
+
 # --- documents that say too little ----------------------------------------------------------------------
 
 
@@ -378,6 +393,8 @@ def test_a_node_that_most_others_call_dead_is_no_candidate() -> None:
     dead = owner_of(world)
     said = {n: Said(alive={m: m != dead for m in "abc"}) for n in "abc"}
     assert f"{dead}: no live speaker on {dead}" in step(says(world, said), "candidates").lines
+    alone = {dead: Said(alive={dead: True}), "b" if dead != "b" else "c": Said(alive={dead: False})}
+    assert f"{dead}: no live speaker on {dead}" in step(says(world, alone), "candidates").lines
 
 
 def test_sessions_tell_whether_routes_are_sent() -> None:
@@ -390,6 +407,8 @@ def test_sessions_tell_whether_routes_are_sent() -> None:
         "a → router: 192.0.2.10/32: sent; session up for 5 min",
         "b → router: 192.0.2.10/32: not sent: session connecting for 2 min: the connection was refused",
     )
+    held = Said(peers={"router": SaidPeer("held", 880.0, 1, 1)})
+    assert says(world, {"a": held, "b": held}).verdict == "no"
     found = says(world, {"a": down, "b": down})
     assert found.diagnosis == (
         "no router is told of 192.0.2.10 of default/web: no session has sent it: the connection was refused"
@@ -418,6 +437,11 @@ def test_an_ip_that_a_service_has_is_explained_with_it() -> None:
     assert [one.lines[0] for one in found.steps[:2]] == ["lan (192.0.2.10-192.0.2.60)", "default/x"]
     assert {one.ip for one in found.steps[2:]} == {None, ip("192.0.2.11")}
     assert found.diagnosis.startswith("192.0.2.11 of default/x is announced by")
+    dual = snapshot(
+        service("web", families=(4, 6), ip_family_policy="RequireDualStack"),
+        pools=(pool("dual", "192.0.2.10", "2001:db8::1"),),
+    )
+    assert {one.ip for one in ip_asked(dual, "2001:db8::1").steps} == {None, ip("2001:db8::1")}
 
 
 RESERVED = replace(LAN, reservations=(Reservation("shop/a", ips("192.0.2.30")),))
@@ -474,6 +498,10 @@ def test_a_node_that_takes_no_part_says_why() -> None:
     assert out.next_step == f"kubectl label node a {EXCLUDE}-"
     down = {"a": Said(peers={"router": SaidPeer("idle", last_error="no way there")})}
     world = snapshot(HOLDS, l2=(), nodes="a", bgp=(BGPAdvertisement("bgp"),))
+    lacks = explain_node(case(snapshot(HOLDS, nodes="a"), {"a": Said()}, living=True), "a")
+    assert lacks.diagnosis == (
+        "a announces less than it should: its speaker does not have 192.0.2.10, which it should own"
+    )
     told = explain_node(case(world, down, living=True), "a")
     assert told.diagnosis == "a announces less than it should: no session with router: no way there"
 
