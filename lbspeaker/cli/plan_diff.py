@@ -13,7 +13,7 @@ from lbspeaker.config.documents import Document
 from lbspeaker.config.parse import is_configuration
 from lbspeaker.core.difference import Difference, IPs, Owner, Told, changed, difference
 from lbspeaker.core.outcome import Outcome, outcome
-from lbspeaker.model import Refusal, Route
+from lbspeaker.model import Refusal, Route, Snapshot
 from lbspeaker.observe import Loaded, load
 from lbspeaker.observe.documents import loaded
 
@@ -42,12 +42,13 @@ def compare(
     if not old:
         new = loaded([*new.documents, *_staying(now.documents, new.documents, before, prune=prune)])
     right(new)
-    found = difference(before, changed(before, _configured(new, now), load_balancer_class))
+    after = changed(before, _configured(new, now), load_balancer_class, added=not old and not prune)
+    found = difference(before, after)
     show(as_json(found), output, lambda _: _print(found))
     sys.exit(1 if found.lost else 0)
 
 
-def _configured(new: Loaded, now: Loaded) -> Any:
+def _configured(new: Loaded, now: Loaded) -> Snapshot:
     """What is new. Raises UsageError if there is no configuration in it, which is hardly meant."""
     if any(map(is_configuration, now.documents)) and not any(map(is_configuration, new.documents)):
         raise click.UsageError("there is no configuration in PATH; if all of it is to go, say so with --from")

@@ -7,11 +7,14 @@ layer 2 announces no more, an IP that a peer is told of no more. An IP that move
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from lbspeaker.core.announce import PlannedRoute
 from lbspeaker.core.layer2 import l2_advertisements
 from lbspeaker.core.outcome import Outcome, outcome
 from lbspeaker.model import Address, Network, Refusal, Route, Service, Snapshot
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,19 +79,29 @@ class Difference:
         return sum(row.lost for rows in (self.ips, self.owners, self.routes) for row in rows)
 
 
-def changed(old: Outcome, new: Snapshot, load_balancer_class: str | None = None) -> Outcome:
-    """Return what `new` comes to where `old` is now. Kinds of which `new` has none are as in `old`."""
-    services = new.services or old.snapshot.services
+def changed(
+    old: Outcome, new: Snapshot, load_balancer_class: str | None = None, *, added: bool = False
+) -> Outcome:
+    """Return what `new` comes to where `old` is now.
+
+    Kinds of the cluster of which `new` has none are as in `old`; `added`: what it has is added to those.
+    """
+    before = old.snapshot
     world = replace(
         new,
-        services={key: _as_now(service, old) for key, service in services.items()},
-        endpoints=new.endpoints or old.snapshot.endpoints,
-        nodes=new.nodes or old.snapshot.nodes,
-        namespaces=new.namespaces or old.snapshot.namespaces,
-        members=new.members if new.nodes else old.snapshot.members,
-        pins=new.pins or old.snapshot.pins,
+        services=_kind(before.services, new.services, added=added),
+        endpoints=_kind(before.endpoints, new.endpoints, added=added),
+        nodes=_kind(before.nodes, new.nodes, added=added),
+        namespaces=_kind(before.namespaces, new.namespaces, added=added),
+        members=before.members | new.members if added or not new.nodes else new.members,
+        pins=new.pins or before.pins,
     )
-    return outcome(world, load_balancer_class)
+    services = {key: _as_now(service, old) for key, service in world.services.items()}
+    return outcome(replace(world, services=services), load_balancer_class)
+
+
+def _kind(before: Mapping[str, T], new: Mapping[str, T], *, added: bool) -> Mapping[str, T]:
+    return {**before, **new} if added else new or before
 
 
 def _as_now(service: Service, old: Outcome) -> Service:

@@ -150,6 +150,10 @@ def test_a_cluster_is_asked_and_what_its_speakers_do_not_say_is_open(tmp_path: P
     ours = [d for d in documents if d["apiVersion"].startswith("metallb.io")]
     others = [d for d in documents if d not in ours]
     others[-2]["status"] = {"loadBalancer": {"ingress": [{"ip": "192.0.2.44"}]}}
+    namespaces = [
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
+        for name in ("shop", "lbspeaker-system")
+    ]
     published = {
         "apiVersion": "lbspeaker.io/v1beta1",
         "kind": "EffectiveConfiguration",
@@ -157,7 +161,7 @@ def test_a_cluster_is_asked_and_what_its_speakers_do_not_say_is_open(tmp_path: P
         "spec": {"documents": ours},
     }
     file = tmp_path / "cluster.yaml"
-    file.write_text(yaml.safe_dump_all([*others, published]))
+    file.write_text(yaml.safe_dump_all([*namespaces, *others, published]))
     crds = ("--load", str(ROOT / "config" / "crds.yaml"))
     with apiserver_backends.memory(tmp_path, *crds, "--load", str(file)) as api:
         done = run("shop/web", "--kubeconfig", str(api.kubeconfig), "-o", "json")

@@ -3,7 +3,6 @@
 import json
 import re
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +129,10 @@ def test_a_cluster_is_what_is_now(tmp_path: Path) -> None:
         "lbspeaker.io/allocated-ips": "192.0.2.44",
     }
     objects[-2]["status"] = {"loadBalancer": {"ingress": [{"ip": "192.0.2.44"}]}}
+    namespaces = [
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
+        for name in ("shop", "lbspeaker-system")
+    ]
     published = {
         "apiVersion": "lbspeaker.io/v1beta1",
         "kind": "EffectiveConfiguration",
@@ -137,7 +140,7 @@ def test_a_cluster_is_what_is_now(tmp_path: Path) -> None:
         "spec": {"documents": list(yaml.safe_load_all(ours))},
     }
     file, new = tmp_path / "cluster.yaml", tmp_path / "new.yaml"
-    file.write_text(yaml.safe_dump_all([*objects, published]))
+    file.write_text(yaml.safe_dump_all([*namespaces, *objects, published]))
     new.write_text(
         ours.partition("---")[0].replace("name: lan", "name: more").replace("192.0.2.", "192.0.9.")
     )
@@ -146,13 +149,16 @@ def test_a_cluster_is_what_is_now(tmp_path: Path) -> None:
         cluster = ("--kubeconfig", str(api.kubeconfig), "-o", "json")
         applied = run("--diff", str(new), *cluster)
         pruned = run("--diff", str(new), "--prune", *cluster)
-        gone = subprocess.run(
-            [sys.executable, "-m", "lbspeaker", "plan", "--diff", LAYER2, *cluster],
-            capture_output=True, text=True, timeout=60, check=False,
-        )  # fmt: skip
+        beside = run("--diff", LAYER2, *cluster)
+        instead = run("--diff", LAYER2, "--prune", *cluster)
     assert (applied.returncode, json.loads(applied.stdout)["servicesKept"]) == (0, 1), applied.stderr
     found = json.loads(pruned.stdout)
     assert (pruned.returncode, found["ips"]) == (1, []), "its pool drains, and is not gone"
     assert found["owners"][0]["reason"] == "NoAdvertisement"
-    assert gone.returncode == 1, gone.stderr
-    assert json.loads(gone.stdout)["ips"][0]["before"] in (["192.0.2.44"], [])
+    assert _lost(beside) == []
+    assert _lost(instead) == ["shop/web"]
+    assert [row["service"] for row in json.loads(beside.stdout)["ips"]] == ["default/dns", "default/web"]
+
+
+def _lost(done: subprocess.CompletedProcess[str]) -> list[str]:
+    return [row["service"] for row in json.loads(done.stdout)["ips"] if row["lost"]]

@@ -107,12 +107,15 @@ def test_attributes_and_sessions_that_change_are_told() -> None:
     assert (found.sessions, found.lost) == (("router",), 0)
 
 
-def test_what_the_new_documents_have_of_the_cluster_counts() -> None:
+def test_what_the_new_documents_have_of_the_cluster_counts_in_place_of_it_or_beside_it() -> None:
     old = outcome(snapshot(service("web"), service("old")))
     new = snapshot(service("web"), nodes="a b", node_fields={"a": {"labels": {EXCLUDE: ""}}})
     found = difference(old, changed(old, new))
     assert [(row.service, row.after, row.why) for row in found.ips] == [("default/old", (), None)]
     assert {row.after for row in found.owners} <= {"b"}
+    added = difference(old, changed(old, new, added=True))
+    assert added.ips == ()
+    assert changed(old, new, added=True).snapshot.nodes.keys() == {"a", "b", "c"}
     only_nodes = changed(old, Snapshot(Config((LAN,), (L2Advertisement("l2"),)), nodes=new.nodes))
     assert only_nodes.snapshot.members == frozenset()
     assert only_nodes.snapshot.services.keys() == {"default/web", "default/old"}
