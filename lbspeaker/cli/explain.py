@@ -3,7 +3,7 @@
 import difflib
 import json
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,14 +13,13 @@ from rich.console import Console
 from rich.text import Text
 
 from lbspeaker.cli.source import cluster, read
-from lbspeaker.core.explain import Case, Explanation, Step, case
+from lbspeaker.core.explain import Case, Explanation, Living, Step, case
 from lbspeaker.core.explain_ip import explain_ip
 from lbspeaker.core.explain_node import explain_node
 from lbspeaker.core.explain_service import explain_service
 from lbspeaker.core.said import Said, SaidIP, SaidPeer
-from lbspeaker.errors import Unable
-from lbspeaker.model import Address, address_of
-from lbspeaker.observe import Loaded
+from lbspeaker.errors import Unable, Unavailable
+from lbspeaker.model import Address, Config, address_of
 from lbspeaker.wire.status import Status
 
 _EXIT = {"ok": 0, "no": 1, "unknown": 3}
@@ -68,15 +67,7 @@ def explain(
     """
     service, paths = _asked(words, ip, node)
     address = _address(ip)
-    loaded, snapshot = read(paths, kubeconfig, context, namespace)
-    found = case(
-        snapshot,
-        {name: as_said(status) for name, status in _speakers(loaded).items()},
-        now=time.time(),
-        living=not paths,
-        load_balancer_class=load_balancer_class,
-        namespace=namespace,
-    )
+    found = _case(paths, kubeconfig, context, namespace, load_balancer_class)
     explanation = _explained(found, service, address, node)
     if output == "json":
         click.echo(json.dumps(as_json(explanation), indent=2))
@@ -136,12 +127,37 @@ def _near(name: str, known: Iterable[str]) -> str:
     return next(iter(difflib.get_close_matches(name, known, 1, 0.75)), "")
 
 
-# --- what speakers say ----------------------------------------------------------------------------------
+# --- what there is to look at ---------------------------------------------------------------------------
+
+_NEEDED = ("nodes", "services", "endpointslices", "effectiveconfigurations")
 
 
-def _speakers(loaded: Loaded) -> Mapping[str, Status]:
-    """What the speakers of the cluster say of themselves, by node; empty if that is unknown."""
-    return {}
+def _case(
+    paths: tuple[str, ...], kubeconfig: str | None, context: str | None, namespace: str, class_: str | None
+) -> Case:
+    """What the documents say, or the cluster. Raises ConfigError, Malformed, Unable, Unavailable."""
+    if paths:
+        return case(read(paths, kubeconfig, context, namespace)[1], class_)
+    from lbspeaker.observe.look import look  # its HTTP client is not for those who read files
+
+    try:
+        seen = look(kubeconfig, context, namespace, whole=True)
+    except Unable as error:
+        hint = "name files with its objects (kubectl get … -o yaml), or give --kubeconfig FILE"
+        raise Unable(error.what, hint) from error
+    lacks = {one.partition(":")[0]: one for one in seen.unread}
+    for name, what in lacks.items():
+        if name in _NEEDED:
+            raise Unable(what, "without that nothing can be told")
+        click.echo(f"warning: not known: {what}", err=True)
+    snapshot = seen.snapshot
+    if snapshot.config == Config():
+        hint = "does the controller run? --namespace says where it lives"
+        raise Unavailable(f"no configuration is published in namespace {namespace}", hint)
+    if "leases" in lacks:  # then nobody knows who lives
+        snapshot = replace(snapshot, members=frozenset(snapshot.nodes))
+    said = {name: as_said(status) for name, status in seen.speakers.items() if name in snapshot.members}
+    return case(snapshot, class_, Living(time.time(), said, seen.refused, seen.controller, namespace))
 
 
 def as_said(status: Status) -> Said:
@@ -155,10 +171,8 @@ def as_said(status: Status) -> Said:
         one.name: SaidPeer(one.state, one.since, one.sent, one.desired, one.last_error)
         for one in status.peers
     }
-    pins = {ip: node for text, node in status.pins.items() if (ip := address_of(text)) is not None}
-    alive = {member.node: member.alive for member in status.members}
     waiting = sum(guard.queue for guard in status.guards)
-    return Said(status.state, ips, peers, alive, pins, status.problems, waiting)
+    return Said(status.state, ips, peers, status.problems, waiting)
 
 
 # --- for machines ---------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from typing import Literal
 
 from lbspeaker.core.outcome import Outcome, outcome
 from lbspeaker.core.remedies import REMEDIES
-from lbspeaker.core.said import Said, with_said
+from lbspeaker.core.said import Said
 from lbspeaker.model import Address, Reason, Refusal, Snapshot
 
 Verdict = Literal["ok", "no", "unknown"]
@@ -50,35 +50,55 @@ class Explanation:
 
 
 @dataclass(frozen=True, slots=True)
+class Living:
+    """What a cluster says beside its objects. `now`: Unix time.
+
+    `said`: what speakers say, by node. `refused`: objects of the configuration ("Kind/name") that are not in
+    force, and why. `controller`: who acts; "": nobody; None: not known. `namespace`: of all these.
+    """
+
+    now: float
+    said: Mapping[str, Said] = field(default_factory=dict)
+    refused: tuple[tuple[str, str], ...] = ()
+    controller: str | None = None
+    namespace: str = "lbspeaker-system"
+
+
+@dataclass(frozen=True, slots=True)
 class Case:
     """What there is to look at: the world as it was observed, and what it comes to.
 
-    `living`: it is a cluster, and no documents; then what its programs do not say or write is missing.
-    `now`: Unix time.
+    `living` None: these are documents, and nobody announces or writes anything.
     """
 
     snapshot: Snapshot
     outcome: Outcome
-    said: Mapping[str, Said] = field(default_factory=dict)
-    now: float = 0.0
-    living: bool = False
     load_balancer_class: str | None = None
-    namespace: str = "lbspeaker-system"
+    living: Living | None = None
+
+    @property
+    def said(self) -> Mapping[str, Said]:
+        return self.living.said if self.living is not None else {}
+
+    @property
+    def now(self) -> float:
+        return self.living.now if self.living is not None else 0.0
+
+    def not_in_force(self, *kinds: str) -> list[str]:
+        """The objects of these kinds that are refused, each in a line."""
+        refused = self.living.refused if self.living is not None else ()
+        return [f"{key} is not in force: {why}" for key, why in refused if key.partition("/")[0] in kinds]
+
+    @property
+    def look_at_speakers(self) -> str:
+        namespace = self.living.namespace if self.living is not None else "lbspeaker-system"
+        return f"look at the speakers: kubectl -n {namespace} get pods -o wide"
 
 
-def case(
-    snapshot: Snapshot,
-    said: Mapping[str, Said] | None = None,
-    *,
-    now: float = 0.0,
-    living: bool = False,
-    load_balancer_class: str | None = None,
-    namespace: str = "lbspeaker-system",
-) -> Case:
-    """Decide all that there is to decide. `said`: what speakers say, by node; empty if that is unknown."""
-    seen = with_said(snapshot, said or {})
-    found = outcome(seen, load_balancer_class, living=living)
-    return Case(seen, found, said or {}, now, living, load_balancer_class, namespace)
+def case(snapshot: Snapshot, load_balancer_class: str | None = None, living: Living | None = None) -> Case:
+    """Decide all that there is to decide."""
+    found = outcome(snapshot, load_balancer_class, living=living is not None)
+    return Case(snapshot, found, load_balancer_class, living)
 
 
 def worst(steps: Sequence[Step]) -> Verdict:

@@ -21,8 +21,6 @@ from lbspeaker.model import (
     Service,
 )
 
-_SPEAKERS = "look at the speakers: kubectl -n {namespace} get pods -o wide"
-
 
 def announcement(case: Case, service: Service, ip: Address) -> Iterator[Step]:
     """Yield the steps from the advertisements to the routes."""
@@ -34,7 +32,7 @@ def announcement(case: Case, service: Service, ip: Address) -> Iterator[Step]:
         found = case.outcome.picture.l2.get(ip)
         if found is not None and service.key in found.services:
             yield Step("owner", "ok", tuple(_why_owner(case, found, service)), ip)
-            if case.living or case.said:
+            if case.living is not None:
                 yield _speakers(case, found)
     if not isinstance(bgp, Refusal):
         yield _routes(case, service, ip, bgp)
@@ -61,6 +59,7 @@ def _advertisements(case: Case, service: Service, ip: Address) -> Step:
     ads: list[L2Advertisement | BGPAdvertisement] = [*config.l2_advertisements, *config.bgp_advertisements]
     misses = [(ad, miss(ad.scope, pool, service)) for ad in ads]
     lines = [f"{type(ad).__name__} {ad.name}: {_match(case, ad, pool, what)}" for ad, what in misses]
+    lines += case.not_in_force("L2Advertisement", "BGPAdvertisement")
     if not all(what for _, what in misses):
         return Step("advertisements", "ok", tuple(lines), ip)
     of_pool = any(what == "service" for _, what in misses)
@@ -105,7 +104,7 @@ def _no_nodes(name: str, ip: Address) -> Step:
 
 def _blind(case: Case, name: str, ip: Address, refusal: Refusal) -> Step | None:
     """Documents without EndpointSlices: nobody knows whether there are endpoints."""
-    if case.living or case.snapshot.endpoints or refusal.reason is not Reason.NO_ENDPOINT:
+    if case.living is not None or case.snapshot.endpoints or refusal.reason is not Reason.NO_ENDPOINT:
         return None
     why = "it depends on endpoints, and there is no EndpointSlice in these documents"
     return Step(name, "unknown", (why,), ip, why, refusal.reason)
@@ -123,6 +122,8 @@ def _why_owner(case: Case, found: L2Announcement, service: Service) -> Iterator[
     pin = case.snapshot.pins.get(found.ip)
     if not others:
         yield f"{owner}: the only candidate"
+    elif found.preferred:
+        yield f"{owner}: the Service asks for it"
     elif pin is not None and pin.node == owner and _unpinned(found) != owner:
         yield (
             f"{owner}: pinned there (failback, spread, a cordon, or flapping), though"
@@ -188,7 +189,7 @@ def _speakers(case: Case, found: L2Announcement) -> Step:
 
 def _unowned(case: Case, found: L2Announcement, lines: list[str]) -> Step:
     owner = found.owner
-    next_step = _SPEAKERS.format(namespace=case.namespace)
+    next_step = case.look_at_speakers
     if owner not in case.said:
         why = f"the speaker of {owner} says nothing" if case.said else "no speaker says anything"
         return Step("speakers", "unknown", (*lines, why), found.ip, why, None, next_step)
@@ -231,17 +232,18 @@ def _routes(case: Case, service: Service, ip: Address, ads: Sequence[BGPAdvertis
             lines.append(f"{node}: {refusal.message}")
         elif not here:
             lines.append(f"{node}: {_no_offer(case, node, ads)}")
+    lines += case.not_in_force("BGPPeer", "BFDProfile")
     if not case.outcome.picture.bgp:
         return _no_nodes("routes", ip)
     if not routes:
         why_not = _why_no_route(case, service, ip)
         blind = _blind(case, "routes", ip, why_not)
         return blind or refused("routes", why_not, service.key, lines, ip)
-    if sent or not case.living:
+    if sent or case.living is None:
         return Step("routes", "ok", tuple(lines), ip)
     if known < routes:
         why = "no speaker says whether it is sent"
-        next_step = _SPEAKERS.format(namespace=case.namespace)
+        next_step = case.look_at_speakers
         return Step("routes", "unknown", tuple(lines), ip, why, None, next_step)
     why = f"no session has sent it{f': {errors[0]}' if errors else ''}"
     return Step("routes", "no", tuple(lines), ip, why, None, "ask the router: lbspeaker upstream check")
@@ -261,7 +263,7 @@ def _attributes(planned: PlannedRoute) -> str:
 
 def _state(case: Case, session: SaidPeer | None) -> str:
     if session is None:
-        return ", and its speaker does not say whether it is sent" if case.living else ""
+        return ", and its speaker does not say whether it is sent" if case.living is not None else ""
     if session.complete:
         return f": sent; session up for {ago(session.since, case.now)}"
     if session.state == "up":

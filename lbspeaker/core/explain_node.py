@@ -47,10 +47,9 @@ def _state(case: Case, node: str) -> Step:
     if said is not None and said.state != "serving":
         why = f"its speaker is {said.state}"
         return Step("node", "no", tuple(lines), None, why, None, f"look at the log of the speaker on {node}")
-    if said is None and case.living:
+    if said is None and case.living is not None:
         why = "its speaker says nothing"
-        next_step = f"look at the speakers: kubectl -n {case.namespace} get pods -o wide"
-        return Step("node", "unknown", (*lines, why), None, why, None, next_step)
+        return Step("node", "unknown", (*lines, why), None, why, None, case.look_at_speakers)
     return Step("node", "ok", tuple(lines) or ("it may announce",))
 
 

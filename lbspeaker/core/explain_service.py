@@ -7,7 +7,7 @@ from lbspeaker.core.allocator import ours
 from lbspeaker.core.book import families
 from lbspeaker.core.choice import deciding, tried
 from lbspeaker.core.controller import class_mismatch
-from lbspeaker.core.explain import Case, Explanation, Step, first, refused, remedy, worst
+from lbspeaker.core.explain import Case, Explanation, Living, Step, first, refused, remedy, worst
 from lbspeaker.core.explain_announcement import announcement, how_announced
 from lbspeaker.core.nodes import endpoint_refusal
 from lbspeaker.model import Address, Allocation, Endpoint, Reason, Refusal, Service
@@ -71,6 +71,7 @@ def _pools(case: Case, service: Service) -> Step:
         f"{one.pool}{f' (IPv{one.family})' if several else ''}: {words[one.verdict]}: {one.why}"
         for one in found
     ]
+    lines += case.not_in_force("IPAddressPool")
     result = case.outcome.results[service.key]
     if isinstance(result, Refusal):
         return refused("pools", result, service.key, lines)
@@ -84,8 +85,8 @@ def _allocation(case: Case, service: Service) -> Step:
         lines.append(f"its status has {_listed(service.held)}")
     if isinstance(result, Refusal):
         return refused("allocation", result, service.key, [*lines, result.message])
-    if case.living and not service.held:
-        return _unwritten(case, service, result, lines)
+    if case.living is not None and not service.held:
+        return _unwritten(case.living, service, result, lines)
     told = {
         (True, True): "it holds {ips}, from pool {pool}",
         (True, False): "it would get {ips}, from pool {pool}, instead of what it has",
@@ -108,7 +109,7 @@ def _wishes(service: Service) -> Iterator[str]:
         yield service.invalid.message
 
 
-def _unwritten(case: Case, service: Service, result: Allocation, lines: list[str]) -> Step:
+def _unwritten(living: Living, service: Service, result: Allocation, lines: list[str]) -> Step:
     """The cluster's controller has given it nothing, whatever it would be given from here."""
     said = service.condition
     reasons = {reason.value: reason for reason in Reason}
@@ -118,7 +119,10 @@ def _unwritten(case: Case, service: Service, result: Allocation, lines: list[str
         line = f"its condition {said.type} says {said.reason}: {said.message}"
         return Step("allocation", "no", (*lines, line), None, said.message, reason, next_step)
     why = f"it would get {_listed(result.ips)}, and no controller has written that into its status"
-    next_step = f"does a controller act? kubectl -n {case.namespace} get lease lbspeaker.controller"
+    next_step = f"does a controller act? kubectl -n {living.namespace} get lease lbspeaker.controller"
+    if living.controller == "":
+        why += ": none acts"
+        next_step = f"look at the controllers, and their logs: kubectl -n {living.namespace} get pods"
     return Step("allocation", "no", (*lines, why), None, why, None, next_step)
 
 
@@ -137,7 +141,7 @@ def _endpoints(case: Case, service: Service) -> Step:
         lines.append("externalTrafficPolicy Local: only nodes with one of them announce it")
     if refusal is None:
         return Step("endpoints", "ok", tuple(lines))
-    if not snapshot.endpoints and not case.living:
+    if not snapshot.endpoints and case.living is None:
         why = "there is no EndpointSlice in these documents"
         next_step = "give them, too: kubectl get endpointslices -A -o yaml"
         return Step("endpoints", "unknown", (why,), None, why, refusal.reason, next_step)

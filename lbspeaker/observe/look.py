@@ -23,7 +23,9 @@ from lbspeaker.model import (
     Config,
     Kind,
     Lease,
+    Namespace,
     PoolStatus,
+    Service,
     Snapshot,
     Written,
 )
@@ -55,8 +57,8 @@ class Look:
     unread: tuple[str, ...] = ()
 
 
-def look(kubeconfig: str | None, context: str | None, namespace: str) -> Look:
-    """Look at the cluster of this kubeconfig.
+def look(kubeconfig: str | None, context: str | None, namespace: str, *, whole: bool = False) -> Look:
+    """Look at the cluster of this kubeconfig. `whole`: also at namespaces, and Services that are not ours.
 
     Raises Unable without access, Unavailable if it does not answer at all.
     """
@@ -64,33 +66,39 @@ def look(kubeconfig: str | None, context: str | None, namespace: str) -> Look:
         access = credentials(kubeconfig, context)
     except Unable as error:
         raise Unable(error.what, "give --kubeconfig FILE, or ask a speaker: --runtime-dir DIR") from error
-    return asyncio.run(_look(access, namespace))
+    return asyncio.run(_look(access, namespace, whole=whole))
 
 
-async def _look(access: Any, namespace: str) -> Look:
+async def _look(access: Any, namespace: str, *, whole: bool) -> Look:
     leases = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
     async with ApiServer(access, "status") as api:
         asked = _Asked(api)
         ours = f"{_GROUP}/{namespace}"
         bodies = await asyncio.gather(
             asked.list("/api/v1/nodes"),
-            asked.list("/api/v1/services", fieldSelector="spec.type=LoadBalancer"),
+            asked.list("/api/v1/services", **({} if whole else {"fieldSelector": "spec.type=LoadBalancer"})),
             asked.list("/apis/discovery.k8s.io/v1/endpointslices"),
             asked.list(leases),
             asked.list(f"{ours}/speakers"),
             asked.list(f"{ours}/ipaddresspools"),
             asked.list(f"{ours}/effectiveconfigurations"),
+            asked.list("/api/v1/namespaces") if whole else _nothing(),
         )
     if asked.worked == 0:
         raise Unavailable(asked.unread[0], "does the API server answer: kubectl get nodes")
-    nodes, services, slices, lease_pages, speakers, pools, effective = bodies
-    found = _Found(asked)
+    nodes, services, slices, lease_pages, speakers, pools, effective, namespaces = bodies
+    found = _Found(asked, whole=whole)
+    found.take(Kind.NAMESPACE, namespaces)
     found.take(Kind.NODE, nodes)
     found.take(Kind.SERVICE, services)
     found.take(Kind.ENDPOINT_SLICE, slices)
     found.take(Kind.LEASE, lease_pages)
     found.take(Kind.CONFIG, pools)
     return found.look(_objects(lease_pages), _objects(speakers), _objects(effective), time.time())
+
+
+async def _nothing() -> list[bytes]:
+    return []
 
 
 class _Asked:
@@ -124,8 +132,9 @@ class _Asked:
 class _Found:
     """What was found so far."""
 
-    def __init__(self, asked: _Asked) -> None:
+    def __init__(self, asked: _Asked, *, whole: bool) -> None:
         self._unread = asked.unread
+        self._whole = whole
         self._changes: list[Change] = []
 
     def take(self, kind: Kind, pages: Iterable[bytes]) -> None:
@@ -174,7 +183,15 @@ class _Found:
             if silent_s.get(node, _LATE_S) < _LATE_S and not lease.draining
         )
         links = {node: lease.links for node, lease in leases.items() if lease.links is not None}
-        return replace(world.snapshot(alive), config=config, links=links, pins=world.pins)
+        found = replace(world.snapshot(alive), config=config, links=links, pins=world.pins)
+        if not self._whole:
+            return found
+        values = [(change.key, change.value) for change in self._changes]
+        return replace(
+            found,
+            services={key: value for key, value in values if isinstance(value, Service)},
+            namespaces={key: value for key, value in values if isinstance(value, Namespace)},
+        )
 
 
 def _configuration(effective: Iterable[dict[str, Any]]) -> tuple[Config, tuple[tuple[str, str], ...]]:

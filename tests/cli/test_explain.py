@@ -137,8 +137,6 @@ def test_what_is_taken_of_a_status() -> None:
         "serving",
         {ip("192.0.2.10"): SaidIP("owner", ("eth0",), 5.0, "02:00:00:00:00:01 Brother")},
         {"router": SaidPeer("up", 7.0, 1, 2)},
-        {"node-b": False},
-        {ip("192.0.2.11"): "node-b"},
         ("something",),
         6,
     )

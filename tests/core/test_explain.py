@@ -11,7 +11,7 @@ import pytest
 
 from lbspeaker.cli.plan import decide
 from lbspeaker.core.choice import deciding, tried
-from lbspeaker.core.explain import Case, Explanation, Step, case
+from lbspeaker.core.explain import Case, Explanation, Living, Step, case
 from lbspeaker.core.explain_ip import explain_ip
 from lbspeaker.core.explain_node import explain_node
 from lbspeaker.core.explain_service import explain_service
@@ -44,7 +44,8 @@ BOTH: dict[str, Any] = {"bgp": (BGPAdvertisement("bgp"),)}
 
 
 def asked(world: Snapshot, key: str = WEB, **more: Any) -> Explanation:
-    return explain_service(case(world, **more), key)
+    """Without `more` about documents, else about a cluster that says this."""
+    return explain_service(case(world, living=Living(1000.0, **more) if more else None), key)
 
 
 def step(found: Explanation, name: str) -> Step:
@@ -244,6 +245,8 @@ def test_why_this_one_owns_it() -> None:
     assert step(asked(liked), "owner").lines[0] == (
         f"{other}: preferred (preferredNodeSelectors) to 2 of the others"
     )
+    wants = snapshot(service("web", preferred_node=other))
+    assert step(asked(wants), "owner").lines[0] == f"{other}: the Service asks for it"
     alone = step(asked(snapshot(service("web"), members=other)), "owner").lines
     assert alone[0] == f"{other}: the only candidate"
     assert f"{owner} would come before it: no live speaker on {owner}" in alone
@@ -302,7 +305,7 @@ def test_without_nodes_or_endpoint_slices_it_cannot_be_told() -> None:
     blind = asked(replace(snapshot(service("web"), **BOTH), endpoints={}))
     assert blind.verdict == "unknown"
     assert "there is no EndpointSlice in these documents" in blind.diagnosis
-    assert asked(replace(snapshot(service("web")), endpoints={}), living=True).verdict == "no"
+    assert asked(replace(snapshot(service("web")), endpoints={}), said={}).verdict == "no"
 
 
 # --- a living cluster, and what its speakers say --------------------------------------------------------
@@ -311,7 +314,7 @@ HOLDS = service("web", held="192.0.2.10", held_pool="lan")
 
 
 def says(world: Snapshot, said: Mapping[str, Said], key: str = WEB) -> Explanation:
-    return asked(world, key, said=said, living=True, now=1000.0)
+    return asked(world, key, said=said)
 
 
 def owner_of(world: Snapshot) -> str:
@@ -320,16 +323,17 @@ def owner_of(world: Snapshot) -> str:
 
 def test_what_nobody_has_written_is_no_allocation() -> None:
     world = snapshot(service("web"))
-    found = asked(world, living=True)
+    found = asked(world, said={})
     assert found.diagnosis == (
         "default/web gets no IP: it would get 192.0.2.10, and no controller has written that into its status"
     )
     assert found.next_step == (
         "does a controller act? kubectl -n lbspeaker-system get lease lbspeaker.controller"
     )
+    assert asked(world, controller="").diagnosis.endswith("into its status: none acts")
     why = "192.0.2.10 was of another until lately"
     cools = Condition("lbspeaker.io/Allocated", "False", "CoolingDown", why)
-    found = asked(snapshot(service("web", condition=cools)), living=True)
+    found = asked(snapshot(service("web", condition=cools)), said={})
     assert found.diagnosis == f"default/web gets no IP: {why}"
     assert found.next_step == REMEDIES[Reason.COOLING_DOWN]
 
@@ -388,13 +392,11 @@ def test_who_says_that_it_owns_it_is_believed_and_two_are_one_too_many() -> None
     )
 
 
-def test_a_node_that_most_others_call_dead_is_no_candidate() -> None:
-    world = snapshot(HOLDS)
-    dead = owner_of(world)
-    said = {n: Said(alive={m: m != dead for m in "abc"}) for n in "abc"}
-    assert f"{dead}: no live speaker on {dead}" in step(says(world, said), "candidates").lines
-    alone = {dead: Said(alive={dead: True}), "b" if dead != "b" else "c": Said(alive={dead: False})}
-    assert f"{dead}: no live speaker on {dead}" in step(says(world, alone), "candidates").lines
+def test_objects_that_are_not_in_force_are_told_where_they_are_missed() -> None:
+    refused = (("IPAddressPool/wan", "it overlaps lan"), ("L2Advertisement/x", "unknown pool"))
+    found = asked(snapshot(HOLDS), said={}, refused=refused)
+    assert step(found, "pools").lines[-1] == "IPAddressPool/wan is not in force: it overlaps lan"
+    assert step(found, "advertisements").lines[-1] == "L2Advertisement/x is not in force: unknown pool"
 
 
 def test_sessions_tell_whether_routes_are_sent() -> None:
@@ -419,7 +421,7 @@ def test_an_ip_that_is_held_is_what_is_explained_in_a_cluster() -> None:
     """The controller will move it; the speakers announce what it has."""
     world = snapshot(service("web", held="192.0.2.50", held_pool="old", given=ips("192.0.2.50")))
     moved = replace(world, config=replace(world.config, pools=(pool("lan", "192.0.2.10"),)))
-    found = asked(moved, living=True)
+    found = asked(moved, said={})
     assert "instead of what it has" in step(found, "allocation").lines[-1]
     assert step(found, "advertisements").ip == ip("192.0.2.50")
 
@@ -498,11 +500,11 @@ def test_a_node_that_takes_no_part_says_why() -> None:
     assert out.next_step == f"kubectl label node a {EXCLUDE}-"
     down = {"a": Said(peers={"router": SaidPeer("idle", last_error="no way there")})}
     world = snapshot(HOLDS, l2=(), nodes="a", bgp=(BGPAdvertisement("bgp"),))
-    lacks = explain_node(case(snapshot(HOLDS, nodes="a"), {"a": Said()}, living=True), "a")
+    lacks = explain_node(case(snapshot(HOLDS, nodes="a"), None, Living(0.0, {"a": Said()})), "a")
     assert lacks.diagnosis == (
         "a announces less than it should: its speaker does not have 192.0.2.10, which it should own"
     )
-    told = explain_node(case(world, down, living=True), "a")
+    told = explain_node(case(world, None, Living(0.0, down)), "a")
     assert told.diagnosis == "a announces less than it should: no session with router: no way there"
 
 
