@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
@@ -21,6 +21,9 @@ from lbspeaker.core.said import Said, SaidIP, SaidPeer
 from lbspeaker.errors import Unable, Unavailable
 from lbspeaker.model import Address, Config, address_of
 from lbspeaker.wire.status import Status
+
+if TYPE_CHECKING:
+    from lbspeaker.observe.look import Look
 
 _EXIT = {"ok": 0, "no": 1, "unknown": 3}
 _VERDICTS = {
@@ -145,11 +148,17 @@ def _case(
     except Unable as error:
         hint = "name files with its objects (kubectl get … -o yaml), or give --kubeconfig FILE"
         raise Unable(error.what, hint) from error
-    lacks = {one.partition(":")[0]: one for one in seen.unread}
-    for name, what in lacks.items():
-        if name in _NEEDED:
-            raise Unable(what, "without that nothing can be told")
+    for what in seen.unread:
         click.echo(f"warning: not known: {what}", err=True)
+    return of_cluster(seen, class_, time.time(), namespace)
+
+
+def of_cluster(seen: "Look", class_: str | None, now: float, namespace: str) -> Case:
+    """What a look at a cluster at `now` (Unix time) shows. Raises Unable, Unavailable if it is too little."""
+    lacks = {one.partition(":")[0]: one for one in seen.unread}
+    for name in _NEEDED:
+        if name in lacks:
+            raise Unable(lacks[name], "without that nothing can be told")
     snapshot = seen.snapshot
     if snapshot.config == Config():
         hint = "does the controller run? --namespace says where it lives"
@@ -157,7 +166,7 @@ def _case(
     if "leases" in lacks:  # then nobody knows who lives
         snapshot = replace(snapshot, members=frozenset(snapshot.nodes))
     said = {name: as_said(status) for name, status in seen.speakers.items() if name in snapshot.members}
-    return case(snapshot, class_, Living(time.time(), said, seen.refused, seen.controller, namespace))
+    return case(snapshot, class_, Living(now, said, seen.refused, seen.controller, namespace))
 
 
 def as_said(status: Status) -> Said:

@@ -3,16 +3,27 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from msgspec import structs
 
-from lbspeaker.cli.explain import as_said
+from lbspeaker.cli.explain import as_said, of_cluster
+from lbspeaker.core.election import rank
+from lbspeaker.core.explain import Explanation
+from lbspeaker.core.explain_service import explain_service
 from lbspeaker.core.said import Said, SaidIP, SaidPeer
+from lbspeaker.errors import Unable, Unavailable
+from lbspeaker.model import Snapshot
+from lbspeaker.observe.look import Look
+from lbspeaker.wire import speaker_object
 from lbspeaker.wire.status import IP, Guard, Member, Peer, Status
-from tests.build import ip
+from tests.build import ip, snapshot
+from tests.cli.test_overview import FIRST, NOW, OWNED, WEB, look, says
 from tests.cli.test_plan import CLUSTER, service
 from tests.lab import apiserver_backends
 
@@ -142,31 +153,92 @@ def test_what_is_taken_of_a_status() -> None:
     )
 
 
-def test_a_cluster_is_asked_and_what_its_speakers_do_not_say_is_open(tmp_path: Path) -> None:
-    """On the API server in memory, with what a controller published, and a Service that holds its IP."""
+# --- a cluster ------------------------------------------------------------------------------------------
+
+
+def of(seen: Look, key: str = "default/web") -> Explanation:
+    return explain_service(of_cluster(seen, None, NOW, "lbspeaker-system"), key)
+
+
+def test_what_a_look_at_a_cluster_shows() -> None:
+    found = of(look())
+    assert found.verdict == "ok"
+    assert next(one for one in found.steps if one.name == "speakers").lines == (
+        f"{FIRST}: owner for 30 s, on eth0",
+    )
+    silent = replace(snapshot(WEB), members=frozenset("abc") - {FIRST})
+    assert "owner" not in str(next(one for one in of(look(snapshot=silent)).steps if one.name == "speakers"))
+    refused = of(look(refused=(("L2Advertisement/x", "unknown pool"),)))
+    assert "L2Advertisement/x is not in force: unknown pool" in str(refused.steps)
+
+
+def test_what_may_not_be_read_is_not_taken_for_absent() -> None:
+    with pytest.raises(Unable, match="endpointslices: forbidden; without that nothing can be told"):
+        of(look(unread=("endpointslices: forbidden",)))
+    leases = replace(snapshot(WEB), members=frozenset())
+    assert of(look(snapshot=leases, unread=("leases: forbidden",))).verdict == "ok"
+    assert of(replace(look(unread=("speakers: forbidden",)), speakers={})).verdict == "unknown"
+    with pytest.raises(Unavailable, match="no configuration is published in namespace lbspeaker-system"):
+        of(Look(Snapshot()))
+
+
+def test_a_cluster_is_asked(tmp_path: Path) -> None:
+    """On the API server in memory: what a controller and two speakers wrote, of three nodes."""
     documents = [*yaml.safe_load_all(CLUSTER), *yaml.safe_load_all(service("web"))]
+    inside = yaml.safe_load(service("inside").partition("---")[0].replace("LoadBalancer", "ClusterIP"))
+    del inside["spec"]["externalTrafficPolicy"]
     ours = [d for d in documents if d["apiVersion"].startswith("metallb.io")]
     others = [d for d in documents if d not in ours]
     others[-2]["status"] = {"loadBalancer": {"ingress": [{"ip": "192.0.2.44"}]}}
-    namespaces = [
-        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
-        for name in ("shop", "lbspeaker-system")
-    ]
-    published = {
-        "apiVersion": "lbspeaker.io/v1beta1",
-        "kind": "EffectiveConfiguration",
-        "metadata": {"name": "lbspeaker", "namespace": "lbspeaker-system"},
-        "spec": {"documents": ours},
-    }
+    second, first = rank(ip("192.0.2.44"), dict.fromkeys(("node-a", "node-b"), 0))[::-1]
     file = tmp_path / "cluster.yaml"
-    file.write_text(yaml.safe_dump_all([*namespaces, *others, published]))
+    file.write_text(yaml.safe_dump_all([*_namespaces(), inside, *others, *_written(ours, first, second)]))
     crds = ("--load", str(ROOT / "config" / "crds.yaml"))
+    with apiserver_backends.memory(tmp_path, *crds) as api:
+        empty = run("shop/web", "--kubeconfig", str(api.kubeconfig))
+    assert (empty.returncode, empty.stdout) == (3, "")
+    assert "no configuration is published in namespace lbspeaker-system; does the contr" in empty.stderr
     with apiserver_backends.memory(tmp_path, *crds, "--load", str(file)) as api:
         done = run("shop/web", "--kubeconfig", str(api.kubeconfig), "-o", "json")
-    assert done.returncode == 3, done.stderr
-    found = json.loads(done.stdout)
-    assert found["steps"][2]["lines"] == [
-        "its status has 192.0.2.44",
-        "it holds 192.0.2.44, from pool lan",
+        kind = run("shop/inside", "--kubeconfig", str(api.kubeconfig))
+    assert done.returncode == 0, done.stdout + done.stderr
+    lines = {step["step"]: step["lines"] for step in json.loads(done.stdout)["steps"]}
+    assert lines["allocation"] == ["its status has 192.0.2.44", "it holds 192.0.2.44, from pool lan"]
+    assert lines["candidates"] == [
+        "node-a: candidate",
+        "node-b: candidate",
+        "node-c: no live speaker on node-c",
     ]
-    assert {s["step"] for s in found["steps"] if s["verdict"] == "unknown"} == {"speakers", "routes"}
+    assert lines["speakers"][0].startswith(f"{first}: owner for ")
+    assert "sent; session up for" in lines["routes"][0]
+    assert "its type is not LoadBalancer" in kind.stdout
+
+
+def _namespaces() -> list[dict[str, Any]]:
+    names = ("shop", "lbspeaker-system")
+    return [{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}} for name in names]
+
+
+def _written(documents: list[Any], *nodes: str) -> list[dict[str, Any]]:
+    """What is published, and for each node a Lease and what its speaker says; the first one owns."""
+    now = datetime.now(UTC)
+    renewed = now.isoformat(timespec="microseconds").replace("+00:00", "Z")
+    peer = Peer("router", "192.0.2.1", 64512, "up", now.timestamp() - 60, 1, 1, 0, 0, "", "")
+    published = {"documents": documents}
+    found = [_object("lbspeaker.io/v1beta1", "EffectiveConfiguration", "lbspeaker", spec=published)]
+    for node in nodes:
+        owned = (OWNED,) if node == nodes[0] else ()
+        said = says(node, *(structs.replace(one, ip="192.0.2.44") for one in owned), peers=(peer,))
+        spec = {"holderIdentity": node, "leaseDurationSeconds": 3, "renewTime": renewed}
+        found.append(_object("coordination.k8s.io/v1", "Lease", f"lbspeaker-{node}", spec=spec))
+        found.append(_object("lbspeaker.io/v1beta1", "Speaker", node, status=speaker_object.body(said)))
+    return found
+
+
+def _object(version: str, kind: str, name: str, **fields: Any) -> dict[str, Any]:
+    return {
+        "apiVersion": version,
+        "kind": kind,
+        "metadata": {"name": name, "namespace": "lbspeaker-system"},
+        **fields,
+    }
