@@ -12,14 +12,14 @@ import click
 from rich.console import Console
 from rich.text import Text
 
-from lbspeaker.cli.source import cluster, read
+from lbspeaker.cli.source import ask, cluster, read
 from lbspeaker.core.explain import Case, Explanation, Living, Step, case
 from lbspeaker.core.explain_ip import explain_ip
 from lbspeaker.core.explain_node import explain_node
 from lbspeaker.core.explain_service import explain_service
 from lbspeaker.core.said import Said, SaidIP, SaidPeer
-from lbspeaker.errors import Unable, Unavailable
-from lbspeaker.model import Address, Config, address_of
+from lbspeaker.errors import Unable
+from lbspeaker.model import Address, address_of
 from lbspeaker.wire.status import Status
 
 if TYPE_CHECKING:
@@ -132,8 +132,6 @@ def _near(name: str, known: Iterable[str]) -> str:
 
 # --- what there is to look at ---------------------------------------------------------------------------
 
-_NEEDED = ("nodes", "services", "endpointslices", "effectiveconfigurations")
-
 
 def _case(
     paths: tuple[str, ...], kubeconfig: str | None, context: str | None, namespace: str, class_: str | None
@@ -141,32 +139,15 @@ def _case(
     """What the documents say, or the cluster. Raises ConfigError, Malformed, Unable, Unavailable."""
     if paths:
         return case(read(paths, kubeconfig, context, namespace)[1], class_)
-    from lbspeaker.observe.look import look  # its HTTP client is not for those who read files
-
-    try:
-        seen = look(kubeconfig, context, namespace, whole=True)
-    except Unable as error:
-        hint = "name files with its objects (kubectl get … -o yaml), or give --kubeconfig FILE"
-        raise Unable(error.what, hint) from error
-    for what in seen.unread:
-        click.echo(f"warning: not known: {what}", err=True)
-    return of_cluster(seen, class_, time.time(), namespace)
+    return of_cluster(ask(kubeconfig, context, namespace), class_, time.time(), namespace)
 
 
 def of_cluster(seen: "Look", class_: str | None, now: float, namespace: str) -> Case:
-    """What a look at a cluster at `now` (Unix time) shows. Raises Unable, Unavailable if it is too little."""
-    lacks = {one.partition(":")[0]: one for one in seen.unread}
-    for name in _NEEDED:
-        if name in lacks:
-            raise Unable(lacks[name], "without that nothing can be told")
-    snapshot = seen.snapshot
-    if snapshot.config == Config():
-        hint = "does the controller run? --namespace says where it lives"
-        raise Unavailable(f"no configuration is published in namespace {namespace}", hint)
-    if "leases" in lacks:  # then nobody knows who lives
-        snapshot = replace(snapshot, members=frozenset(snapshot.nodes))
-    said = {name: as_said(status) for name, status in seen.speakers.items() if name in snapshot.members}
-    return case(snapshot, class_, Living(now, said, seen.refused, seen.controller, namespace))
+    """What a look at a cluster at `now` (Unix time) shows. What the dead said last counts for nothing."""
+    members = seen.snapshot.members
+    said = {name: as_said(status) for name, status in seen.speakers.items() if name in members}
+    living = Living(now, said, seen.refused, seen.controller, namespace)
+    return case(seen.snapshot, class_, living)
 
 
 def as_said(status: Status) -> Said:

@@ -1,20 +1,20 @@
 """`lbspeaker plan --diff`: what a change would do to living Services, before it is applied."""
 
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import click
 from rich.console import Console
 
 from lbspeaker.cli.plan import show
-from lbspeaker.cli.source import read, right
+from lbspeaker.cli.source import ask, read, right
 from lbspeaker.config.documents import Document
 from lbspeaker.config.parse import is_configuration
 from lbspeaker.core.difference import Difference, IPs, Owner, Told, changed, difference
 from lbspeaker.core.outcome import Outcome, outcome
 from lbspeaker.model import Refusal, Route, Snapshot
-from lbspeaker.observe import Loaded, load
+from lbspeaker.observe import load
 from lbspeaker.observe.documents import loaded
 
 _LEAVING = "1970-01-01T00:00:00Z"  # when its deletion is asked for: only that it is counts
@@ -36,23 +36,29 @@ def compare(
         raise click.UsageError("stdin (-) can be PATH or --from, not both")
     if old and (kubeconfig or context or prune):
         raise click.UsageError("--kubeconfig, --context and --prune are about a cluster, --from is not")
-    now, snapshot = read(old, kubeconfig, context, namespace)
+    snapshot, now = _now(old, kubeconfig, context, namespace)
     before = outcome(snapshot, load_balancer_class, living=not old)
     new = load(paths)
     if not old:
-        new = loaded([*new.documents, *_staying(now.documents, new.documents, before, prune=prune)])
+        new = loaded([*new.documents, *_staying(now, new.documents, before, prune=prune)])
     right(new)
-    after = changed(before, _configured(new, now), load_balancer_class, added=not old and not prune)
+    if any(map(is_configuration, now)) and not any(map(is_configuration, new.documents)):
+        raise click.UsageError("there is no configuration in PATH; if all of it is to go, say so with --from")
+    after = changed(before, new.snapshot, load_balancer_class, added=not old and not prune)
     found = difference(before, after)
     show(as_json(found), output, lambda _: _print(found))
     sys.exit(1 if found.lost else 0)
 
 
-def _configured(new: Loaded, now: Loaded) -> Snapshot:
-    """What is new. Raises UsageError if there is no configuration in it, which is hardly meant."""
-    if any(map(is_configuration, now.documents)) and not any(map(is_configuration, new.documents)):
-        raise click.UsageError("there is no configuration in PATH; if all of it is to go, say so with --from")
-    return new.snapshot
+def _now(
+    old: tuple[str, ...], kubeconfig: str | None, context: str | None, namespace: str
+) -> tuple[Snapshot, Sequence[Document]]:
+    """What is now: the world, and the documents of its configuration."""
+    if old:
+        documents, snapshot = read(old, kubeconfig, context, namespace)
+        return snapshot, documents.documents
+    seen = ask(kubeconfig, context, namespace)
+    return seen.snapshot, seen.documents
 
 
 def _staying(

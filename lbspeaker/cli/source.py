@@ -1,14 +1,18 @@
 """Where commands that look at a whole cluster look: documents, or the cluster itself."""
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from lbspeaker.errors import ConfigError
+from lbspeaker.errors import ConfigError, Unable, Unavailable
 from lbspeaker.ledger import remembered
 from lbspeaker.model import Snapshot
 from lbspeaker.observe import Loaded, load
+
+if TYPE_CHECKING:
+    from lbspeaker.observe.look import Look
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -45,6 +49,41 @@ def read(
         loaded = load_cluster(kubeconfig, context, namespace)
     right(loaded)
     return loaded, remembered(loaded.snapshot, paths)
+
+
+_NEEDED = ("nodes", "services", "endpointslices", "effectiveconfigurations")
+
+
+def ask(kubeconfig: str | None, context: str | None, namespace: str) -> "Look":
+    """Look at the whole cluster. What is missing is told. Raises Unable, Unavailable."""
+    from lbspeaker.observe.look import look  # its HTTP client is not for those who read files
+
+    try:
+        seen = look(kubeconfig, context, namespace, whole=True)
+    except Unable as error:
+        hint = "name files with its objects (kubectl get … -o yaml), or give --kubeconfig FILE"
+        raise Unable(error.what, hint) from error
+    found = sufficient(seen, namespace)
+    for what in seen.unread:
+        click.echo(f"warning: not known: {what}", err=True)
+    return found
+
+
+def sufficient(seen: "Look", namespace: str) -> "Look":
+    """Return `seen`, in which all nodes live if nobody knows.
+
+    Raises Unable or Unavailable if something is missing without which nothing can be told.
+    """
+    lacks = {one.partition(":")[0]: one for one in seen.unread}
+    for name in _NEEDED:
+        if name in lacks:
+            raise Unable(lacks[name], "without that nothing can be told")
+    if not seen.documents:
+        hint = "does the controller run? --namespace says where it lives"
+        raise Unavailable(f"no configuration is published in namespace {namespace}", hint)
+    if "leases" not in lacks:
+        return seen
+    return replace(seen, snapshot=replace(seen.snapshot, members=frozenset(seen.snapshot.nodes)))
 
 
 def right(loaded: Loaded) -> None:

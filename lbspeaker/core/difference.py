@@ -87,14 +87,15 @@ def changed(
     Kinds of the cluster of which `new` has none are as in `old`; `added`: what it has is added to those.
     """
     before = old.snapshot
+    beside = new.members - before.nodes.keys() if added else new.members
     world = replace(
-        new,
+        before,
+        config=new.config,
         services=_kind(before.services, new.services, added=added),
         endpoints=_kind(before.endpoints, new.endpoints, added=added),
         nodes=_kind(before.nodes, new.nodes, added=added),
         namespaces=_kind(before.namespaces, new.namespaces, added=added),
-        members=before.members | new.members if added or not new.nodes else new.members,
-        pins=new.pins or before.pins,
+        members=before.members | beside if added or not new.nodes else beside,
     )
     services = {key: _as_now(service, old) for key, service in world.services.items()}
     return outcome(replace(world, services=services), load_balancer_class)

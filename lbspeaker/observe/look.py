@@ -8,14 +8,14 @@ import asyncio
 import contextlib
 import json
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
 import msgspec
 
-from lbspeaker.config.documents import from_object, unpack
+from lbspeaker.config.documents import Document, from_object, unpack
 from lbspeaker.core.world import World
 from lbspeaker.errors import Malformed, Unable, Unavailable
 from lbspeaker.model import (
@@ -45,7 +45,7 @@ class Look:
     """A cluster at one moment. `members` of the snapshot are those whose Leases are fresh.
 
     `silent_s`: by node, for how long a speaker has not renewed its Lease. `refused`: configuration objects
-    that are not in force, and why. `unread`: what is missing in all this, and why.
+    that are not in force, and why; `documents`: those that are. `unread`: what is missing here, and why.
     """
 
     snapshot: Snapshot = field(default_factory=Snapshot)
@@ -53,6 +53,7 @@ class Look:
     silent_s: Mapping[str, float] = field(default_factory=dict)
     pools: Mapping[str, PoolStatus] = field(default_factory=dict)
     refused: tuple[tuple[str, str], ...] = ()
+    documents: tuple[Document, ...] = ()
     controller: str | None = ""  # who acts; "": nobody; None: not known
     unread: tuple[str, ...] = ()
 
@@ -151,7 +152,8 @@ class _Found:
         effective: list[dict[str, Any]],
         now: float,
     ) -> Look:
-        config, refused = _configuration(effective)
+        documents = tuple(unpack([from_object(obj) for obj in effective])[0])
+        config, refused = _configuration(documents), tuple(_refused(effective))
         said = {}
         for obj in speakers:
             try:
@@ -168,6 +170,7 @@ class _Found:
             {name: for_s for name, for_s in silent_s.items() if not name.startswith("lbspeaker.")},
             pools,
             refused,
+            documents,
             _controller(leases, silent_s),
             tuple(self._unread),
         )
@@ -194,14 +197,18 @@ class _Found:
         )
 
 
-def _configuration(effective: Iterable[dict[str, Any]]) -> tuple[Config, tuple[tuple[str, str], ...]]:
-    """What is in force, and which objects are not, and why."""
-    configuration, refused = Configuration(), list[tuple[str, str]]()
+def _configuration(documents: Sequence[Document]) -> Config:
+    """What is in force."""
+    configuration = Configuration()
+    configuration.say("cluster", documents)
+    return configuration.parse().config
+
+
+def _refused(effective: Iterable[dict[str, Any]]) -> Iterator[tuple[str, str]]:
+    """Which objects are not in force, and why."""
     for obj in effective:
-        configuration.say("cluster", unpack([from_object(obj)])[0])
-        refusals = (obj.get("status") or {}).get("refusals") or ()
-        refused += [(str(one.get("object")), str(one.get("message"))) for one in refusals]
-    return configuration.parse().config, tuple(refused)
+        for one in (obj.get("status") or {}).get("refusals") or ():
+            yield str(one.get("object")), str(one.get("message"))
 
 
 def _silent_s(leases: Iterable[dict[str, Any]], now: float) -> dict[str, float]:

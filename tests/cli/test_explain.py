@@ -13,12 +13,13 @@ import yaml
 from msgspec import structs
 
 from lbspeaker.cli.explain import as_said, of_cluster
+from lbspeaker.cli.source import sufficient
+from lbspeaker.config.documents import Document
 from lbspeaker.core.election import rank
 from lbspeaker.core.explain import Explanation
 from lbspeaker.core.explain_service import explain_service
 from lbspeaker.core.said import Said, SaidIP, SaidPeer
 from lbspeaker.errors import Unable, Unavailable
-from lbspeaker.model import Snapshot
 from lbspeaker.observe.look import Look
 from lbspeaker.wire import speaker_object
 from lbspeaker.wire.status import IP, Guard, Member, Peer, Status
@@ -173,13 +174,19 @@ def test_what_a_look_at_a_cluster_shows() -> None:
 
 
 def test_what_may_not_be_read_is_not_taken_for_absent() -> None:
+    some = (Document("cluster", {}),)
+
+    def checked(**fields: Any) -> Look:
+        return sufficient(look(documents=some, **fields), "lbspeaker-system")
+
     with pytest.raises(Unable, match="endpointslices: forbidden; without that nothing can be told"):
-        of(look(unread=("endpointslices: forbidden",)))
-    leases = replace(snapshot(WEB), members=frozenset())
-    assert of(look(snapshot=leases, unread=("leases: forbidden",))).verdict == "ok"
-    assert of(replace(look(unread=("speakers: forbidden",)), speakers={})).verdict == "unknown"
+        checked(unread=("endpointslices: forbidden",))
+    nobody = replace(snapshot(WEB), members=frozenset())
+    assert of(checked(snapshot=nobody, unread=("leases: forbidden",))).verdict == "ok"
+    assert of(checked(snapshot=nobody)).verdict == "no"
+    assert of(replace(checked(unread=("speakers: forbidden",)), speakers={})).verdict == "unknown"
     with pytest.raises(Unavailable, match="no configuration is published in namespace lbspeaker-system"):
-        of(Look(Snapshot()))
+        sufficient(look(), "lbspeaker-system")
 
 
 def test_a_cluster_is_asked(tmp_path: Path) -> None:
@@ -192,7 +199,7 @@ def test_a_cluster_is_asked(tmp_path: Path) -> None:
     others[-2]["status"] = {"loadBalancer": {"ingress": [{"ip": "192.0.2.44"}]}}
     second, first = rank(ip("192.0.2.44"), dict.fromkeys(("node-a", "node-b"), 0))[::-1]
     file = tmp_path / "cluster.yaml"
-    file.write_text(yaml.safe_dump_all([*_namespaces(), inside, *others, *_written(ours, first, second)]))
+    file.write_text(yaml.safe_dump_all([*namespaces(), inside, *others, *written(ours, first, second)]))
     crds = ("--load", str(ROOT / "config" / "crds.yaml"))
     with apiserver_backends.memory(tmp_path, *crds) as api:
         empty = run("shop/web", "--kubeconfig", str(api.kubeconfig))
@@ -214,12 +221,12 @@ def test_a_cluster_is_asked(tmp_path: Path) -> None:
     assert "its type is not LoadBalancer" in kind.stdout
 
 
-def _namespaces() -> list[dict[str, Any]]:
+def namespaces() -> list[dict[str, Any]]:
     names = ("shop", "lbspeaker-system")
     return [{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}} for name in names]
 
 
-def _written(documents: list[Any], *nodes: str) -> list[dict[str, Any]]:
+def written(documents: list[Any], *nodes: str) -> list[dict[str, Any]]:
     """What is published, and for each node a Lease and what its speaker says; the first one owns."""
     now = datetime.now(UTC)
     renewed = now.isoformat(timespec="microseconds").replace("+00:00", "Z")

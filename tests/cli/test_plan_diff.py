@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.cli.test_explain import namespaces, written
 from tests.cli.test_plan import CLUSTER, run, service
 from tests.lab import apiserver_backends
 
@@ -129,18 +130,9 @@ def test_a_cluster_is_what_is_now(tmp_path: Path) -> None:
         "lbspeaker.io/allocated-ips": "192.0.2.44",
     }
     objects[-2]["status"] = {"loadBalancer": {"ingress": [{"ip": "192.0.2.44"}]}}
-    namespaces = [
-        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
-        for name in ("shop", "lbspeaker-system")
-    ]
-    published = {
-        "apiVersion": "lbspeaker.io/v1beta1",
-        "kind": "EffectiveConfiguration",
-        "metadata": {"name": "lbspeaker", "namespace": "lbspeaker-system"},
-        "spec": {"documents": list(yaml.safe_load_all(ours))},
-    }
     file, new = tmp_path / "cluster.yaml", tmp_path / "new.yaml"
-    file.write_text(yaml.safe_dump_all([*namespaces, *objects, published]))
+    published = written(list(yaml.safe_load_all(ours)), "node-a", "node-b", "node-c")
+    file.write_text(yaml.safe_dump_all([*namespaces(), *objects, *published]))
     new.write_text(
         ours.partition("---")[0].replace("name: lan", "name: more").replace("192.0.2.", "192.0.9.")
     )

@@ -1,12 +1,22 @@
 """What a change does to living Services."""
 
 from dataclasses import replace
+from ipaddress import ip_network
 from random import Random
 from typing import Any
 
 from lbspeaker.core.difference import Difference, changed, difference
 from lbspeaker.core.outcome import outcome
-from lbspeaker.model import BGPAdvertisement, Config, L2Advertisement, Reason, Route, Snapshot
+from lbspeaker.model import (
+    BGPAdvertisement,
+    Config,
+    L2Advertisement,
+    MemberLink,
+    Pin,
+    Reason,
+    Route,
+    Snapshot,
+)
 from tests.build import LAN, ROUTER, ip, ips, pool, scope, selector, service, snapshot
 from tests.core.test_explain import EXCLUDE, a_world
 
@@ -116,6 +126,14 @@ def test_what_the_new_documents_have_of_the_cluster_counts_in_place_of_it_or_bes
     added = difference(old, changed(old, new, added=True))
     assert added.ips == ()
     assert changed(old, new, added=True).snapshot.nodes.keys() == {"a", "b", "c"}
+    dead = outcome(replace(old.snapshot, members=frozenset("b")))
+    assert changed(dead, new, added=True).snapshot.members == {"b"}, "a document makes nobody live"
     only_nodes = changed(old, Snapshot(Config((LAN,), (L2Advertisement("l2"),)), nodes=new.nodes))
     assert only_nodes.snapshot.members == frozenset()
     assert only_nodes.snapshot.services.keys() == {"default/web", "default/old"}
+
+
+def test_what_is_known_of_links_and_pins_stays() -> None:
+    near = MemberLink("eth0", b"", (ip_network("192.0.2.0/24"),))
+    world = replace(snapshot(service("web")), links={"a": (near,), "b": (near,)}, pins={IP: Pin("b", 1)})
+    assert change(world).owners == ()
