@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Mapping
 from types import TracebackType
 from typing import NoReturn, Self
 
@@ -51,6 +52,16 @@ class ApiServer:
     def host(self) -> str:
         """Where it is: "https://address:port"."""
         return self._transport.credentials.host
+
+    @property
+    def requests(self) -> Mapping[str, int]:
+        """How many were sent, by method; of watches (WATCH), how many began."""
+        return self._transport.requests
+
+    @property
+    def failures(self) -> Mapping[tuple[str, str], int]:
+        """How many of them failed, by method and reason."""
+        return self._transport.failures
 
     def reconnect(self) -> None:
         """Follow everything anew, at once: what was silent may have left watches that never speak again."""

@@ -9,6 +9,7 @@ import asyncio
 import socket
 import ssl
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
@@ -24,6 +25,30 @@ CONNECT_S = 10.0
 IDLE_S = 55.0  # less than the 90 s after which API servers close an idle connection
 KEEPALIVE = {socket.TCP_KEEPIDLE: 15, socket.TCP_KEEPINTVL: 5, socket.TCP_KEEPCNT: 3}
 UNACKNOWLEDGED_MS = 30_000  # RFC 5482 user timeout: as long as the probes take
+
+# Words of the server's Status, and ours: others count as one, as a proxy may say anything.
+_REASONS = frozenset(
+    {
+        "AlreadyExists",
+        "BadRequest",
+        "Certificate",
+        "Conflict",
+        "Ended",
+        "Expired",
+        "Forbidden",
+        "Gone",
+        "InternalError",
+        "Invalid",
+        "MethodNotAllowed",
+        "NoConnection",
+        "NotFound",
+        "ServerTimeout",
+        "ServiceUnavailable",
+        "Timeout",
+        "TooManyRequests",
+        "Unauthorized",
+    }
+)
 
 Query = Mapping[str, str]
 
@@ -58,7 +83,10 @@ class ApiError(Unavailable):
 
 
 class Transport:
-    """Connections to one API server. At most `connections` for exchanges; streams have their own."""
+    """Connections to one API server. At most `connections` for exchanges; streams have their own.
+
+    `requests`: how many were begun, by method; streams are WATCH. `failures`: by method and reason.
+    """
 
     def __init__(self, credentials: Credentials, program: str, connections: int) -> None:
         self.credentials = credentials
@@ -66,6 +94,8 @@ class Transport:
         self._connections = connections
         self._sessions: dict[str, aiohttp.ClientSession] = {}
         self._streams: set[aiohttp.ClientResponse] = set()
+        self.requests: Counter[str] = Counter()
+        self.failures: Counter[tuple[str, str]] = Counter()
 
     def reconnect(self) -> None:
         """Break every stream: after an outage the server may take a minute to send again on a connection."""
@@ -94,7 +124,7 @@ class Transport:
         limits = aiohttp.ClientTimeout(total=timeout_s, sock_connect=CONNECT_S)
         request: dict[str, Any] = {"params": query, "data": body, "headers": headers, "timeout": limits}
         where = f"{method} {self.credentials.host}{path}"
-        with _told(where, timeout_s):
+        with self._counted(method), _told(where, timeout_s):
             response = await self._answer("exchanges", where, method, path, request)
             async with response:
                 return await response.read()
@@ -110,16 +140,26 @@ class Transport:
         """
         where = f"WATCH {self.credentials.host}{path}"
         limits = aiohttp.ClientTimeout(total=total_s, sock_connect=CONNECT_S, sock_read=silence_s)
-        with _told(where, answer_s):
-            async with asyncio.timeout(answer_s):
-                request = {"params": query, "timeout": limits}
-                response = await self._answer("streams", where, "GET", path, request)
-        self._streams.add(response)
+        with self._counted("WATCH"):
+            with _told(where, answer_s):
+                async with asyncio.timeout(answer_s):
+                    request = {"params": query, "timeout": limits}
+                    response = await self._answer("streams", where, "GET", path, request)
+            self._streams.add(response)
+            try:
+                yield _lines(where, response, silence_s)
+            finally:
+                self._streams.discard(response)
+                response.close()
+
+    @contextmanager
+    def _counted(self, method: str) -> Iterator[None]:
+        self.requests[method] += 1
         try:
-            yield _lines(where, response, silence_s)
-        finally:
-            self._streams.discard(response)
-            response.close()
+            yield
+        except ApiError as error:
+            self.failures[method, error.reason if error.reason in _REASONS else "Other"] += 1
+            raise
 
     async def _answer(
         self, use: str, where: str, method: str, path: str, request: dict[str, Any]
