@@ -1077,3 +1077,16 @@ class BFDStatus:
     remote_state: BFDState = BFDState.DOWN
     remote_diagnostic: int = 0
     heard: bool = False
+
+
+# --- what was measured ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Distribution:
+    """Times that were measured: how many were at most each of `bounds_s`, all of them, and their sum."""
+
+    bounds_s: tuple[float, ...]
+    at_most: tuple[int, ...]
+    count: int
+    sum_s: float

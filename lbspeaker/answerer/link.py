@@ -305,7 +305,9 @@ class OpenLink:
                 guard.shared_by(len(view.alive) + 1)
             heard = view.alive - view.silent
             sets = (heard, view.dead, view.silent, view.returning, view.left)
-            self._report(orders.Seen(self.name, *(tuple(sorted(one)) for one in sets)))
+            alive, dead, silent, returning, left = (tuple(sorted(one)) for one in sets)
+            noticed_s = round(self.segment.noticed_s, 3)
+            self._report(orders.Seen(self.name, alive, dead, silent, returning, left, noticed_s))
         return [ip for voice in self.voices.values() for ip in voice.advance(now)]
 
     def next_wakeup(self) -> float:

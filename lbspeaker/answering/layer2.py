@@ -401,7 +401,7 @@ class Layer2:
         mac = held_back.get(ip) or self._core.conflict(ip)
         services = found.services if found else effect.services if effect else ()
         made_by = self._vendors.known(mac) if mac else ""
-        moves = self._core.moves(ip, time.monotonic())
+        moves = self._core.moves_of(ip, time.monotonic())
         row = status.IP(str(ip), services, role, conflict=mac, vendor=made_by, moves=moves)
         if answered is None or role == "held-back":
             return row

@@ -253,6 +253,30 @@ class Desired:
         found = self.announcements.get(ip)
         return found.owner if found else None
 
+    def announced(self, services: Mapping[str, Service]) -> set[tuple[str, str, Address]]:
+        """The services that this node announces: by their keys, the protocol, and the IP."""
+        found = {(key, "layer2", ip) for ip in self.owned for key in self.announcements[ip].services}
+        for routes in self.routes.values():
+            for prefix, planned in routes.items():
+                for key in planned.services:
+                    held = services[key].held if key in services else ()
+                    found |= {(key, "bgp", ip) for ip in held if ip in prefix}
+        return found
+
+    def unannounced_ips(self, config: Config, services: Mapping[str, Service]) -> Counter[str]:
+        """How many IPs no node announces by layer 2, by reason; what is for BGP alone does not count."""
+        by_reason: dict[str, set[Address]] = {}
+        for row in self.unannounced:
+            service, reason = services.get(row.service), row.refusal.reason
+            if row.node is not None or row.ip in self.announcements or service is None:
+                continue
+            if reason is Reason.NO_ADVERTISEMENT:
+                other = bgp_advertisements(config, row.ip, service)
+                if not isinstance(other, Refusal):
+                    continue
+            by_reason.setdefault(reason.value, set()).add(row.ip)
+        return Counter({reason: len(ips) for reason, ips in by_reason.items()})
+
 
 def desired(snapshot: Snapshot, held: Holders, node: str) -> Desired:
     """What `node` ought to announce of what services hold.

@@ -14,7 +14,7 @@ from typing import TypeVar
 from lbspeaker.core.allocator import Result, lack
 from lbspeaker.core.book import Cooling
 from lbspeaker.core.cooling import Coolings
-from lbspeaker.core.objects import Objects, Protect, Report
+from lbspeaker.core.objects import Objects, Protect, Report, pool_status, released_of
 from lbspeaker.core.overlap import overlaps
 from lbspeaker.core.pools import PoolIndex, Slot, slot_of
 from lbspeaker.core.services import Services, condition_of, holds
@@ -28,6 +28,7 @@ from lbspeaker.model import (
     Namespace,
     Node,
     Pool,
+    PoolStatus,
     Reason,
     Refusal,
     Service,
@@ -115,9 +116,20 @@ class Controller:
         return self._synced >= GATE
 
     @property
+    def awaits(self) -> tuple[str, ...]:
+        """What is still to be known before it can decide."""
+        return tuple(f"{kind.value}s" for kind in sorted(GATE - self._synced))
+
+    @property
     def results(self) -> Mapping[str, Result]:
         """What each service gets, by its key."""
         return self._standing.results
+
+    def pools(self, now: float) -> dict[str, PoolStatus]:
+        """How far each pool is used up."""
+        usage = self._standing.usage
+        released = released_of(usage, self._coolings.active(now))
+        return {pool.name: pool_status(pool, usage, released.get(pool.name, ())) for pool in self._pools}
 
     @property
     def doubts(self) -> Mapping[str, str]:

@@ -82,6 +82,12 @@ class Membership:
             node for node, lease in self._leases.items() if not lease.draining and not self._dead(lease, at)
         )
 
+    def unrenewed_s(self, node: str, now: float) -> float | None:
+        """For how long the Lease of a node was not renewed, if that is why it is dead."""
+        at, lease = self._api_time(now), self._leases.get(node)
+        ended = lease is not None and not lease.draining and self._dead(lease, at)
+        return at - self._seen[node] if ended else None
+
     def draining(self, node: str) -> bool:
         """Whether it has said that it takes no part in elections."""
         return node in self._leases and self._leases[node].draining

@@ -86,10 +86,7 @@ class Objects:
     ) -> Iterator[Report | Protect]:
         """What has to be written. `doubts`: by name of a pool, what is doubtful beside its verdict."""
         pools = {pool.name: pool for pool in config.config.pools}
-        released: dict[str, list[Released]] = {}
-        for slot, one in sorted(cooling.items()):
-            if not usage.in_use(one.pool, slot):
-                released.setdefault(one.pool, []).append(Released(address(*slot), one.service, one.until))
+        released = released_of(usage, cooling)
         for verdict in config.verdicts:
             written = self._written.get(verdict.key)
             if written is None:
@@ -130,6 +127,15 @@ class Objects:
             return
         self._protected[written.key] = wanted
         yield Protect(written, wanted)
+
+
+def released_of(usage: Usage, cooling: Mapping[Slot, Cooling]) -> dict[str, list[Released]]:
+    """The IPs that are cooling down, by pool, ascending."""
+    released: dict[str, list[Released]] = {}
+    for slot, one in sorted(cooling.items()):
+        if not usage.in_use(one.pool, slot):
+            released.setdefault(one.pool, []).append(Released(address(*slot), one.service, one.until))
+    return released
 
 
 def pool_status(pool: Pool, usage: Usage, released: Sequence[Released] = ()) -> PoolStatus:

@@ -110,6 +110,7 @@ class Segment:
         self.boot = boot
         self.witness = witness  # whether there is a default gateway to ask
         self.missed = False  # others took us for dead, and hear us again: see `take_missed`
+        self.noticed_s = 0.0  # after how long a silence the last death was believed
         self.twins: Sequence[Segment] = ()  # those of the other links of this node
         self._members: dict[str, _Member] = {}
         self._twin_heard: dict[bytes, int] = {}  # its last sequence
@@ -298,6 +299,7 @@ class Segment:
         for member in self._members.values():
             if member.state is State.SILENT and self._is_believed(member):
                 member.state = State.DEAD
+                self.noticed_s = now - member.last
 
     def _roll(self) -> list[_Member]:
         """The others whose word counts, those that are silent included."""

@@ -156,6 +156,7 @@ class Speaker:
         self._missed = False  # others have taken us for dead
         self._insisted_at = float("-inf")
         self._told: set[tuple[str, Address, Reason]] = set()
+        self._counted: tuple[object, Mapping[str, int]] = None, {}
 
     # -- in --
 
@@ -345,9 +346,18 @@ class Speaker:
     def members(self) -> frozenset[str]:
         return self._members
 
-    def moves(self, ip: Address, now: float) -> int:
+    def moves_of(self, ip: Address, now: float) -> int:
         """How often an IP has moved in the last hour."""
-        return self._placement.moves(ip, now)
+        return self._placement.moves_of(ip, now)
+
+    @property
+    def moves(self) -> Mapping[str, int]:
+        """How many IPs changed their owner so far: "in" to this node, "out" of it, or "elsewhere"."""
+        return self._placement.moves
+
+    def unrenewed_s(self, node: str, now: float) -> float | None:
+        """For how long the Lease of a node was not renewed, if that is why it is no member."""
+        return self._membership.unrenewed_s(node, now) if self._membership is not None else None
 
     def turn_s(self) -> float:
         """How long this node leaves others the turn, where one after the other must do without something."""
@@ -399,6 +409,19 @@ class Speaker:
         ours = {ip for ip, found in self.current.announcements.items() if found.owner == self.node}
         conflicts = {ip: self._conflicts.mac_of(ip) or "" for ip in self._conflicts.held_back & ours}
         return dict.fromkeys(self._claims.yielded.keys() & ours, "") | conflicts
+
+    @property
+    def announced(self) -> set[tuple[str, str, Address]]:
+        """The services that this node announces: by their keys, the protocol, and the IP."""
+        return self.current.announced(self.world.services)
+
+    @property
+    def unannounced(self) -> Mapping[str, int]:
+        """How many service IPs no node announces by layer 2, by reason."""
+        if self._counted[0] is not self.current.unannounced:
+            rows = self.current.unannounced
+            self._counted = rows, self.current.unannounced_ips(self.world.config, self.world.services)
+        return self._counted[1]
 
     @property
     def lent(self) -> frozenset[Address]:

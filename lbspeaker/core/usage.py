@@ -75,6 +75,22 @@ class Usage:
             yield members[0], members[-1]
 
 
+class Outcomes(NamedTuple):
+    """How many services have IPs; by reason, how many have none, and how many have one and lack something."""
+
+    allocated: int
+    pending: Mapping[str, int]
+    lacking: Mapping[str, int]
+
+
+def outcomes(results: Mapping[str, Result]) -> Outcomes:
+    """Count what services got."""
+    refused = Counter(one.reason.value for one in results.values() if not isinstance(one, Allocation))
+    notes = (one.note for one in results.values() if isinstance(one, Allocation))
+    lacking = Counter(note.reason.value for note in notes if note is not None)
+    return Outcomes(len(results) - refused.total(), refused, lacking)
+
+
 def usage(results: Mapping[str, Result], pools: Sequence[Pool]) -> Usage:
     """Return the use of `pools` that `results` make."""
     found = Usage(pools)

@@ -163,7 +163,7 @@ class Seen(msgspec.Struct, frozen=True, tag="seen"):
     """Which members are heard on the segment of a link, and which must be taken for dead; told on change.
 
     `silent`: who is not heard, and counts as alive all the same. Of the dead, `returning` are heard again,
-    and `left` have said that they leave.
+    and `left` have said that they leave. `noticed_s`: after how long a silence the last death was believed.
     """
 
     port: str
@@ -172,6 +172,7 @@ class Seen(msgspec.Struct, frozen=True, tag="seen"):
     silent: tuple[str, ...] = ()
     returning: tuple[str, ...] = ()
     left: tuple[str, ...] = ()
+    noticed_s: float = 0.0
 
 
 class Missed(msgspec.Struct, frozen=True, tag="missed"):
