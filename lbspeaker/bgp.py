@@ -27,9 +27,11 @@ SESSION_S = 5.0  # a session that takes longer is a problem
 
 
 class Told(Protocol):
-    """Who is told of a service (`event`, by "namespace/name") or of the node."""
+    """Who is told of a service (`event`, by "namespace/name"; `announced` from this node) or of the node."""
 
     def event(self, key: str, kind: Literal["Normal", "Warning"], reason: str, message: str) -> bool: ...
+
+    def announced(self, key: str, protocol: Literal["layer2", "bgp"]) -> None: ...
 
     def node_event(self, reason: str, message: str, about: str = "") -> None: ...
 
@@ -222,7 +224,8 @@ class BGP:
             for prefix, planned in served.routes.items():
                 for key in planned.services:
                     message = f"announcing {prefix} to {now.name} from {self._node} (BGP)"
-                    self._told.event(key, "Normal", "Announced", message)
+                    if self._told.event(key, "Normal", "Announced", message):
+                        self._told.announced(key, "bgp")
 
     def _tell(self, now: PeerStatus) -> None:
         trouble = now.last_error is not None and now.state not in ("up", "draining", "stopped")
@@ -264,6 +267,11 @@ class BGP:
         """Every router that is watched."""
         return self._detecting.rows()
 
+    @property
+    def restarts(self) -> int:
+        """Of the process that speaks BFD."""
+        return self._detecting.restarts
+
     def problems(self) -> list[str]:
         doubts = {name: served.peering.status.doubt for name, served in self._served.items()}
         found = [f"peer {name}: {doubt}" for name, doubt in doubts.items() if doubt]
@@ -289,6 +297,7 @@ def _row(peering: Peering) -> status.Peer:
         one.restarts,
         one.bfd,
         one.last_error or "",
+        peering.peer.port,
     )
 
 

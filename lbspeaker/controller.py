@@ -24,12 +24,15 @@ import structlog
 from lbspeaker.core import controller as core
 from lbspeaker.core.patience import RETRY_S, Patience
 from lbspeaker.core.services import condition_of
+from lbspeaker.errors import Unable
 from lbspeaker.events import Events
 from lbspeaker.leading import LeadershipLost, Leading
 from lbspeaker.ledger import Ledger
+from lbspeaker.measuring import Acting, Front, Meter
 from lbspeaker.model import Allocation, Change, Condition, Kind, Reason, Refusal, Service, Synced
 from lbspeaker.observe import from_api, from_files
 from lbspeaker.publishing import Publishing
+from lbspeaker.shell import http
 from lbspeaker.shell.apiserver import ApiError, ApiServer, credentials
 from lbspeaker.wire import kube
 
@@ -50,6 +53,8 @@ class Options:
     group: str = "lbspeaker.io"
     directory: Path | None = None
     load_balancer_class: str | None = None
+    metrics: tuple[str, int] | None = None
+    metrics_compat: bool = False  # those of MetalLB, too
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,12 +106,30 @@ async def _run_from_files(directory: Path, options: Options) -> None:
     """Without an API server: allocate what the documents say, and keep it in the ledger."""
     ledger = Ledger(directory, options.load_balancer_class)
     inbox: asyncio.Queue[Change | Synced] = asyncio.Queue()
+    meter = Meter("controller")
+    front = Front(meter, lambda: "", compat=options.metrics_compat)
+    front.acting = Acting(ledger.controller, time.time(), counts=ledger.counts)
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(from_files(directory, inbox.put_nowait))
+        tasks.create_task(_serve(front, options.metrics))
         while True:
-            for change in await _batch(inbox):
+            changes = await _batch(inbox)
+            began = time.monotonic()
+            for change in changes:
+                meter.observe(change, began)
                 ledger.observe(change)
             ledger.advance()
+            meter.turned(began)
+
+
+async def _serve(front: Front, address: tuple[str, int] | None) -> None:
+    """Serve what `front` says; what it does is worth more than what it says of that."""
+    if address is not None:
+        try:
+            await http.serve(front.pages(), None, address)
+        except Unable as error:
+            log: Any = structlog.get_logger()
+            log.error("metrics-unserved", why=error.what, hint=error.hint)
 
 
 async def _take_turns(api: ApiServer, own: ApiServer, options: Options) -> None:
@@ -116,27 +139,35 @@ async def _take_turns(api: ApiServer, own: ApiServer, options: Options) -> None:
     # A pod's name is its own, also after its container was restarted; else the process is.
     identity = os.environ.get("POD_NAME") or f"{socket.gethostname()}_{os.getpid()}"
     leading = Leading(own, options.namespace, identity)
+    meter = Meter("controller", api, own)
+    front = Front(meter, lambda: leading.trouble, compat=options.metrics_compat)
+    serving = asyncio.create_task(_serve(front, options.metrics))
     try:
         while True:
             await leading.acquire()
             log.info("leading", identity=identity)
+            program = Program(api, options, leading, meter)
+            front.acting = program.acting()
             try:
                 async with asyncio.TaskGroup() as tasks:
                     tasks.create_task(leading.hold())
-                    tasks.create_task(Program(api, options, leading).run())
+                    tasks.create_task(program.run())
             except* LeadershipLost as lost:
                 log.warning("leadership-lost", why=str(lost.exceptions[0]))
+            front.acting = None
     finally:
+        serving.cancel()
         await leading.release()
 
 
 class Program:
     """The controller of one cluster, for one turn."""
 
-    def __init__(self, api: ApiServer, options: Options, leading: Leading) -> None:
+    def __init__(self, api: ApiServer, options: Options, leading: Leading, meter: Meter) -> None:
         self._api = api
         self._options = options
         self._leading = leading
+        self._meter = meter
         self._log: Any = structlog.get_logger()
         self._core = core.Controller(options.load_balancer_class)
         self._inbox: asyncio.Queue[Item] = asyncio.Queue()
@@ -150,6 +181,11 @@ class Program:
         self._refusals: dict[str, tuple[str, str, Refusal]] = {}
         self._serving = False
         self._alarm: asyncio.TimerHandle | None = None
+
+    def acting(self) -> Acting:
+        """What is to be asked about this turn, which begins."""
+        self._meter.counts["leaderships", ""] += 1
+        return Acting(self._core, time.time(), self._writes.qsize, lambda: self._publishing.published)
 
     async def run(self) -> None:
         try:
@@ -188,13 +224,15 @@ class Program:
             self._alarm = asyncio.get_running_loop().call_later(max(due - time.time(), 0.0), put, None)
 
     def _take(self, batch: list[Item]) -> None:
-        """One turn: note what is new, decide, and hand out the work."""
+        """One turn of the loop: note what is new, decide, and hand out the work."""
+        began = time.monotonic()
         for item in batch:
             if isinstance(item, Done):
                 self._core.written(item.effect)
             elif isinstance(item, Failed):
                 self._core.failed(item.effect)
             elif item is not None:
+                self._meter.observe(item, began)
                 self._core.observe(item)
         for effect in self._core.advance(time.time()):
             self._hand_out(effect)
@@ -202,6 +240,7 @@ class Program:
         if self._core.ready and not self._serving:
             self._serving = True
             self._log.info("serving", services=len(self._core.results), namespace=self._options.namespace)
+        self._meter.turned(began)
 
     def _hand_out(self, effect: core.Effect) -> None:
         if isinstance(effect, core.Assign | core.Tidy):
@@ -258,6 +297,7 @@ class Program:
         if isinstance(effect, core.Tidy) and told_elsewhere:
             return  # it is gone, or another one
         key = effect.service.key
+        self._meter.counts["unwritten", ""] += not told_elsewhere
         retry_s, is_news = self._patience.failed(key, error.what)
         if is_news and not told_elsewhere:
             self._log.warning("unwritten", service=key, why=error.what, retry_s=retry_s)
@@ -274,10 +314,12 @@ class Program:
 
     def _allocated(self, service: Service, allocation: Allocation | None) -> None:
         if allocation is None:
+            self._meter.counts["releases", ""] += 1
             self._log.info("released", service=service.key)
             return
         if allocation.ips == service.held:
             return  # what was written is beside the IPs
+        self._meter.counts["allocations", ""] += 1
         if not self._news:
             asyncio.get_running_loop().call_later(NEWS_S, self._log_allocated)
         self._news.append((service, allocation))
@@ -308,6 +350,7 @@ class Program:
         if self._refusals.get(service.key) != said:  # else only its condition was not written
             self._refusals[service.key] = said
             reason, why = refusal.reason.value, refusal.message
+            self._meter.counts["refusals", reason] += 1
             self._log.warning("refused", service=service.key, reason=reason, why=why)
             has = condition is not None and condition.status == "True"
             fine = has and refusal.reason is Reason.NO_POOL_FOR_FAMILY  # PreferDualStack, with what there is

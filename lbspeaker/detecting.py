@@ -58,6 +58,7 @@ class Detecting:
         self._child: LineChild | None = None
         self._wanted = asyncio.Event()
         self._left = False
+        self.restarts = 0  # of the process, but for those that were dismissed
         self._log: Any = structlog.get_logger()
 
     @property
@@ -205,6 +206,7 @@ class Detecting:
         if dismissed:
             return
         self._log.error("bfd-ended", code=code, why="routers may take this node for dead until it runs again")
+        self.restarts += 1
         self._report(Ended())
 
     def _dismiss(self) -> None:

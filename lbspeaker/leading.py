@@ -30,6 +30,7 @@ class Leading:
         self._leases = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
         self._record = LeaderRecord()
         self._renewed = 0.0
+        self.trouble = "the API server has not answered yet"  # with the Lease; "": none
         self._log: Any = structlog.get_logger()
 
     @property
@@ -44,6 +45,7 @@ class Leading:
         while True:
             try:
                 record = await self._read()
+                self.trouble = ""
                 if standby.is_free(record, time.monotonic()) and await self._write(record, self._identity):
                     return
                 state = f"holder={record.holder}"
@@ -53,7 +55,7 @@ class Leading:
             except ApiError as error:
                 if error.what != told:
                     self._log.warning("lease-refused", why=error.what, hint=error.hint, retry_s=1)
-                told = error.what
+                self.trouble = told = error.what
             await asyncio.sleep(leadership.LOOK_EVERY_S)
 
     async def hold(self) -> None:

@@ -8,6 +8,7 @@ a new document moves nobody.
 import json
 import os
 import time
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
 from ipaddress import ip_address
@@ -66,7 +67,13 @@ class Ledger:
         self._path = directory / NAME
         self._log: Any = structlog.get_logger()
         self._controller = Controller(load_balancer_class)
+        self.counts: Counter[tuple[str, str]] = Counter()  # as `wire.measures` has it
         self._entries = self._begin()
+
+    @property
+    def controller(self) -> Controller:
+        """Who decides."""
+        return self._controller
 
     def observe(self, change: Change | Synced) -> Change | Synced:
         """Take note of what a document says, and return what it comes to.
@@ -93,6 +100,7 @@ class Ledger:
                 elif isinstance(effect, Tell):
                     refusal = effect.refusal
                     service = effect.service.key
+                    self.counts["refusals", refusal.reason.value] += 1
                     self._log.warning(
                         "refused", service=service, reason=refusal.reason.value, why=refusal.message
                     )
@@ -104,10 +112,12 @@ class Ledger:
         service, allocation = effect.service, effect.allocation
         if allocation is None:
             self._entries.pop(service.key, None)
+            self.counts["releases", ""] += 1
             self._log.info("released", service=service.key)
         else:
             self._entries[service.key] = (allocation.ips, allocation.pool)
             ips = ",".join(map(str, allocation.ips))
+            self.counts["allocations", ""] += 1
             self._log.info("allocated", service=service.key, ips=ips, pool=allocation.pool)
         held = self._with_entry(with_allocation(service, None))
         change = Change(Kind.SERVICE, service.key, held)

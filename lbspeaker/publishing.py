@@ -42,6 +42,7 @@ class Publishing:
         self._problems: frozenset[Problem] = frozenset()
         self._doubts: Mapping[str, str] = {}
         self._unpublished = ""
+        self.published = False  # what was accepted last
 
     def publish(self, config: ConfigSet) -> None:
         self._configs.put_nowait(config)
@@ -130,6 +131,7 @@ class Publishing:
             config = await self._configs.get()
             while not self._configs.empty():
                 config = self._configs.get_nowait()
+            self.published = False
             for problem in config.problems:
                 if problem not in self._problems:
                     self._tell(problem)
@@ -137,6 +139,7 @@ class Publishing:
             self._unpublished = ""
             while self._configs.empty() and not await self._publish(config):
                 await asyncio.sleep(RETRY_S)
+            self.published = self._configs.empty()
 
     def _tell(self, problem: Problem) -> None:
         event = "config-wrong" if problem.severity == "error" else "config-doubtful"

@@ -16,13 +16,15 @@ import json
 import signal
 import socket
 import time
-from collections.abc import Coroutine
+from collections import Counter
+from collections.abc import Coroutine, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import structlog
+from prometheus_client.core import Metric
 
 from lbspeaker import __version__, detecting
 from lbspeaker.answering.child import Steady
@@ -34,6 +36,7 @@ from lbspeaker.core.lifecycle import State
 from lbspeaker.errors import Unable, Unavailable
 from lbspeaker.events import Events
 from lbspeaker.ledger import Ledger
+from lbspeaker.measuring import Meter, is_ready, pages
 from lbspeaker.model import (
     Change,
     ConfigSet,
@@ -46,7 +49,8 @@ from lbspeaker.reporting import Reporting
 from lbspeaker.shell import http, links, place
 from lbspeaker.shell.apiserver import ApiError, ApiServer, credentials
 from lbspeaker.shell.packet import ETH_P_ARP, open_link
-from lbspeaker.wire import bpf, kube, orders, status, watch
+from lbspeaker.wire import bpf, kube, metrics_metallb, metrics_speaker, orders, status, watch
+from lbspeaker.wire.measures import OfSpeaker
 
 KINDS = (Kind.SERVICE, Kind.ENDPOINT_SLICE, Kind.NODE, Kind.LEASE, Kind.SECRET, Kind.CONFIG)
 CONNECTIONS = 4
@@ -69,6 +73,7 @@ class Options:
     load_balancer_class: str | None = None
     runtime_dir: Path = Path("/run/lbspeaker")
     metrics: tuple[str, int] | None = None
+    metrics_compat: bool = False  # those of MetalLB, too
 
 
 class Drain:
@@ -134,6 +139,7 @@ class Program:
         )
         where = (options.node, options.namespace)
         self._reporting = Reporting(api, *where, self._status, lambda: self._core.uid) if api else None
+        self._meter = Meter("speaker", *([api] if api is not None else []))
         self._told: dict[str, set[str]] = {}  # by service: what events were sent
         self._renewals: asyncio.Queue[core.Renew] = asyncio.Queue()
         self._pins_due: asyncio.Queue[core.WritePins] = asyncio.Queue()
@@ -184,21 +190,30 @@ class Program:
         return work
 
     async def _serve_status(self) -> None:
-        pages: dict[str, http.Page] = {
-            "/status": ("application/json", lambda: status.build(self._status())),
-            "/metrics": ("text/plain", lambda: status.metrics(self._status())),
-            "/healthz": ("text/plain", lambda: b"alive\n"),
-            "/readyz": ("text/plain", self._ready),
-        }
+        served: dict[str, http.Page] = pages(self._families, self._check_ready)
+        served["/status"] = ("application/json", lambda: status.build(self._status()))
         socket_path = self._options.runtime_dir / status.SOCKET
         if self._options.metrics is not None:
             try:
-                await http.serve(pages, socket_path, self._options.metrics)
+                await http.serve(served, socket_path, self._options.metrics)
             except Unable as error:  # what it announces is worth more than what it says of that
                 self._log.error("metrics-unserved", why=error.what, hint=error.hint)
-        await http.serve(pages, socket_path)
+        await http.serve(served, socket_path)
 
-    def _ready(self) -> bytes:
+    def _families(self) -> Iterator[Metric]:
+        """What it says of itself, as metrics."""
+        compat, now = self._options.metrics_compat, self._status()
+        counts = self._layer2.counts + Counter({("child-restarts", "bfd"): self._bgp.restarts})
+        announced = sorted((key, how, str(ip)) for key, how, ip in self._core.announced) if compat else ()
+        more = OfSpeaker(
+            self._meter.delays(), self._layer2.detection_s, self._core.unannounced, tuple(announced)
+        )
+        measures = self._meter.value(ready=is_ready(self._check_ready), counts=counts)
+        yield from metrics_speaker.speaker(now, measures, more)
+        if compat:
+            yield from metrics_metallb.speaker(now, measures, more)
+
+    def _check_ready(self) -> None:
         """Raises Unavailable while something is missing that this speaker itself needs to announce."""
         if self._core.state is State.STARTING:
             raise Unavailable(f"it waits for {', '.join(self._core.awaits)}")
@@ -210,7 +225,6 @@ class Program:
         for name, why in self._bgp.not_running().items():
             if name not in without_password:
                 raise Unavailable(f"ExaBGP does not run for {name}: {why}")
-        return b"ready\n"
 
     def _status(self) -> status.Status:
         now = time.monotonic()
@@ -273,7 +287,9 @@ class Program:
         if self._core.state is State.SERVING and self._knows_secrets:
             self._tell_of_passwords()
         self._layer2.set_members()
+        self._meter.turned(now)
         if self._core.members != members:
+            self._layer2.lost(members - self._core.members, now)
             there = ",".join(sorted(self._core.members))
             joined = ",".join(sorted(self._core.members - members)) or "-"
             lost = ",".join(sorted(members - self._core.members)) or "-"
@@ -332,6 +348,7 @@ class Program:
             self._layer2.heard(item, now)
 
     def _observe(self, item: Change | Synced, now: float) -> None:
+        self._meter.observe(item, now)
         if isinstance(item, Change) and isinstance(item.value, ConfigSet):
             self._layer2.set_pools(item.value.config.pools)
         if self._ledger is not None:
@@ -458,6 +475,9 @@ class Program:
         if self._events is not None:
             self._events.tell(service, kind, reason, message)
         return True
+
+    def announced(self, key: str, protocol: Literal["layer2", "bgp"]) -> None:
+        self._meter.announced(key, protocol)
 
     def node_event(self, reason: str, message: str, about: str = "") -> None:
         """Warn whoever looks at the node; of each thing that it is about."""

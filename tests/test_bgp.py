@@ -30,11 +30,15 @@ class Told:
     def __init__(self) -> None:
         self.events: list[tuple[str, str]] = []
         self.warnings: list[tuple[str, str]] = []
+        self.services: list[tuple[str, str]] = []
 
     def event(self, key: str, kind: Literal["Normal", "Warning"], reason: str, message: str) -> bool:
         new = (reason, message) not in self.events
         self.events.append((reason, message))
         return new
+
+    def announced(self, key: str, protocol: Literal["layer2", "bgp"]) -> None:
+        self.services.append((key, protocol))
 
     def node_event(self, reason: str, message: str, about: str = "") -> None:
         self.warnings.append((reason, about))
@@ -79,6 +83,7 @@ def test_what_is_announced_is_told_once(children: list[Child]) -> None:
     async def story(bgp: BGP, told: Told) -> None:
         await serving(bgp, children)
         assert set(told.events) == {("Announced", f"announcing {X} to router from a (BGP)")}
+        assert told.services == [(key, "bgp") for key in ROUTES[X].services], "once"
         assert bgp.problems() == []
 
     play(story)

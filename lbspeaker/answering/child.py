@@ -48,6 +48,7 @@ class Answering:
         self._members = orders.Members({})
         self._leaving = False
         self.steady = True
+        self.restarts = 0
         self._unanswered = 0  # beats
         self._announced: dict[str, orders.Announce] = {}
         self._answered: set[str] = set()  # of these, what was answered once
@@ -126,6 +127,7 @@ class Answering:
                 pause = RESTART_S[0]
             await asyncio.sleep(pause)
             pause = min(pause * 2, RESTART_S[1])
+            self.restarts += 1
 
     async def _live(self, setup: orders.Setup) -> None:
         """One answerer, from start to end."""

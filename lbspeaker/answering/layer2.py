@@ -6,7 +6,8 @@ became of their services on the segment.
 
 import math
 import time
-from collections.abc import Callable, Coroutine
+from collections import Counter
+from collections.abc import Callable, Collection, Coroutine
 from dataclasses import replace
 from ipaddress import ip_address
 from typing import Any, Literal, NamedTuple, Protocol
@@ -31,9 +32,14 @@ SLOW_S = 5.0  # who needs longer to tell everything is told of the profile that 
 
 
 class Told(Protocol):
-    """Who is told of a service (`event`, by "namespace/name") or of the node, and does work on the side."""
+    """Who is told of a service (`event`, by "namespace/name") or of the node, and does work on the side.
+
+    `announced`: from this node, for the first time.
+    """
 
     def event(self, key: str, kind: Literal["Normal", "Warning"], reason: str, message: str) -> bool: ...
+
+    def announced(self, key: str, protocol: Literal["layer2", "bgp"]) -> None: ...
 
     def node_event(self, reason: str, message: str) -> None: ...
 
@@ -83,6 +89,8 @@ class Layer2:
         self._slow: set[tuple[str, str]] = set()  # links that need long to tell everything
         self._ready_at = -math.inf  # when the answerer began
         self._missed_at = -math.inf  # when the log said last that others did not hear this node
+        self._counts: Counter[tuple[str, str]] = Counter()
+        self.detection_s: dict[str, float] = {}  # by sign of life: after how long the last death was noticed
 
     async def run(self) -> None:
         """Keep an answerer running, until cancelled."""
@@ -91,6 +99,12 @@ class Layer2:
     @property
     def links(self) -> tuple[Link, ...]:
         return self._links
+
+    @property
+    def counts(self) -> Counter[tuple[str, str]]:
+        """What happened so far, as `wire.measures` has it."""
+        moves = {("moves", direction): n for direction, n in self._core.moves.items()}
+        return self._counts + Counter(moves | {("child-restarts", "answerer"): self._answering.restarts})
 
     # -- what is to be done --
 
@@ -259,6 +273,7 @@ class Layer2:
 
     def _claimed(self, report: orders.Claimed, now: float) -> None:
         ip = ip_address(report.ip)
+        self._counts["heard", "member" if report.node else "stranger"] += 1
         if self._core.state is State.SERVING:
             who = {"node": report.node} if report.node else {}
             event = "yielded" if report.yielded else "claimed-by"
@@ -272,6 +287,7 @@ class Layer2:
 
     def _in_use(self, report: orders.InUse, now: float) -> None:
         ip, node = ip_address(report.ip), report.node
+        self._counts["in-use", "member" if node else "stranger"] += 1
         log = self._log.info if node else self._log.warning  # a member has answered while it hands over
         log("in-use", ip=report.ip, mac=report.mac, link=report.port, node=node or "-")
         self._gone(ip)
@@ -289,11 +305,23 @@ class Layer2:
         fields = {"link": report.port, "heard": ",".join(living) or "-"}
         gone = set(report.dead).intersection(lived or ())  # who was forgotten, and returns, is dead at first
         if gone - set(report.left):
+            self._died("hello", len(gone - set(report.left)), report.noticed_s)
             self._log.warning("silent", dead=",".join(sorted(gone)), **fields)
         elif gone:
             self._log.info("left", nodes=",".join(sorted(gone)), **fields)
         else:
             self._log.info("heard", **fields)
+
+    def lost(self, nodes: Collection[str], now: float) -> None:
+        """These are no members any more."""
+        for node in nodes:
+            silent_s = self._core.unrenewed_s(node, now)
+            if silent_s is not None:
+                self._died("lease", 1, silent_s)
+
+    def _died(self, sign: str, count: int, silent_s: float) -> None:
+        self._counts["deaths", sign] += count
+        self.detection_s[sign] = silent_s
 
     def _forget_seen(self, link: str) -> None:
         del self._seen[link]
@@ -359,6 +387,7 @@ class Layer2:
             return  # told again, or to be treated otherwise
         self._answered[ip] = _Answered(effect, ports, time.time(), rehearsed)
         on, reason = ",".join(ports), effect.occasion.name.lower()
+        self._counts["claims", reason] += not rehearsed
         for key in effect.services:
             if rehearsed:
                 self._log.warning("dry-run", service=key, ip=str(ip), link=on, reason=reason)
@@ -370,6 +399,8 @@ class Layer2:
                 self._log.info("claimed", service=key, ip=str(ip), link=on, reason=reason)
                 message = f"announcing {ip} from {self._node} (layer 2, {on})"
                 self._told.event(key, "Normal", "Announced", message)
+                if effect.occasion is Occasion.NEW:
+                    self._told.announced(key, "layer2")
 
     # -- for `lbspeaker status` --
 

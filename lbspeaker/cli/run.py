@@ -52,8 +52,33 @@ def sources(command: Command) -> Command:
     return command
 
 
+_METRICS = (
+    click.option(
+        "--metrics",
+        metavar="[HOST]:PORT",
+        callback=lambda _context, _parameter, value: _address(value),
+        help="Serve /metrics (Prometheus), /healthz and /readyz here, without authentication (a speaker: "
+        "/status, too); without HOST on all addresses. Default: not at all.",
+    ),
+    click.option(
+        "--metrics-compat",
+        type=click.Choice(["metallb"]),
+        callback=lambda _context, _parameter, value: value is not None,
+        help="Have metrics under MetalLB's names, too, where they mean the same.",
+    ),
+)
+
+
+def metered(command: Command) -> Command:
+    """The options for metrics."""
+    for option in reversed(_METRICS):
+        command = option(command)
+    return command
+
+
 @click.command()
 @sources
+@metered
 @click.option(
     "--api-group",
     "group",
@@ -71,6 +96,7 @@ def controller(log_format: Any, log_level: str, **options: Any) -> None:
     Example:
       lbspeaker controller --kubeconfig ~/.kube/config
       lbspeaker controller --config ./announcements     # without a cluster
+      lbspeaker controller --metrics :7473 --metrics-compat metallb
     """
     from lbspeaker.controller import Options, run
 
@@ -98,12 +124,7 @@ def controller(log_format: Any, log_level: str, **options: Any) -> None:
     show_default=True,
     help="For sockets and the configuration of BGP sessions.",
 )
-@click.option(
-    "--metrics",
-    metavar="HOST:PORT",
-    callback=lambda _context, _parameter, value: _address(value),
-    help="Also serve /metrics (Prometheus) and /status here, without authentication. Default: not at all.",
-)
+@metered
 def speaker(log_format: Any, log_level: str, **options: Any) -> None:
     """Announce what this node owns, by ARP and by BGP.
 
@@ -121,12 +142,12 @@ def speaker(log_format: Any, log_level: str, **options: Any) -> None:
 
 
 def _address(text: str | None) -> tuple[str, int] | None:
-    """Read HOST:PORT, where HOST may be an IPv6 address in brackets."""
+    """Read HOST:PORT, where HOST may be an IPv6 address in brackets, or empty."""
     if not text:
         return None
     host, _, port = text.rpartition(":")
-    if not port.isdecimal() or not 0 < int(port) < 65536 or not host:
-        raise click.BadParameter(f"{text!r} is not HOST:PORT, as in 127.0.0.1:7472")
+    if not port.isdecimal() or not 0 < int(port) < 65536 or ":" not in text:
+        raise click.BadParameter(f"{text!r} is not [HOST]:PORT, as in 127.0.0.1:7472 or :7472")
     return host.strip("[]"), int(port)
 
 
