@@ -396,3 +396,30 @@ def test_the_log_says_once_that_others_did_not_hear_this_node_and_every_time_is_
         found.heard(orders.Missed("eth0"), now)
         assert decider._missed
     assert [event for event, _ in found._log.lines] == ["missed"] * 2
+
+
+def test_what_happens_on_the_segment_is_counted() -> None:
+    found, decider = layer2()
+    found.heard(orders.Seen("eth0", ("b", "c"), ()), 0.0)
+    found.heard(orders.Seen("eth0", ("c",), ("b",), noticed_s=0.512), 1.0)
+    found.heard(orders.Seen("eth0", (), ("b", "c"), left=("c",), noticed_s=0.512), 2.0)
+    for node in ("b", ""):
+        found.heard(orders.Claimed("192.0.20.9", "eth0", "02:00:00:00:00:99", node), 3.0)
+        found.heard(orders.InUse("192.0.20.9", "eth0", "02:00:00:00:00:99", node), 4.0)
+    decider._placement.moves["in"] += 2
+    assert found.counts == {
+        ("deaths", "hello"): 1,
+        **{(what, of): 1 for what in ("heard", "in-use") for of in ("member", "stranger")},
+        ("moves", "in"): 2,
+    }
+    assert found.detection_s == {"hello": 0.512}
+
+
+def test_a_lease_that_ends_is_a_death_and_one_that_is_deleted_is_none() -> None:
+    found, decider = layer2()
+    for now in (1.0, 2.0, 3.0, 4.0):
+        decider.observe(Change(Kind.LEASE, "a", Lease("a", f"{now}")), now)
+    decider.observe(Change(Kind.LEASE, "c", None), 4.0)
+    found.lost({"b", "c"}, 4.0)
+    assert found.counts == {("deaths", "lease"): 1}
+    assert found.detection_s == {"lease": 4.0}

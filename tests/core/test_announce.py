@@ -664,3 +664,25 @@ def test_who_decides_for_itself_lives() -> None:
     for node in ({"labels": EXCLUDED["labels"]}, {"network_unavailable": True}):
         assert want(replace(world, nodes=snapshot(node_fields={"a": node}).nodes), "a").routes == {}
     assert want(world, "unknown").routes == {}
+
+
+def test_what_no_node_announces_is_counted_by_reason_unless_it_is_for_bgp() -> None:
+    web, api, db = (service(name, held=f"192.0.2.1{n}") for n, name in enumerate(("web", "api", "db")))
+    gone = replace(snapshot(web, api, db), endpoints={api.key: (Endpoint("a"),), db.key: (Endpoint("a"),)})
+
+    def counted(world: Snapshot) -> dict[str, int]:
+        found = desired(world, holders(world.services.values()), "a")
+        return found.unannounced_ips(world.config, world.services)
+
+    assert counted(gone) == {"NoEndpoint": 1}
+    bare = replace(gone, config=replace(gone.config, l2_advertisements=()))
+    assert counted(bare) == {"NoAdvertisement": 3}
+    routed = snapshot(web, api, db, l2=(), bgp=(BGPAdvertisement("bgp"),))
+    assert counted(routed) == {}
+
+
+def test_who_is_announced_from_here() -> None:
+    web, api = service("web", held="192.0.2.10"), service("api", held="192.0.2.11")
+    world = snapshot(web, api, nodes="a", bgp=(BGPAdvertisement("bgp", aggregation_length=24),))
+    found = desired(world, holders(world.services.values()), "a").announced(world.services)
+    assert found == {(one.key, protocol, one.held[0]) for one in (web, api) for protocol in ("layer2", "bgp")}

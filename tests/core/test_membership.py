@@ -226,3 +226,18 @@ def test_who_is_silent_on_a_link_is_known_until_it_is_heard_or_the_link_is_gone(
     membership.seen("eth1", frozenset("b"))
     membership.keep_links(frozenset({"eth1"}))
     assert membership.silent == {"eth1": {"b"}}
+
+
+def test_for_how_long_who_is_dead_was_not_renewed() -> None:
+    world = World("a", "b", "c")
+    for _ in range(3):
+        world.second("b", "c")
+    assert world.membership.unrenewed_s("b", world.now) is None, "it lives"
+    for _ in range(4):
+        world.second("c")
+    assert world.membership.unrenewed_s("b", world.now) == 4.0
+    assert world.membership.unrenewed_s("x", world.now) is None, "nobody knows it"
+    world.membership.observe("b", Lease("b", "9", draining=True), world.now)
+    assert world.membership.unrenewed_s("b", world.now) is None, "it leaves"
+    world.membership.observe("b", None, world.now)
+    assert world.membership.unrenewed_s("b", world.now) is None, "it has left"

@@ -599,3 +599,13 @@ def test_one_lease_holds_so_many_pins_and_no_more() -> None:
     room = dict(list(full.items())[1:])
     placement.learned(room)
     assert placement.advance(owners, room, ABC, 0.0) == {**room, WEB: Pin("a", 1)}
+
+
+def test_moves_are_counted_by_their_direction() -> None:
+    placement = Placement("a")
+    for number, owner in enumerate("abcaa"):
+        placement.observe(one(owner), float(number))
+    assert placement.moves == {"out": 1, "elsewhere": 1, "in": 1}
+    placement.observe({}, 9.0)
+    placement.observe(one("b"), 10.0)
+    assert placement.moves.total() == 3, "who takes what nobody had moves nothing"

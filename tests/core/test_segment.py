@@ -8,7 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lbspeaker.core.segment import EVERY_S, FORMER, MOST_MEMBERS, RETURN_S, SUSPECT_EVERY_S, Segment, View
+from lbspeaker.core.segment import (
+    EVERY_S,
+    FORMER,
+    MOST_MEMBERS,
+    RETURN_S,
+    SILENT_AFTER_S,
+    SUSPECT_EVERY_S,
+    Segment,
+    View,
+)
 from lbspeaker.model import Heard, Hello
 
 HEARD, SILENT, DEAD = Heard.HEARD, Heard.SILENT, Heard.DEAD
@@ -718,3 +727,12 @@ def test_a_strangers_start_under_our_own_name_silences_nobody() -> None:
     ours = Segment("a", b"2" * 8, 0.0)
     ours.heard(Hello("a", b"1" * 8, 1, ()), mac("a"), 0.0)
     assert ours.due(0.1) is not None
+
+
+def test_it_is_known_after_how_long_a_silence_a_death_was_noticed() -> None:
+    wire = Wire("a b c")
+    wire.run(2.0)
+    assert wire.segments["a"].noticed_s == 0.0
+    wire.dead.add("c")
+    wire.run(2.0)
+    assert SILENT_AFTER_S <= wire.segments["a"].noticed_s <= SILENT_AFTER_S + EVERY_S

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from lbspeaker.core.allocator import Result
 from lbspeaker.core.pools import Slot, slot_of
-from lbspeaker.core.usage import Usage, usage
+from lbspeaker.core.usage import Usage, outcomes, usage
 from lbspeaker.model import Allocation, Pool, Reason, Refusal, address
 from tests.build import ip, ips, pool
 
@@ -125,3 +125,9 @@ def test_it_is_what_one_counts_by_hand(results: dict[str, Result]) -> None:
         spans = list(found.spans(its.name))
         assert {(f, n) for (f, a), (_, b) in spans for n in range(a, b + 1)} == {slot_of(i) for _, i in had}
         assert all(a[0] != b[0] or a[1] + 1 < b[1] for (_, a), (b, _) in pairwise(spans))
+
+
+def test_what_services_got_is_counted_by_reason() -> None:
+    found = outcomes({"a": DUAL, "b": LACKING, "c": WAITING, "d": WAITING, "e": Refusal(Reason.NO_POOL, "")})
+    assert found == (2, {"PoolExhausted": 2, "NoPool": 1}, {"PoolExhausted": 1})
+    assert outcomes({}) == (0, {}, {})

@@ -190,3 +190,15 @@ def test_no_more_connections_than_agreed() -> None:
 
     asyncio.run(play())
     assert most == 3
+
+
+def test_requests_are_counted_and_failures_by_why() -> None:
+    async def play() -> None:
+        async with served() as (_, api):
+            await api.request("POST", NODES, body=node("a"))
+            await refused(api.request("GET", f"{NODES}/x"))
+            await refused(api.request("POST", NODES, body=node("a")))
+            assert api.requests == {"POST": 2, "GET": 1}
+            assert api.failures == {("GET", "NotFound"): 1, ("POST", "AlreadyExists"): 1}
+
+    asyncio.run(play())
