@@ -184,6 +184,7 @@ class Program:
 
     def acting(self) -> Acting:
         """What is to be asked about this turn, which begins."""
+        self._meter.begin()
         self._meter.counts["leaderships", ""] += 1
         return Acting(self._core, time.time(), self._writes.qsize, lambda: self._publishing.published)
 

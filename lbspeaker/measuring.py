@@ -9,7 +9,7 @@ A meter lives as long as its program; of a controller, longer than its turns as 
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Literal
 
@@ -38,6 +38,10 @@ class Meter:
         self._listed: set[Kind] = set()
         self.counts: Counter[measures.Count] = Counter()
         self._delays = Delays()
+
+    def begin(self) -> None:
+        """From now on everything is told anew."""
+        self._configured, self._listed = None, set()
 
     def observe(self, item: Change | Synced, now: float) -> None:
         """Take note of what is told of the cluster."""
@@ -166,6 +170,8 @@ class Front:
     def _families(self) -> Iterator[Metric]:
         counts = self.acting.counts if self.acting is not None else None
         common = self._meter.value(ready=is_ready(self._check), counts=counts)
+        if self.acting is None:
+            common = replace(common, configured=None, follows=False)
         more = self._more()
         yield from metrics_controller.controller(common, more)
         if self._compat:

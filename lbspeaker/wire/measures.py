@@ -31,7 +31,10 @@ class Configured:
 
 @dataclass(frozen=True, slots=True)
 class Measures:
-    """Of either program. `ready`: as /readyz says. API errors are by method and reason."""
+    """Of either program. `ready`: as /readyz says. API errors are by method and reason.
+
+    `follows`: it is to have a configuration; a controller that stands by is not.
+    """
 
     program: Literal["controller", "speaker"]
     version: str
@@ -41,6 +44,7 @@ class Measures:
     requests: Mapping[str, int] = field(default_factory=dict)
     api_errors: Mapping[tuple[str, str], int] = field(default_factory=dict)
     configured: Configured | None = None
+    follows: bool = True
 
 
 @dataclass(frozen=True, slots=True)

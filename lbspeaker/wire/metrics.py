@@ -113,7 +113,8 @@ PROGRAM = ("program", "version")
 
 def _configuration(measures: Measures) -> Iterator[Metric]:
     found = measures.configured
-    yield one("configuration_loaded", "Whether there is a configuration in force.", found is not None)
+    loaded = [((), found is not None)] if measures.follows else []
+    yield gauge("configuration_loaded", "Whether there is a configuration in force.", (), loaded)
     help_ = "When this program took over the configuration in force (Unix time)."
     yield gauge("configuration_timestamp_seconds", help_, (), [((), found.since)] if found else [])
     help_ = "The same number wherever the same configuration is in force."

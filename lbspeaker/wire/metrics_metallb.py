@@ -40,10 +40,12 @@ def _client(measures: Measures) -> Iterator[Metric]:
     found = measures.configured
     told = sum(count for (what, _), count in measures.counts.items() if what == "changes")
     yield _counter("k8s_client_updates_total", "Changes of objects that were told.", (), [((), told)])
+    loaded = [((), found is not None)] if measures.follows else []
     help_ = "1 if a configuration is in force."
-    yield _gauge("k8s_client_config_loaded_bool", help_, (), [((), found is not None)])
+    yield _gauge("k8s_client_config_loaded_bool", help_, (), loaded)
+    stale = [((), found is not None and found.refused > 0)] if measures.follows else []
     help_ = "1 if some object is refused, so that what was right before is in force in its place."
-    yield _gauge("k8s_client_config_stale_bool", help_, (), [((), found is not None and found.refused > 0)])
+    yield _gauge("k8s_client_config_stale_bool", help_, (), stale)
 
 
 def controller(measures: Measures, more: OfController) -> Iterator[Metric]:

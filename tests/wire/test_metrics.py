@@ -1,6 +1,7 @@
 """What the programs say of themselves as metrics: the values, and that Prometheus can read them."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 import pytest
 from msgspec import structs
@@ -24,7 +25,7 @@ MEASURES = Measures(
     "0.1.0",
     True,
     TIMES,
-    {("claims", "takeover"): 3, ("moves", "in"): 2, ("deaths", "hello"): 1, ("changes", "service"): 9},
+    {("claims", "takeover"): 3, ("moves", "in"): 2, ("deaths", "hello"): 1, ("changes", "Service"): 9},
     {"GET": 5, "WATCH": 6},
     {("PATCH", "Conflict"): 2},
     configured(ACCEPTED, 1_767_323_000.0),
@@ -143,7 +144,7 @@ def test_what_both_programs_say() -> None:
         assert found['lbspeaker_api_requests_total{method="GET"}'] == 5
         assert found['lbspeaker_api_requests_total{method="PUT"}'] == 0
         assert found['lbspeaker_api_errors_total{method="PATCH",reason="Conflict"}'] == 2
-        assert found['lbspeaker_changes_total{kind="service"}'] == 9
+        assert found['lbspeaker_changes_total{kind="Service"}'] == 9
         assert found["lbspeaker_configuration_loaded"] == 1
         assert found["lbspeaker_configuration_timestamp_seconds"] == 1_767_323_000
         assert found['lbspeaker_configuration_objects{verdict="accepted"}'] == 1
@@ -165,9 +166,13 @@ def test_the_controller_that_acts() -> None:
 
 
 def test_one_that_stands_by_does_not_say_what_it_does_not_know() -> None:
-    found = samples(controller(MEASURES, OfController()))
+    standing_by = replace(MEASURES, configured=None, follows=False)
+    found = samples(controller(standing_by, OfController()))
     assert found["lbspeaker_leader"] == 0
-    assert not [name for name in found if name.startswith(("lbspeaker_services", "lbspeaker_pool"))]
+    unknown = ("lbspeaker_services", "lbspeaker_pool", "lbspeaker_configuration_loaded")
+    assert not [name for name in found if name.startswith(unknown)]
+    old = samples(metrics_metallb.controller(standing_by, OfController()))
+    assert not [name for name in old if name.endswith("_bool")], "or MetalLBConfigNotLoaded would fire"
 
 
 def test_a_vendor_with_quotes_stays_one_label() -> None:
