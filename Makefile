@@ -43,8 +43,9 @@ fmt: $(STAMP) ## format the code, and mend what can be mended by itself
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-manifests: $(STAMP) ## write config/crds.yaml from the schemas in the code
+manifests: $(STAMP) ## write config/crds.yaml from the schemas in the code, and the rules for the Prometheus Operator
 	@$(BIN)/python -m lbspeaker.config.crds > config/crds.yaml
+	@.ci/prometheusrule < config/monitoring/rules.yaml > config/monitoring/prometheusrule.yaml
 
 venv: $(STAMP) ## make .venv, with exactly the versions of .ci/constraints.txt
 

@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -184,13 +184,13 @@ def _verb(request: web.BaseRequest, target: api_request.Target) -> str:
     return "watch" if api_request.is_watch(request.query) else "list"
 
 
-@pytest.fixture
-def stage() -> Iterator[str]:
+@contextmanager
+def on_stage(name: str) -> Iterator[str]:
     """A network namespace with one link, eth0, on the segment of the example."""
     try:
-        namespaces.add([STAGE])
+        namespaces.add([name])
         namespaces.configure(
-            STAGE,
+            name,
             [
                 "link add eth0 type veth peer name far",
                 "address add 192.0.2.1/24 dev eth0",
@@ -198,9 +198,15 @@ def stage() -> Iterator[str]:
                 "link set far up",
             ],
         )
-        yield STAGE
+        yield name
     finally:
-        namespaces.remove([STAGE])
+        namespaces.remove([name])
+
+
+@pytest.fixture
+def stage() -> Iterator[str]:
+    with on_stage(STAGE) as made:
+        yield made
 
 
 @asynccontextmanager
