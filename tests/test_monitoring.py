@@ -19,7 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from lbspeaker.lab import apiserver, namespaces, rootless
 from lbspeaker.wire.metrics_controller import controller
-from tests.test_manifests import CONFIG, EXAMPLE, OBJECTS, ROOT, on_stage, ours, read, running
+from tests.test_manifests import CONFIG, EXAMPLE, OBJECTS, ROOT, container, on_stage, ours, read, running
 from tests.wire.test_metrics import ACTING, MEASURES, speaker
 
 STAGE = f"lbs-mon{os.getpid()}"
@@ -100,6 +100,27 @@ def test_operators_find_every_metric_and_no_other() -> None:
     rows = [line.split("|")[1] for line in section.splitlines() if line.startswith("| `")]
     told = {name for row in rows for name in re.findall(r"`([a-z_]+)`", row)} - {"lbspeaker_"}
     assert told == described()
+
+
+@pytest.mark.skipif(not shutil.which("kubectl"), reason="kubectl is not installed")
+def test_the_component_lets_the_operator_reach_both_programs(tmp_path: Path) -> None:
+    above = os.path.relpath(CONFIG, tmp_path)
+    overlay = {"resources": [above], "components": [f"{above}/monitoring"]}
+    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(overlay))
+    done = subprocess.run(
+        ["kubectl", "kustomize", tmp_path], capture_output=True, text=True, timeout=60, check=True
+    )
+    objects = {(one["kind"], one["metadata"]["name"]): one for one in yaml.safe_load_all(done.stdout)}
+    (endpoint,) = objects["PodMonitor", "lbspeaker"]["spec"]["podMetricsEndpoints"]
+    for which in (("Deployment", "controller"), ("DaemonSet", "speaker")):
+        template = objects[which]["spec"]["template"]
+        chosen = objects["PodMonitor", "lbspeaker"]["spec"]["selector"]["matchLabels"].items()
+        assert chosen <= template["metadata"]["labels"].items()
+        (found,) = template["spec"]["containers"]
+        (port,) = found["ports"]
+        assert port["name"] == endpoint["port"]
+        assert found["args"][-1].removeprefix("--metrics=") == f":{port['containerPort']}", "all addresses"
+    assert json.loads(objects["ConfigMap", "lbspeaker-dashboard"]["data"]["lbspeaker.json"]) == DASHBOARD
 
 
 # --- promtool -------------------------------------------------------------------------------------------
@@ -214,8 +235,32 @@ def scrape(stage: str, port: int) -> str:
     return namespaces.inside(stage, ask)
 
 
-async def both_at_work(stage: str, directory: Path) -> dict[str, str]:
-    """The pages of both programs in a cluster with Services, a pool, a link, and a router that is away."""
+def probes_of_manifests() -> Iterator[tuple[str, str]]:
+    """Where the manifests have the kubelet ask (port and path), after program and probe."""
+    for program, kind in (("controller", "Deployment"), ("speaker", "DaemonSet")):
+        found = container(kind, program)
+        ports = {port["name"]: port["containerPort"] for port in found.get("ports", ())}
+        for name in ("readinessProbe", "livenessProbe"):
+            ask = found[name]["httpGet"]
+            yield f"{program} {name}", f"{ports.get(ask['port'], ask['port'])}{ask['path']}"
+
+
+PROBES = dict(probes_of_manifests())
+
+
+def probe(stage: str, where: str) -> str:
+    def ask() -> str:
+        with urllib.request.urlopen(f"http://127.0.0.1:{where}", timeout=5) as answer:
+            return str(answer.read().decode())
+
+    return namespaces.inside(stage, ask)
+
+
+async def both_at_work(stage: str, directory: Path) -> tuple[dict[str, str], dict[str, str]]:
+    """The pages of both programs in a cluster with Services, a pool, a link, and a router that is away.
+
+    And what probes are told, by program and probe.
+    """
     server = apiserver.ApiServer()
     server.load([*OBJECTS, *read(EXAMPLE / "cluster.yaml"), *read(EXAMPLE / "service.yaml")])
     server.load(read(EXAMPLE / "pools.yaml"))
@@ -238,7 +283,9 @@ async def both_at_work(stage: str, directory: Path) -> dict[str, str]:
             server.load([late | {"metadata": {"name": "late", "namespace": "default"}}, *LATE_ENDPOINTS])
             await until(stage, "speaker", SPEAKER_HAS)
             await until(stage, "controller", CONTROLLER_HAS)
-            return {name: await asyncio.to_thread(scrape, stage, PORTS[name]) for name in PORTS}
+            pages = {name: await asyncio.to_thread(scrape, stage, PORTS[name]) for name in PORTS}
+            probes = {name: await asyncio.to_thread(probe, stage, at) for name, at in PROBES.items()}
+            return pages, probes
     finally:
         await server.stop()
 
@@ -279,13 +326,30 @@ async def until(stage: str, program: str, lines: list[str]) -> None:
     assert not missing, page
 
 
+Said = tuple[dict[str, str], dict[str, str]]
+
+
 @pytest.fixture(scope="module")
-def pages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """What a controller and a speaker say, by program."""
+def said(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Said]:
+    """What a controller and a speaker say: pages by program, and what probes are told."""
     if obstacle := rootless.obstacle():
         pytest.skip(obstacle)
     with on_stage(STAGE) as stage:
         yield asyncio.run(both_at_work(stage, tmp_path_factory.mktemp("programs")))
+
+
+@pytest.fixture
+def pages(said: Said) -> dict[str, str]:
+    return said[0]
+
+
+@pytest.mark.lab
+def test_the_probes_of_the_manifests_are_answered(said: Said) -> None:
+    assert {path: text for path, text in said[1].items() if "liveness" in path} == {
+        "controller livenessProbe": "alive\n",
+        "speaker livenessProbe": "alive\n",
+    }
+    assert {text for path, text in said[1].items() if "readiness" in path} == {"ready\n"}
 
 
 def own(page: str) -> str:
