@@ -227,7 +227,7 @@ class Program:
                 raise Unavailable(f"ExaBGP does not run for {name}: {why}")
 
     def _status(self) -> status.Status:
-        now = time.monotonic()
+        now, ips = time.monotonic(), self._layer2.ips()
         return status.Status(
             self._options.node,
             __version__,
@@ -235,12 +235,12 @@ class Program:
             self._started,
             round(self._core.api_silent_s(now), 1),
             self._layer2.members(),
-            self._layer2.ips(),
+            ips,
             self._layer2.guards(),
             {str(ip): pin.node for ip, pin in self._core.world.pins.items()},
             (
                 *self._not_serving(),
-                *self._layer2.problems(now),
+                *self._layer2.problems(now, ips),
                 *(f"{what}: {why}" for what, why in self._unusable.items()),
                 *self._bgp.problems(),
             ),

@@ -417,16 +417,26 @@ class Layer2:
         )
 
     def ips(self) -> tuple[status.IP, ...]:
-        held_back = self._core.held_back
-        known = {*self._core.current.owned, *self._core.lent, *held_back}
-        return tuple(self._ip(ip, held_back) for ip in sorted(known, key=lambda ip: (ip.version, int(ip))))
+        """Of ten thousand, each twice a minute: what is the same for all is asked once."""
+        held_back, lent = self._core.held_back, self._core.lent
+        rehearsing = frozenset(link.name for link in self._links if self._port(link).policy.dry_run)
+        known = {*self._core.current.owned, *lent, *held_back}
+        ordered = sorted(known, key=lambda ip: (ip.version, int(ip)))
+        return tuple(self._ip(ip, held_back, lent, rehearsing) for ip in ordered)
 
-    def _ip(self, ip: Address, held_back: dict[Address, str]) -> status.IP:
+    def _ip(
+        self,
+        ip: Address,
+        held_back: dict[Address, str],
+        lent: frozenset[Address],
+        rehearsing: frozenset[str],
+    ) -> status.IP:
         answered, effect = self._answered.get(ip), self._announced.get(ip)
-        role = "held-back" if ip in held_back else "lent" if ip in self._core.lent else "owner"
+        role = "held-back" if ip in held_back else "lent" if ip in lent else "owner"
         if role == "owner" and answered is None:
             role = "probing" if effect is not None and effect.occasion is Occasion.NEW else "owner"
-        if role != "held-back" and effect is not None and self._rehearses(effect):
+        ports = self._answering.ports_of(str(ip)) if rehearsing else None
+        if role != "held-back" and effect is not None and ports and rehearsing.issuperset(ports):
             role = "dry-run"
         found = self._core.current.announcements.get(ip)
         mac = held_back.get(ip) or self._core.conflict(ip)
@@ -459,8 +469,8 @@ class Layer2:
             if link in profiles
         )
 
-    def problems(self, now: float) -> list[str]:
-        """What does not go as it should, each in one line."""
+    def problems(self, now: float, rows: tuple[status.IP, ...] | None = None) -> list[str]:
+        """What does not go as it should, each in one line. `rows`: `ips`, where they are known."""
         found = []
         silent_s = self._core.api_silent_s(now)
         if silent_s > core.LEASE_DURATION_S:
@@ -488,13 +498,13 @@ class Layer2:
         found += [
             f"{one.ip} is also used by {one.conflict}, {one.vendor or UNKNOWN}: find that host, "
             "or exclude the IP from its pool"
-            for one in self.ips()
+            for one in (self.ips() if rows is None else rows)
             if one.conflict
         ]
         found += [
             f"{ip} ({', '.join(effect.services)}) is announced on no link: none that fits is up"
             for ip, effect in self._announced.items()
-            if self._links and ip in self._core.current.owned and not self._ports_for(effect)
+            if self._links and ip in self._core.current.owned and not self._answering.ports_of(str(ip))
         ]
         found += [
             f"{who} storms on {link}" for link, (at, who) in self._stormers.items() if now - at < STORM_S

@@ -17,6 +17,7 @@ from tests.bench import (
     owners,
     restart,
     resync,
+    scrape,
     storm,
     takeover,
 )
@@ -27,6 +28,7 @@ ALL: dict[str, Callable[[], list[Result]]] = {
     "allocation-pass": allocation.allocation_pass,
     "restart-10000": restart.restart,
     "speaker-memory": memory.speaker_memory,
+    "scrape-1000": scrape.scrape,
     "ip-latency": latency.in_memory,
     "storm-50": storm.storm_50,
     "storm-1000": storm.storm_1000,
