@@ -401,7 +401,9 @@ def test_the_log_says_once_that_others_did_not_hear_this_node_and_every_time_is_
 def test_what_happens_on_the_segment_is_counted() -> None:
     found, decider = layer2()
     found.heard(orders.Seen("eth0", ("b", "c"), ()), 0.0)
-    found.heard(orders.Seen("eth0", ("c",), ("b",), noticed_s=0.512), 1.0)
+    found.heard(orders.Seen("eth1", ("b", "c"), ()), 0.0)
+    for link in ("eth0", "eth1"):
+        found.heard(orders.Seen(link, ("c",), ("b",), noticed_s=0.512), 1.0)
     found.heard(orders.Seen("eth0", (), ("b", "c"), left=("c",), noticed_s=0.512), 2.0)
     for node in ("b", ""):
         found.heard(orders.Claimed("192.0.20.9", "eth0", "02:00:00:00:00:99", node), 3.0)

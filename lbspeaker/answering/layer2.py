@@ -305,7 +305,7 @@ class Layer2:
         fields = {"link": report.port, "heard": ",".join(living) or "-"}
         gone = set(report.dead).intersection(lived or ())  # who was forgotten, and returns, is dead at first
         if gone - set(report.left):
-            self._died("hello", len(gone - set(report.left)), report.noticed_s)
+            self._fell_silent(gone - set(report.left), report)
             self._log.warning("silent", dead=",".join(sorted(gone)), **fields)
         elif gone:
             self._log.info("left", nodes=",".join(sorted(gone)), **fields)
@@ -318,6 +318,13 @@ class Layer2:
             silent_s = self._core.unrenewed_s(node, now)
             if silent_s is not None:
                 self._died("lease", 1, silent_s)
+
+    def _fell_silent(self, nodes: set[str], report: orders.Seen) -> None:
+        """On one link. On several, that is one death."""
+        others = (seen for link, seen in self._seen.items() if link != report.port)
+        news = nodes.difference(*(seen.dead for seen in others))
+        if news:
+            self._died("hello", len(news), report.noticed_s)
 
     def _died(self, sign: str, count: int, silent_s: float) -> None:
         self._counts["deaths", sign] += count
