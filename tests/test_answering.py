@@ -408,7 +408,7 @@ def test_what_happens_on_the_segment_is_counted() -> None:
     for node in ("b", ""):
         found.heard(orders.Claimed("192.0.20.9", "eth0", "02:00:00:00:00:99", node), 3.0)
         found.heard(orders.InUse("192.0.20.9", "eth0", "02:00:00:00:00:99", node), 4.0)
-    decider._placement.moves["in"] += 2
+    decider._placement.turnover["in"] += 2
     assert found.counts == {
         ("deaths", "hello"): 1,
         **{(what, of): 1 for what in ("heard", "in-use") for of in ("member", "stranger")},

@@ -103,7 +103,7 @@ class Layer2:
     @property
     def counts(self) -> Counter[tuple[str, str]]:
         """What happened so far, as `wire.measures` has it."""
-        moves = {("moves", direction): n for direction, n in self._core.moves.items()}
+        moves = {("moves", direction): n for direction, n in self._core.turnover.items()}
         return self._counts + Counter(moves | {("child-restarts", "answerer"): self._answering.restarts})
 
     # -- what is to be done --

@@ -51,7 +51,7 @@ class Placement:
         self._taken: set[Address] = set()  # from another owner
         self._moved_at = -math.inf
         self._before: dict[Address, str] = {}
-        self.moves: Counter[str] = Counter()  # so far: "in" to this node, "out" of it, or "elsewhere"
+        self.turnover: Counter[str] = Counter()  # so far: "in" to this node, "out" of it, or "elsewhere"
 
     def learned(self, pins: Mapping[Address, Pin]) -> None:
         """What this speaker wrote down before it was started."""
@@ -71,7 +71,9 @@ class Placement:
                 continue
             self._moved_at = now
             (self._taken.add if owner == self._node else self._taken.discard)(ip)
-            self.moves["in" if owner == self._node else "out" if before == self._node else "elsewhere"] += 1
+            self.turnover[
+                "in" if owner == self._node else "out" if before == self._node else "elsewhere"
+            ] += 1
             moves = self._moves.setdefault(ip, deque(maxlen=MOST_MOVES))
             moves.append(now)
             flaps = len(moves) >= FLAPS and now - moves[-FLAPS] <= FLAP_S

@@ -351,9 +351,9 @@ class Speaker:
         return self._placement.moves_of(ip, now)
 
     @property
-    def moves(self) -> Mapping[str, int]:
+    def turnover(self) -> Mapping[str, int]:
         """How many IPs changed their owner so far: "in" to this node, "out" of it, or "elsewhere"."""
-        return self._placement.moves
+        return self._placement.turnover
 
     def unrenewed_s(self, node: str, now: float) -> float | None:
         """For how long the Lease of a node was not renewed, if that is why it is no member."""

@@ -605,7 +605,7 @@ def test_moves_are_counted_by_their_direction() -> None:
     placement = Placement("a")
     for number, owner in enumerate("abcaa"):
         placement.observe(one(owner), float(number))
-    assert placement.moves == {"out": 1, "elsewhere": 1, "in": 1}
+    assert placement.turnover == {"out": 1, "elsewhere": 1, "in": 1}
     placement.observe({}, 9.0)
     placement.observe(one("b"), 10.0)
-    assert placement.moves.total() == 3, "who takes what nobody had moves nothing"
+    assert placement.turnover.total() == 3, "who takes what nobody had moves nothing"
