@@ -134,12 +134,12 @@ class Program:
         self._ledger = Ledger(directory, mine) if directory else None
         self._layer2 = Layer2(options.node, options.guard, self._core, self, self._inbox.put_nowait)
         self._events = Events(api, "lbspeaker-speaker", options.node) if api else None
+        self._meter = Meter("speaker", *([api] if api is not None else []))
         self._bgp = BGP(
             options.node, options.runtime_dir, self, self._spawn, self._inbox.put_nowait, self._core.turn_s
         )
         where = (options.node, options.namespace)
         self._reporting = Reporting(api, *where, self._status, lambda: self._core.uid) if api else None
-        self._meter = Meter("speaker", *([api] if api is not None else []))
         self._told: dict[str, set[str]] = {}  # by service: what events were sent
         self._renewals: asyncio.Queue[core.Renew] = asyncio.Queue()
         self._pins_due: asyncio.Queue[core.WritePins] = asyncio.Queue()

@@ -69,11 +69,10 @@ class Placement:
             before = self._before.get(ip)
             if before is None or before == owner:
                 continue
+            way = "in" if owner == self._node else "out" if before == self._node else "elsewhere"
+            self.turnover[way] += 1
             self._moved_at = now
             (self._taken.add if owner == self._node else self._taken.discard)(ip)
-            self.turnover[
-                "in" if owner == self._node else "out" if before == self._node else "elsewhere"
-            ] += 1
             moves = self._moves.setdefault(ip, deque(maxlen=MOST_MOVES))
             moves.append(now)
             flaps = len(moves) >= FLAPS and now - moves[-FLAPS] <= FLAP_S

@@ -350,15 +350,6 @@ class Speaker:
         """How often an IP has moved in the last hour."""
         return self._placement.moves_of(ip, now)
 
-    @property
-    def turnover(self) -> Mapping[str, int]:
-        """How many IPs changed their owner so far: "in" to this node, "out" of it, or "elsewhere"."""
-        return self._placement.turnover
-
-    def unrenewed_s(self, node: str, now: float) -> float | None:
-        """For how long the Lease of a node was not renewed, if that is why it is no member."""
-        return self._membership.unrenewed_s(node, now) if self._membership is not None else None
-
     def turn_s(self) -> float:
         """How long this node leaves others the turn, where one after the other must do without something."""
         before = sum(node < self.node for node in self._members)
@@ -409,6 +400,15 @@ class Speaker:
         ours = {ip for ip, found in self.current.announcements.items() if found.owner == self.node}
         conflicts = {ip: self._conflicts.mac_of(ip) or "" for ip in self._conflicts.held_back & ours}
         return dict.fromkeys(self._claims.yielded.keys() & ours, "") | conflicts
+
+    @property
+    def turnover(self) -> Mapping[str, int]:
+        """How many IPs changed their owner so far: "in" to this node, "out" of it, or "elsewhere"."""
+        return self._placement.turnover
+
+    def unrenewed_s(self, node: str, now: float) -> float | None:
+        """For how long the Lease of a node was not renewed, if that is why it is no member."""
+        return self._membership.unrenewed_s(node, now) if self._membership is not None else None
 
     @property
     def announced(self) -> set[tuple[str, str, Address]]:
