@@ -181,7 +181,10 @@ def _speakers(case: Case, found: L2Announcement) -> Step:
     if len(owners) == 1:
         return Step("speakers", "ok", tuple(lines), ip)
     if len(owners) > 1:
-        why = f"{' and '.join(owners)} say both that they own it"
+        complaints = [
+            f"; {node}: {case.said[node].problems[0]}" for node in owners if case.said[node].problems
+        ]
+        why = f"{' and '.join(owners)} say both that they own it{''.join(complaints[:1])}"
         next_step = "ask again in a second; if it stays so, the segment is cut: lbspeaker status on both"
         return Step("speakers", "no", tuple(lines), ip, why, None, next_step)
     return _unowned(case, found, lines)

@@ -23,7 +23,7 @@ def explain_node(case: Case, node: str) -> Explanation:
         return Explanation(
             node, steps, f"{node}, as far as can be seen: {told}; {blamed.why}", blamed.next_step
         )
-    return Explanation(node, steps, f"{node} announces less than it should: {blamed.why}", blamed.next_step)
+    return Explanation(node, steps, f"something is wrong with {node}: {blamed.why}", blamed.next_step)
 
 
 def _steps(case: Case, node: str) -> Iterator[Step]:
@@ -47,6 +47,9 @@ def _state(case: Case, node: str) -> Step:
     if said is not None and said.state != "serving":
         why = f"its speaker is {said.state}"
         return Step("node", "no", tuple(lines), None, why, None, f"look at the log of the speaker on {node}")
+    if said is not None and said.problems:
+        next_step = f"look at that; all that it says: lbspeaker status --node {node}"
+        return Step("node", "no", tuple(lines), None, said.problems[0], None, next_step)
     if said is None and case.living is not None:
         why = "its speaker says nothing"
         return Step("node", "unknown", (*lines, why), None, why, None, case.look_at_speakers)

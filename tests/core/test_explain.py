@@ -385,7 +385,11 @@ def test_who_says_that_it_owns_it_is_believed_and_two_are_one_too_many() -> None
     assert f"is announced by {other} on layer 2" in found.diagnosis
     assert f"from here {owner} should own it" in step(found, "speakers").lines[1]
     both = {**elsewhere, owner: Said(ips={IP: SaidIP("owner")})}
-    assert "say both that they own it" in says(world, both).diagnosis
+    assert says(world, both).diagnosis.endswith("say both that they own it")
+    cut = {**both, other: replace(both[other], problems=("eth0: is this link cut off?",))}
+    assert says(world, cut).diagnosis.endswith(f"own it; {other}: eth0: is this link cut off?")
+    alone = explain_node(case(world, None, Living(0.0, cut)), other)
+    assert alone.diagnosis == f"something is wrong with {other}: eth0: is this link cut off?"
     nobody = dict.fromkeys("abc", Said())
     assert (
         f"{owner} should own it, and its speaker (serving) does not have it" in says(world, nobody).diagnosis
@@ -502,10 +506,10 @@ def test_a_node_that_takes_no_part_says_why() -> None:
     world = snapshot(HOLDS, l2=(), nodes="a", bgp=(BGPAdvertisement("bgp"),))
     lacks = explain_node(case(snapshot(HOLDS, nodes="a"), None, Living(0.0, {"a": Said()})), "a")
     assert lacks.diagnosis == (
-        "a announces less than it should: its speaker does not have 192.0.2.10, which it should own"
+        "something is wrong with a: its speaker does not have 192.0.2.10, which it should own"
     )
     told = explain_node(case(world, None, Living(0.0, down)), "a")
-    assert told.diagnosis == "a announces less than it should: no session with router: no way there"
+    assert told.diagnosis == "something is wrong with a: no session with router: no way there"
 
 
 # --- the same as a plan, for all clusters ---------------------------------------------------------------
