@@ -171,7 +171,7 @@ def _speakers(case: Case, found: L2Announcement) -> Step:
     if owner != found.owner:
         lines.append(f"from here {found.owner} should own it; speakers also know links and hellos")
     if owner in case.said and case.said[owner].waiting:
-        lines.append(f"{owner}: {case.said[owner].waiting} frames wait for the guard")
+        lines.append(f"{owner}: frames that wait for the guard: {case.said[owner].waiting}")
     lines += [f"{owner}: {p}" for p in (case.said[owner].problems if owner in case.said else ())]
     owners = [node for node, one in said.items() if one.role == "owner"]
     conflict = next((one.conflict for one in said.values() if one.conflict), "")

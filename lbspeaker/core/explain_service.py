@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from lbspeaker.core.allocator import ours
 from lbspeaker.core.book import families
@@ -41,6 +42,8 @@ def _steps(case: Case, service: Service, only: Address | None) -> Iterator[Step]
     yield _allocation(case, service)
     yield _endpoints(case, service)
     settled = case.outcome.snapshot.services[service.key]
+    if not service.held:  # what it would get nobody can announce yet
+        case = replace(case, living=None)
     for ip in settled.held:
         if only is None or ip == only:
             yield from announcement(case, settled, ip)

@@ -330,6 +330,7 @@ def test_what_nobody_has_written_is_no_allocation() -> None:
     assert found.next_step == (
         "does a controller act? kubectl -n lbspeaker-system get lease lbspeaker.controller"
     )
+    assert not {"speakers", "routes"} & verdicts(says(world, dict.fromkeys("abc", Said()))).keys()
     assert asked(world, controller="").diagnosis.endswith("into its status: none acts")
     why = "192.0.2.10 was of another until lately"
     cools = Condition("lbspeaker.io/Allocated", "False", "CoolingDown", why)
