@@ -172,8 +172,9 @@ def _speakers(case: Case, found: L2Announcement) -> Step:
         lines.append(f"from here {found.owner} should own it; speakers also know links and hellos")
     if owner in case.said and case.said[owner].waiting:
         lines.append(f"{owner}: frames that wait for the guard: {case.said[owner].waiting}")
-    lines += [f"{owner}: {p}" for p in (case.said[owner].problems if owner in case.said else ())]
     owners = [node for node, one in said.items() if one.role == "owner"]
+    speaking = [node for node in owners or [owner] if node in case.said]
+    lines += [f"{node}: {problem}" for node in speaking for problem in case.said[node].problems]
     conflict = next((one.conflict for one in said.values() if one.conflict), "")
     if conflict:
         refusal = Refusal(Reason.ADDRESS_CONFLICT, f"{conflict}, which is no speaker, uses it, too")

@@ -389,6 +389,7 @@ def test_who_says_that_it_owns_it_is_believed_and_two_are_one_too_many() -> None
     assert says(world, both).diagnosis.endswith("say both that they own it")
     cut = {**both, other: replace(both[other], problems=("eth0: is this link cut off?",))}
     assert says(world, cut).diagnosis.endswith(f"own it; {other}: eth0: is this link cut off?")
+    assert step(says(world, cut), "speakers").lines[-1] == f"{other}: eth0: is this link cut off?"
     alone = explain_node(case(world, None, Living(0.0, cut)), other)
     assert alone.diagnosis == f"something is wrong with {other}: eth0: is this link cut off?"
     nobody = dict.fromkeys("abc", Said())
