@@ -1,5 +1,6 @@
 """What a speaker says of itself, as metrics."""
 
+from collections import Counter
 from collections.abc import Iterator
 from operator import attrgetter
 
@@ -58,9 +59,7 @@ def _frames(status: Status) -> Iterator[Metric]:
 
 def _ips(status: Status, measures: Measures, more: OfSpeaker) -> Iterator[Metric]:
     counts = measures.counts
-    roles = dict.fromkeys(ROLES, 0)
-    for ip in status.ips:
-        roles[ip.role] += 1
+    roles = dict.fromkeys(ROLES, 0) | Counter(ip.role for ip in status.ips)
     help_ = "Service IPs of this node, by role."
     yield gauge("ips", help_, ("role",), [((role,), count) for role, count in roles.items()])
     help_ = "Service IPs that changed their owner: to this node, from it, or between others."
