@@ -52,9 +52,10 @@ class Meter:
         if isinstance(item.value, ConfigSet):
             self._configured = measures.configured(item.value, time.time())
         elif item.kind is Kind.SERVICE and self._program == "speaker":
-            self._observe_service(item, now)
+            self.observe_service(item, now)
 
-    def _observe_service(self, change: Change, now: float) -> None:
+    def observe_service(self, change: Change, now: float) -> None:
+        """The same, of a Service, which need not be news of the cluster."""
         service = change.value
         if isinstance(service, Service):
             listed = Kind.SERVICE not in self._listed

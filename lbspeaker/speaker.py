@@ -274,6 +274,7 @@ class Program:
             self._take(item, now)
         if self._ledger is not None:
             for change in self._ledger.advance():
+                self._meter.observe_service(change, now)
                 self._core.observe(change, now)
         drained, members = self._core.state, self._core.members
         for effect in self._core.advance(now):

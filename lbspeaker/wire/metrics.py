@@ -119,13 +119,9 @@ def _configuration(measures: Measures) -> Iterator[Metric]:
     yield gauge("configuration_timestamp_seconds", help_, (), [((), found.since)] if found else [])
     help_ = "The same number wherever the same configuration is in force."
     yield gauge("configuration_hash", help_, (), [((), found.hash)] if found else [])
-    rows = (
-        [
-            (("accepted",), found.accepted - found.doubtful),
-            (("doubtful",), found.doubtful),
-            (("refused",), found.refused),
-        ]
-        if found
-        else []
-    )
+    verdicts: dict[str, int] = {}
+    if found is not None:
+        right = found.accepted - found.doubtful
+        verdicts = {"accepted": right, "doubtful": found.doubtful, "refused": found.refused}
+    rows = [((verdict,), count) for verdict, count in verdicts.items()]
     yield gauge("configuration_objects", "Configuration objects, by verdict.", ("verdict",), rows)

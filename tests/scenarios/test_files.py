@@ -107,6 +107,17 @@ def test_it_is_ready_when_it_serves_and_says_why_not_before(world: World, speake
     assert all(answer == "000" or answer.endswith(" 503") for answer in said[:-1])
 
 
+def test_its_metrics_say_how_long_a_new_service_waited(world: World, speaker: Speaker) -> None:
+    speaker.says("claimed      service=default/web")
+    (speaker.directory / "late.yaml").write_text(SERVICE % {"name": "late"})
+    speaker.says("claimed      service=default/late")
+    page = world.lab.exec("node-a", ["curl", "-s", "-m", "2", "http://127.0.0.1:7474/metrics"]).stdout
+    name = "lbspeaker_announcement_seconds_count"
+    assert [line for line in page.splitlines() if line.startswith(name)] == [
+        f'{name}{{protocol="layer2",since="allocation"}} 1.0'
+    ], "of the other one nobody knows how long it had been there"
+
+
 def test_files_may_come_be_wrong_and_go_and_nothing_announced_is_lost(world: World, speaker: Speaker) -> None:
     speaker.says("claimed      service=default/web")
     (speaker.directory / "a.yaml").write_text(SERVICE % {"name": "aaa"})
