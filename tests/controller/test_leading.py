@@ -150,7 +150,7 @@ def metallb_crds() -> list[dict[str, object]]:
     for crd in crds():
         text = json.dumps(crd).replace("lbspeaker.io", "metallb.io")
         made = json.loads(text)
-        if made["spec"]["names"]["kind"] in {"EffectiveConfiguration", "LinkPolicy"}:
+        if not KINDS[made["spec"]["names"]["kind"]].versions_in("metallb.io"):
             continue
         made["spec"]["names"] |= {"shortNames": [], "categories": []}
         (version,) = made["spec"]["versions"]
