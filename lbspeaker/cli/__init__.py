@@ -20,6 +20,7 @@ COMMANDS = {
     "controller": "run:controller",
     "speaker": "run:speaker",
     "status": "status:status",
+    "doctor": "doctor:doctor",
     "lab": "lab:lab",
     "demo": "demo:demo",
 }
@@ -50,6 +51,7 @@ def lbspeaker() -> None:
     See what it would do:                        lbspeaker plan pools.yaml services.yaml
     Configure and check a BGP router:            lbspeaker upstream config --for frr pools.yaml nodes.yaml
     Ask the speaker of this node:                lbspeaker status
+    Find out what is wrong, and what to do:      lbspeaker doctor
     Bring MetalLB's configuration over:          lbspeaker migrate metallb.yaml
     """
 

@@ -1,0 +1,225 @@
+"""From a Service to its Pods: the faults of every day, each of which a client sees as a refused connection.
+
+    selector ─▶ Pods ─▶ ready ─▶ port
+       │          │        │       └ target-port, port-name: no Pod listens there
+       │          │        └ pods-ready: none takes traffic
+       └──────────┴ selector: it selects no Pod;  endpoints: nobody else says where it leads
+
+One cause is told once: a selector that selects nothing explains that there are no endpoints.
+"""
+
+import difflib
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from lbspeaker.core.checks import Check, counted, fail, named, warn
+from lbspeaker.facts import Evidence, Finding, Part, Pod, PodPort, WiredPort, Wiring
+
+_LIKE = 0.6  # how similar a value must be to be taken for a slip of the pen
+_MOST_COMPARED = 500  # kinds of Pods in one namespace
+
+
+def _selecting(evidence: Evidence) -> Iterator[tuple[Wiring, tuple[Pod, ...]]]:
+    """The Services that have a selector, with the Pods that it selects."""
+    for one in evidence.asked:
+        if one.selector and one.type != "ExternalName":
+            yield one, evidence.behind[one.key]
+
+
+# --- no Pod ---------------------------------------------------------------------------------------------
+
+
+def selector(evidence: Evidence) -> Iterator[Finding]:
+    for one, pods in _selecting(evidence):
+        if not pods:
+            what, remedy = _nearest(one, evidence)
+            why = "there are no endpoints, so connections are refused"
+            yield fail(one.key, f"its selector {_pairs(one.selector)} selects no Pod{what}", why, remedy)
+
+
+def _nearest(one: Wiring, evidence: Evidence) -> tuple[str, str]:
+    """What is there instead, and what to do."""
+    there = [pod for pod in evidence.pods if pod.namespace == one.namespace]
+    elsewhere = {pod.namespace for pod in evidence.pods if _matches(one.selector, pod.labels)}
+    if elsewhere:
+        where = named(sorted(elsewhere))
+        return (
+            f" in {one.namespace}; Pods with these labels are in {where}",
+            f"a Service sees only Pods of its own namespace: create it in {where}",
+        )
+    if not there:
+        return f": there are no Pods in {one.namespace}", "create them, or look why their owner does not"
+    best = _closest(one.selector, there)
+    if best is None:
+        return "; no Pod there has labels like it", f"kubectl -n {one.namespace} get pods --show-labels"
+    number = sum(pod.labels == best.labels for pod in there)
+    differing = [
+        f"{label}={best.labels[label]}" if label in best.labels else f"no label {label}"
+        for label, value in one.selector.items()
+        if best.labels.get(label) != value
+    ]
+    those = f"{best.key.partition('/')[2]}" + (f" and {number - 1} like it" if number > 1 else "")
+    return (
+        f"; the nearest ({those}) has {' and '.join(differing)}",
+        "write the labels of the Pods into spec.selector, or those of the selector onto the Pods",
+    )
+
+
+def _closest(wanted: Mapping[str, str], pods: Sequence[Pod]) -> Pod | None:
+    """The Pod whose labels are most like `wanted`; None if none is like it at all."""
+    kinds = {tuple(sorted(pod.labels.items())): pod for pod in pods}
+    rated = [(_likeness(wanted, pod.labels), pod) for pod in list(kinds.values())[:_MOST_COMPARED]]
+    likeness, best = max(rated, key=lambda one: one[0])
+    return best if likeness >= _LIKE else None
+
+
+def _likeness(wanted: Mapping[str, str], labels: Mapping[str, str]) -> float:
+    """How many of the wanted pairs are there; one with another value counts as far as it is alike."""
+    return sum(_alike(value, labels[label]) for label, value in wanted.items() if label in labels)
+
+
+def _alike(one: str, other: str) -> float:
+    ratio = difflib.SequenceMatcher(None, one, other).ratio()
+    return max(ratio, 0.8) if one and other and (one in other or other in one) else ratio
+
+
+def _matches(wanted: Mapping[str, str], labels: Mapping[str, str]) -> bool:
+    return all(labels.get(label) == value for label, value in wanted.items())
+
+
+def _pairs(labels: Mapping[str, str]) -> str:
+    return ",".join(f"{label}={value}" for label, value in sorted(labels.items()))
+
+
+# --- none ready -----------------------------------------------------------------------------------------
+
+
+def pods_ready(evidence: Evidence) -> Iterator[Finding]:
+    for one, pods in _selecting(evidence):
+        waiting = [pod for pod in pods if not pod.ready]
+        if not waiting:
+            continue
+        what = f"{len(waiting)} of {counted(len(pods), 'Pod')} not ready ({_troubles(waiting)})"
+        remedy = f"kubectl -n {one.namespace} describe pod {waiting[0].key.partition('/')[2]}"
+        if len(waiting) == len(pods):
+            yield fail(one.key, what, "there is no ready endpoint, so connections are refused", remedy)
+        else:
+            yield warn(one.key, what, "the others take their traffic", remedy)
+
+
+def _troubles(pods: Iterable[Pod]) -> str:
+    """ "CrashLoopBackOff, 2 × not ready": the most frequent first."""
+    counts = Counter(pod.trouble or "no reason is told" for pod in pods).most_common()
+    return named([f"{number} × {text}" if number > 1 else text for text, number in counts])
+
+
+def endpoints(evidence: Evidence) -> Iterator[Finding]:
+    """What the other checks do not explain: endpoints that somebody else should write, or has not yet."""
+    for one in evidence.asked:
+        told = evidence.snapshot.endpoints.get(one.key, ())
+        if one.type == "ExternalName" or any(endpoint.serving for endpoint in told):
+            continue
+        lack = "none of its endpoints is ready" if told else "it has no endpoints"
+        why = "connections are refused, and its IP is announced by no node"
+        if not one.selector:
+            remedy = "add a selector, or an EndpointSlice with the label kubernetes.io/service-name"
+            yield fail(one.key, f"{lack}, and no selector", why, remedy)
+        elif Part.PODS not in evidence.known:
+            remedy = "compare its selector with the labels of its Pods; are they ready?"
+            yield fail(one.key, lack, why, remedy)
+        elif any(pod.ready for pod in evidence.behind[one.key]):
+            remedy = "does kube-controller-manager run? kubectl get endpointslices -n " + one.namespace
+            yield fail(one.key, f"{lack}, though its selector selects Pods that are ready", why, remedy)
+
+
+# --- nobody at that port --------------------------------------------------------------------------------
+
+
+def port_name(evidence: Evidence) -> Iterator[Finding]:
+    """A named targetPort is looked up in each Pod; a Pod without it is no endpoint of that port."""
+    for one, pods in _selecting(evidence):
+        for port in one.ports:
+            if not isinstance(port.target, str) or not pods:
+                continue
+            lacking = [pod for pod in pods if not _has_name(pod, port)]
+            if lacking:
+                yield _unnamed(one, port, pods, lacking)
+
+
+def _has_name(pod: Pod, port: WiredPort) -> bool:
+    return any(own.name == port.target and own.protocol == port.protocol for own in pod.ports)
+
+
+def _unnamed(one: Wiring, port: WiredPort, pods: Sequence[Pod], lacking: Sequence[Pod]) -> Finding:
+    ports = _ports(lacking)
+    names = [own.name for own in ports if own.name]
+    near = difflib.get_close_matches(str(port.target), names, 1)
+    remedy = f"did you mean {near[0]}? " if near else ""
+    remedy += f"name the containerPort {port.target}, or write its number as targetPort"
+    if len(lacking) == len(pods):
+        what = (
+            f"port {port} leads to the containerPort named {port.target}, and no Pod has one ({_list(ports)})"
+        )
+        return fail(one.key, what, "this port has no endpoint, so connections are refused", remedy)
+    some = f"{len(lacking)} of {len(pods)} Pods"
+    what = f"port {port} leads to the containerPort named {port.target}, and {some} have none"
+    return warn(one.key, what, "these Pods get nothing of it", remedy)
+
+
+def target_port(evidence: Evidence) -> Iterator[Finding]:
+    """A number that no Pod declares or is probed at. Who declares nothing at all says nothing about it."""
+    for one, pods in _selecting(evidence):
+        telling = [pod for pod in pods if pod.ports]
+        for port in one.ports:
+            if isinstance(port.target, str) or not telling:
+                continue
+            lacking = [pod for pod in telling if not _has_number(pod, port)]
+            if lacking:
+                yield _undeclared(one, port, telling, lacking)
+
+
+def _has_number(pod: Pod, port: WiredPort) -> bool:
+    declared = any(own.number == port.target and own.protocol == port.protocol for own in pod.ports)
+    return declared or (port.protocol == "TCP" and port.target in pod.probed)
+
+
+def _undeclared(one: Wiring, port: WiredPort, telling: Sequence[Pod], lacking: Sequence[Pod]) -> Finding:
+    ports = _ports(lacking)
+    same = [own for own in ports if own.number == port.target]
+    if same:
+        remedy = f"write protocol: {same[0].protocol}"
+    elif len(ports) == 1:
+        remedy = f"write targetPort: {ports[0].number}"
+    else:
+        remedy = "write one of these as targetPort"
+    remedy += f"; if the Pods listen at {port.target} all the same, declare it as containerPort"
+    if len(lacking) == len(telling):
+        what = f"port {port} leads to {port.target}, and no Pod declares that ({_list(ports)})"
+        return fail(one.key, what, "where nobody listens, connections are refused", remedy)
+    what = (
+        f"port {port} leads to {port.target}, and {len(lacking)} of {len(telling)} Pods do not declare that"
+    )
+    return warn(one.key, what, "connections to these Pods are refused if they do not listen there", remedy)
+
+
+def _ports(pods: Iterable[Pod]) -> list[PodPort]:
+    return list(dict.fromkeys(port for pod in pods for port in pod.ports))
+
+
+def _list(ports: Sequence[PodPort]) -> str:
+    return f"they have {named(ports)}" if ports else "they declare no ports"
+
+
+_PODS = frozenset({Part.SERVICES, Part.PODS})
+CHECKS = (
+    Check("selector", "each selector selects Pods", selector, _PODS),
+    Check("pods-ready", "the selected Pods are ready", pods_ready, _PODS),
+    Check(
+        "endpoints",
+        "each Service has an endpoint that serves",
+        endpoints,
+        frozenset({Part.SERVICES, Part.ENDPOINTS}),
+    ),
+    Check("port-name", "each named targetPort is a port of the Pods", port_name, _PODS),
+    Check("target-port", "each targetPort is one that the Pods declare", target_port, _PODS),
+)

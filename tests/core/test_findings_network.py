@@ -1,0 +1,158 @@
+"""`doctor`: pools, and what is in the network already; each fault broken and mended."""
+
+from ipaddress import IPv4Address, ip_network
+
+from lbspeaker.errors import Problem
+from lbspeaker.facts import Bridge, Grade, Proxy
+from lbspeaker.model import (
+    BFDProfile,
+    BGPAdvertisement,
+    Config,
+    L2Advertisement,
+    LinkPolicy,
+    Node,
+    Peer,
+    Pool,
+)
+from tests.build import LAN, ROUTER, ip, ips, pool, scope, service
+from tests.core.findings import about, evidence, here, link, only, passes, pod
+
+WIDE = pool("wide", "192.0.2.0-192.0.2.255")
+LAYER2 = (L2Advertisement("l2"),)
+
+
+def with_pool(one: Pool) -> Config:
+    return Config((one,), LAYER2)
+
+
+def test_a_pool_that_contains_a_node() -> None:
+    found = only(evidence(config=with_pool(WIDE)), "pool-node")
+    assert (found.grade, found.what) == (Grade.FAIL, "it contains 192.0.2.200 (node a)")
+    assert passes(evidence(), "pool-node")
+
+
+def test_a_pool_that_contains_the_gateway() -> None:
+    near = link("eth0", "192.0.2.201/24", gateway=IPv4Address("192.0.2.254"))
+    told = evidence(config=with_pool(WIDE), here=here(near), nodes=())
+    assert only(told, "pool-node").what == "it contains 192.0.2.254 (the gateway of a)"
+    assert passes(evidence(here=here(near)), "pool-node")
+
+
+def test_a_pool_that_overlaps_the_networks_of_pods() -> None:
+    nodes = [Node("a", pod_networks=(ip_network("192.0.2.0/26"),))]
+    found = only(evidence(nodes=nodes), "pool-pods")
+    assert (found.grade, found.what) == (Grade.WARN, "it overlaps 192.0.2.0/26 (Pods of node a)")
+    assert passes(evidence(nodes=[Node("a", pod_networks=(ip_network("10.0.0.0/24"),))]), "pool-pods")
+
+
+def test_a_pool_that_overlaps_what_kube_proxy_takes_for_pods() -> None:
+    told = evidence(proxy=Proxy(networks=(ip_network("192.0.0.0/16"),)))
+    assert "192.0.0.0/16 (Pods, says kube-proxy)" in only(told, "pool-pods").what
+
+
+def test_a_pool_with_an_address_that_a_pod_has() -> None:
+    inside = pod(addresses=ips("192.0.2.20"))
+    assert "192.0.2.20, the address of Pod shop/web-1" in only(evidence(pods=[inside]), "pool-pods").what
+    of_the_host = pod(addresses=ips("192.0.2.20"), host_network=True)
+    assert passes(evidence(pods=[of_the_host]), "pool-pods")
+
+
+def test_a_pool_that_overlaps_cluster_ips() -> None:
+    told = evidence(service_networks=(ip_network("192.0.2.0/27"),))
+    assert only(told, "pool-services").what == "it overlaps 192.0.2.0/27"
+    held = evidence(models=[service("shop/web", cluster_ips=("192.0.2.11", "None"))])
+    assert "192.0.2.11, the cluster IP of shop/web" in only(held, "pool-services").what
+    assert passes(evidence(service_networks=(ip_network("10.96.0.0/12"),)), "pool-services")
+
+
+def test_a_pool_with_the_ends_of_its_network() -> None:
+    told = evidence(config=with_pool(WIDE), here=here())
+    assert "192.0.2.0, 192.0.2.255, the ends of 192.0.2.0/24 on eth0" in only(told, "pool-edge").what
+    careful = pool("wide", "192.0.2.0-192.0.2.255", avoid_buggy_ips=True)
+    assert passes(evidence(config=with_pool(careful), here=here()), "pool-edge")
+
+
+def test_a_network_of_two_addresses_has_no_ends() -> None:
+    told = evidence(config=with_pool(WIDE), here=here(link("eth0", "192.0.2.8/31")))
+    assert passes(told, "pool-edge")
+
+
+def test_a_pool_where_a_dhcp_server_gives_addresses() -> None:
+    leased = here(leased=(ip_network("192.0.2.0/24"),))
+    assert only(evidence(here=leased), "pool-dhcp").grade is Grade.WARN
+    assert passes(evidence(here=here(leased=(ip_network("198.51.100.0/24"),))), "pool-dhcp")
+
+
+def test_a_pool_that_hosts_nearby_cannot_find() -> None:
+    bgp = Config((LAN,), (), (BGPAdvertisement("bgp"),), (ROUTER,))
+    assert "announced by BGP only" in only(evidence(config=bgp, here=here()), "pool-reach").what
+    both = Config((LAN,), LAYER2, (BGPAdvertisement("bgp"),), (ROUTER,))
+    assert passes(evidence(config=both, here=here()), "pool-reach")
+
+
+def test_a_pool_that_is_on_no_segment() -> None:
+    far = pool("far", "203.0.113.1-203.0.113.9")
+    found = only(evidence(config=with_pool(far), here=here()), "pool-reach")
+    assert "in no network of a" in found.what
+    routed = Config((far,), (), (BGPAdvertisement("bgp"),), (ROUTER,))
+    assert passes(evidence(config=routed, here=here()), "pool-reach")
+
+
+def test_what_is_wrong_in_the_configuration() -> None:
+    error = Problem("pools.yaml", 4, "IPAddressPool/lan", "spec.autoAsign", "unknown key", "did you mean …?")
+    doubt = Problem("cluster", None, "BGPPeer/tor", "", "hardly", severity="warning")
+    first, second = about(evidence(problems=(error, doubt)), "configuration")
+    assert (first.grade, first.subject) == (Grade.FAIL, "IPAddressPool/lan (pools.yaml:4)")
+    assert (first.what, first.remedy) == ("spec.autoAsign: unknown key", "did you mean …?")
+    assert (second.grade, second.subject, second.remedy) == (
+        Grade.WARN,
+        "BGPPeer/tor",
+        "lbspeaker check says more",
+    )
+    assert passes(evidence(), "configuration")
+
+
+def test_a_pool_that_nobody_announces() -> None:
+    elsewhere = Config((LAN,), (L2Advertisement("l2", scope(pools=frozenset({"other"}))),))
+    found = only(evidence(config=elsewhere), "advertised")
+    assert (found.grade, found.subject) == (Grade.FAIL, "pool lan")
+    assert passes(evidence(), "advertised")
+
+
+def test_no_pool_and_no_router() -> None:
+    assert only(evidence(config=Config()), "advertised").what == "there is no pool"
+    lonely = Config((LAN,), (), (BGPAdvertisement("bgp"),))
+    assert only(evidence(config=lonely), "advertised").what == "there are BGPAdvertisements, and no BGPPeer"
+
+
+def test_bfd_and_graceful_restart_together() -> None:
+    def peering(**fields: object) -> Config:
+        peer = Peer("router", 64513, 64512, ip("192.0.2.1"), **fields)  # type: ignore[arg-type]
+        return Config((LAN,), (), (BGPAdvertisement("bgp"),), (peer,))
+
+    both = peering(bfd=BFDProfile(), graceful_restart_s=120)
+    assert only(evidence(config=both), "restart-with-bfd").grade is Grade.WARN
+    assert passes(evidence(config=peering(bfd=BFDProfile())), "restart-with-bfd")
+    assert passes(evidence(config=peering(graceful_restart_s=120)), "restart-with-bfd")
+
+
+def test_refreshes_that_come_after_switches_forget() -> None:
+    def refreshing(seconds: int) -> Config:
+        return Config((LAN,), LAYER2, link_policies=(LinkPolicy("quiet", refresh_s=seconds),))
+
+    assert only(evidence(config=refreshing(0)), "fdb-ageing").what == "we never refresh"
+    assert only(evidence(config=refreshing(226)), "fdb-ageing").what == "we refresh up to 301 s apart"
+    assert passes(evidence(config=refreshing(225)), "fdb-ageing")
+
+
+def test_a_bridge_on_the_node_that_forgets_early() -> None:
+    bridged = {"br0": Bridge(60.0)}
+    node = here(link("br0", kind="bridge"), bridges=bridged)
+    found = only(evidence(here=node), "fdb-ageing")
+    assert (found.subject, found.what) == (
+        "a, bridge br0",
+        "it forgets a MAC after 60 s; we refresh up to 120 s apart",
+    )
+    assert passes(
+        evidence(here=here(link("br0", kind="bridge"), bridges={"br0": Bridge(300.0)})), "fdb-ageing"
+    )
