@@ -1,18 +1,22 @@
 """`lbspeaker doctor`: what it reads, prints, and how it ends."""
 
+import asyncio
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
+from lbspeaker.lab.apiserver import ApiServer, kubeconfig
 from tests.lab import apiserver_backends
 from tests.lab.apiserver_backends import Client
 
+Asked = subprocess.CompletedProcess[str]
 OPERATIONS = Path(__file__).parent.parent.parent / "docs" / "operations.md"
 CONFIG = """
 apiVersion: lbspeaker.io/v1beta1
@@ -196,3 +200,66 @@ def test_a_cluster(cluster: Client) -> None:
     unknown = [one for one in json.loads(done.stdout)["findings"] if one["grade"] == "UNKNOWN"]
     assert {one["subject"] for one in unknown} == {"configuration", "this node"}
     assert "does the controller run?" in unknown[0]["remedy"]
+
+
+def with_server(documents: list[dict[str, Any]], tmp_path: Path, spoil: Callable[[ApiServer], None]) -> Asked:
+    """Ask a server of our own that has `documents`, and that `spoil` makes refuse something."""
+
+    async def story() -> Asked:
+        server = ApiServer()
+        server.load([{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}}, *documents])
+        await server.start()
+        spoil(server)
+        path = tmp_path / "kubeconfig"
+        path.write_text(kubeconfig(server.url))
+        try:
+            words = ("--kubeconfig", str(path), "--no-node-facts", "-o", "json")
+            return await asyncio.to_thread(run, *words)
+        finally:
+            await server.stop()
+
+    return asyncio.run(story())
+
+
+def shop() -> list[dict[str, Any]]:
+    return list(yaml.safe_load_all("---".join([WEB % 8080, API % "ap"])))
+
+
+def test_what_may_not_be_listed_is_named_and_the_rest_is_looked_at(tmp_path: Path) -> None:
+    def spoil(server: ApiServer) -> None:
+        server.fail(9, 403, path="/pods")
+        server.fail(9, 403, path="/configmaps")
+
+    done = with_server([one for one in shop() if one["kind"] == "Service"], tmp_path, spoil)
+    found = json.loads(done.stdout)["findings"]
+    unknown = {(one["subject"], one["why"]) for one in found if one["grade"] == "UNKNOWN"}
+    assert ("pods", "no permission to list pods") in unknown
+    assert ("kube-proxy", "no permission to get configmaps in namespace kube-system") in unknown
+    [remedy] = {one["remedy"] for one in found if one["subject"] == "pods"}
+    assert "kubectl create clusterrole doctor --verb=list --resource=pods" in remedy
+    assert ("affinity", "shop/web") in findings(done, "WARN")
+    # Without Pods a Service without endpoints is still one.
+    assert findings(done, "FAIL") == [("endpoints", "shop/api"), ("endpoints", "shop/web")]
+    assert done.returncode == 1
+
+
+def test_nothing_may_be_read(tmp_path: Path) -> None:
+    done = with_server(shop(), tmp_path, lambda server: server.fail(99, 403))
+    assert done.returncode == 3
+    assert {one["grade"] for one in json.loads(done.stdout)["findings"]} == {"UNKNOWN"}
+
+
+def test_a_server_that_is_not_there(tmp_path: Path) -> None:
+    path = tmp_path / "kubeconfig"
+    path.write_text(kubeconfig("http://127.0.0.1:9"))
+    done = run("--kubeconfig", str(path))
+    assert (done.returncode, done.stdout) == (3, "")
+    assert "127.0.0.1:9" in done.stderr
+
+
+def test_all_pages_of_a_list_are_read(tmp_path: Path) -> None:
+    pod = shop()[1]
+    many = [{**pod, "metadata": {**pod["metadata"], "name": f"web-{number}"}} for number in range(1100)]
+    last = {**pod, "metadata": {**pod["metadata"], "name": "zzz", "labels": {"app": "ap"}}}
+    done = with_server([*shop(), *many, last], tmp_path, lambda server: None)
+    assert "selector" not in dict(findings(done, "FAIL"))
