@@ -17,6 +17,7 @@ from lbspeaker.core.findings import examine, looked_at
 from lbspeaker.errors import Unable, Unavailable
 from lbspeaker.facts import Evidence, Finding, Grade, Lack, Part
 from lbspeaker.ledger import remembered
+from lbspeaker.shell import machine
 
 _WIDE = 200
 _KEY = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?/[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
@@ -69,6 +70,8 @@ def doctor(
     if paths and (kubeconfig or context):
         raise click.UsageError("give either PATH or --kubeconfig and --context")
     evidence = _evidence(paths, kubeconfig, context, namespace, node_facts)
+    if node_facts is None and not paths and Part.NODES not in evidence.known:
+        node_facts = machine.has_kubelet() or None
     found = examine(_only(_with_node(evidence, node_facts), keys))
     shown = [one for one in found if one.grade is not Grade.PASS or not problems]
     if output == "json":
@@ -99,7 +102,6 @@ def _evidence(
 ) -> Evidence:
     """What the documents say, or the cluster; where there is none, a node itself says something."""
     from lbspeaker.observe import evidence
-    from lbspeaker.shell import machine
 
     if paths:
         found = evidence.from_files(paths)
@@ -120,7 +122,7 @@ def _with_node(evidence: Evidence, wanted: bool | None) -> Evidence:
     if wanted is False:
         return evidence
     name = here.which(evidence.snapshot.nodes.values(), here.own_links())
-    if not name and (wanted or not evidence.known):
+    if not name and wanted:
         name = here.hostname()
     if not name:
         why = "this machine has the address of no Node" if evidence.snapshot.nodes else "no Node is known"

@@ -21,7 +21,7 @@ _REWRITING = {"balance-alb", "balance-tlb", "balance-rr"}
 _SHARED = {"macvlan", "macvtap", "ipvlan"}
 # Networks of providers, which answer ARP themselves, or drop what is not from an address that they know.
 _CLOUDS = re.compile(
-    r"Amazon|Google|DigitalOcean|Hetzner|OpenStack|Alibaba|Oracle|Linode|Akamai|Vultr|Scaleway|UpCloud|OVH"
+    r"Amazon|Google Compute|DigitalOcean|Hetzner|OpenStack|Alibaba|OracleCloud|Linode|Akamai|Vultr|Scaleway"
 )
 _VIRTUAL = re.compile(r"QEMU|KVM|VMware|VirtualBox|Xen|Microsoft Corporation Virtual|Standard PC|Bochs")
 
@@ -168,7 +168,8 @@ def _carries(link: Link, links: Sequence[Link], evidence: Evidence) -> bool:
 def links(evidence: Evidence) -> Iterator[Finding]:
     here, config = _here(evidence), evidence.snapshot.config
     named_links = {name for ad in config.l2_advertisements for name in ad.interfaces}
-    used = [link for link in here.links if link in eligible(here.links) or link.name in named_links]
+    by_default = eligible(here.links)
+    used = [link for link in here.links if link in by_default or link.name in named_links]
     if not used:
         seen = named([link.name for link in here.links if not EXCLUDED.match(link.name)]) or "none"
         yield fail(

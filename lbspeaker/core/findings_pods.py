@@ -9,6 +9,7 @@ One cause is told once: a selector that selects nothing explains that there are 
 """
 
 import difflib
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
@@ -16,7 +17,10 @@ from lbspeaker.core.checks import Check, counted, fail, named, warn
 from lbspeaker.facts import Evidence, Finding, Part, Pod, PodPort, WiredPort, Wiring
 
 _LIKE = 0.6  # how similar a value must be to be taken for a slip of the pen
-_MOST_COMPARED = 500  # kinds of Pods in one namespace
+_MOST_COMPARED = 200  # kinds of Pods in one namespace
+_NUMBERS = re.compile(
+    r"-hash$|pod-name$|pod-index$|controller-uid$|job-name$|completion-index$"
+)  # of one Pod
 
 
 def _selecting(evidence: Evidence) -> Iterator[tuple[Wiring, tuple[Pod, ...]]]:
@@ -30,50 +34,70 @@ def _selecting(evidence: Evidence) -> Iterator[tuple[Wiring, tuple[Pod, ...]]]:
 
 
 def selector(evidence: Evidence) -> Iterator[Finding]:
-    for one, pods in _selecting(evidence):
-        if not pods:
-            what, remedy = _nearest(one, evidence)
-            why = "there are no endpoints, so connections are refused"
-            yield fail(one.key, f"its selector {_pairs(one.selector)} selects no Pod{what}", why, remedy)
+    lost = [one for one, pods in _selecting(evidence) if not pods]
+    kinds = _kinds(evidence.pods) if lost else {}
+    for one in lost:
+        what, remedy = _nearest(one, kinds)
+        why = "there are no endpoints, so connections are refused"
+        yield fail(one.key, f"its selector {_pairs(one.selector)} selects no Pod{what}", why, remedy)
 
 
-def _nearest(one: Wiring, evidence: Evidence) -> tuple[str, str]:
+_Labels = Mapping[str, str]
+_Kind = tuple[_Labels, list[Pod]]  # labels that several Pods have in common, and the Pods
+
+
+def _kinds(pods: Iterable[Pod]) -> dict[str, list[_Kind]]:
+    """Which kinds of Pods there are, by namespace: Pods of one owner are alike but for a number."""
+    found: dict[str, dict[tuple[tuple[str, str], ...], list[Pod]]] = {}
+    for pod in pods:
+        labels = tuple(sorted((k, v) for k, v in pod.labels.items() if not _NUMBERS.search(k)))
+        found.setdefault(pod.namespace, {}).setdefault(labels, []).append(pod)
+    return {
+        namespace: [(dict(labels), alike) for labels, alike in kinds.items()]
+        for namespace, kinds in found.items()
+    }
+
+
+def _nearest(one: Wiring, kinds: Mapping[str, Sequence[_Kind]]) -> tuple[str, str]:
     """What is there instead, and what to do."""
-    there = [pod for pod in evidence.pods if pod.namespace == one.namespace]
-    elsewhere = {pod.namespace for pod in evidence.pods if _matches(one.selector, pod.labels)}
+    elsewhere = [
+        namespace
+        for namespace, there in kinds.items()
+        if any(_matches(one.selector, labels) for labels, _ in there)
+    ]
     if elsewhere:
         where = named(sorted(elsewhere))
         return (
             f" in {one.namespace}; Pods with these labels are in {where}",
             f"a Service sees only Pods of its own namespace: create it in {where}",
         )
-    if not there:
+    if one.namespace not in kinds:
         return f": there are no Pods in {one.namespace}", "create them, or look why their owner does not"
-    best = _closest(one.selector, there)
+    best = _closest(one.selector, kinds[one.namespace])
     if best is None:
         return "; no Pod there has labels like it", f"kubectl -n {one.namespace} get pods --show-labels"
-    number = sum(pod.labels == best.labels for pod in there)
+    labels, alike = best
     differing = [
-        f"{label}={best.labels[label]}" if label in best.labels else f"no label {label}"
+        f"{label}={labels[label]}" if label in labels else f"no label {label}"
         for label, value in one.selector.items()
-        if best.labels.get(label) != value
+        if labels.get(label) != value
     ]
-    those = f"{best.key.partition('/')[2]}" + (f" and {number - 1} like it" if number > 1 else "")
+    more = f" and {len(alike) - 1} like it" if len(alike) > 1 else ""
+    those = alike[0].key.partition("/")[2] + more
     return (
         f"; the nearest ({those}) has {' and '.join(differing)}",
         "write the labels of the Pods into spec.selector, or those of the selector onto the Pods",
     )
 
 
-def _closest(wanted: Mapping[str, str], pods: Sequence[Pod]) -> Pod | None:
-    """The Pod whose labels are most like `wanted`; None if none is like it at all."""
-    kinds = {tuple(sorted(pod.labels.items())): pod for pod in pods}
-    rated = [(_likeness(wanted, pod.labels), pod) for pod in list(kinds.values())[:_MOST_COMPARED]]
+def _closest(wanted: _Labels, kinds: Sequence[_Kind]) -> _Kind | None:
+    """The kind of Pods whose labels are most like `wanted`; None if none is like it at all."""
+    rated = [(_likeness(wanted, kind[0]), kind) for kind in kinds[:_MOST_COMPARED]]
     likeness, best = max(rated, key=lambda one: one[0])
     return best if likeness >= _LIKE else None
 
 
-def _likeness(wanted: Mapping[str, str], labels: Mapping[str, str]) -> float:
+def _likeness(wanted: _Labels, labels: _Labels) -> float:
     """How many of the wanted pairs are there; one with another value counts as far as it is alike."""
     return sum(_alike(value, labels[label]) for label, value in wanted.items() if label in labels)
 
@@ -83,11 +107,11 @@ def _alike(one: str, other: str) -> float:
     return max(ratio, 0.8) if one and other and (one in other or other in one) else ratio
 
 
-def _matches(wanted: Mapping[str, str], labels: Mapping[str, str]) -> bool:
+def _matches(wanted: _Labels, labels: _Labels) -> bool:
     return all(labels.get(label) == value for label, value in wanted.items())
 
 
-def _pairs(labels: Mapping[str, str]) -> str:
+def _pairs(labels: _Labels) -> str:
     return ",".join(f"{label}={value}" for label, value in sorted(labels.items()))
 
 
@@ -120,7 +144,7 @@ def endpoints(evidence: Evidence) -> Iterator[Finding]:
         if one.type == "ExternalName" or any(endpoint.serving for endpoint in told):
             continue
         lack = "none of its endpoints is ready" if told else "it has no endpoints"
-        why = "connections are refused, and its IP is announced by no node"
+        why = "connections are refused, and no node announces its IP"
         if not one.selector:
             remedy = "add a selector, or an EndpointSlice with the label kubernetes.io/service-name"
             yield fail(one.key, f"{lack}, and no selector", why, remedy)

@@ -103,12 +103,23 @@ def programs(inodes: frozenset[int]) -> dict[int, str]:
 
 
 def has_kubelet() -> bool:
-    """Whether a kubelet runs here, under one of the names that it goes by."""
-    for process in _processes():
-        with contextlib.suppress(OSError):
-            if (process / "comm").read_text().strip() in _KUBELETS:
-                return True
+    """Whether a kubelet runs in this network namespace, under one of the names that it goes by.
+
+    Those of clusters in containers run in another one.
+    """
+    with contextlib.suppress(OSError):
+        own = (_PROC / "thread-self" / "ns" / "net").readlink()
+        return any(
+            _is_kubelet(process) and (process / "ns" / "net").readlink() == own for process in _processes()
+        )
     return False
+
+
+def _is_kubelet(process: Path) -> bool:
+    try:
+        return (process / "comm").read_text().strip() in _KUBELETS
+    except OSError:
+        return False  # it has ended meanwhile
 
 
 def _processes() -> Iterator[Path]:

@@ -17,7 +17,8 @@ from tests.lab import apiserver_backends
 from tests.lab.apiserver_backends import Client
 
 Asked = subprocess.CompletedProcess[str]
-OPERATIONS = Path(__file__).parent.parent.parent / "docs" / "operations.md"
+ROOT = Path(__file__).parent.parent.parent
+OPERATIONS = ROOT / "docs" / "operations.md"
 CONFIG = """
 apiVersion: lbspeaker.io/v1beta1
 kind: IPAddressPool
@@ -263,3 +264,23 @@ def test_all_pages_of_a_list_are_read(tmp_path: Path) -> None:
     last = {**pod, "metadata": {**pod["metadata"], "name": "zzz", "labels": {"app": "ap"}}}
     done = with_server([*shop(), *many, last], tmp_path, lambda server: None)
     assert "selector" not in dict(findings(done, "FAIL"))
+
+
+def test_what_the_controller_has_published_and_what_it_has_refused(tmp_path: Path) -> None:
+    published = {
+        "apiVersion": "lbspeaker.io/v1beta1",
+        "kind": "EffectiveConfiguration",
+        "metadata": {"name": "lbspeaker", "namespace": "lbspeaker-system"},
+        "spec": {"documents": list(yaml.safe_load_all(CONFIG))},
+        "status": {
+            "accepted": 2,
+            "refused": 1,
+            "refusals": [{"object": "BGPPeer/tor", "message": "spec.peerASN: a number is missing"}],
+        },
+    }
+    crds = list(yaml.safe_load_all((ROOT / "config" / "crds.yaml").read_text()))
+    namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "lbspeaker-system"}}
+    done = with_server([*crds, namespace, published], tmp_path, lambda server: None)
+    assert findings(done, "UNKNOWN") == []
+    assert findings(done, "FAIL") == [("configuration", "BGPPeer/tor")]
+    assert ("advertised", "configuration") in findings(done, "PASS")

@@ -12,9 +12,16 @@ def test_a_selector_with_a_slip_of_the_pen() -> None:
     found = only(evidence(wiring(selector={"app": "wbe"}), pods=pods), "selector")
     assert found.grade is Grade.FAIL
     assert found.what == (
-        "its selector app=wbe selects no Pod; the nearest (web-2 and 1 like it) has app=web"
+        "its selector app=wbe selects no Pod; the nearest (web-1 and 1 like it) has app=web"
     )
     assert passes(evidence(pods=pods), "selector")
+
+
+def test_pods_of_one_owner_are_alike_but_for_a_number() -> None:
+    pods = [pod(f"shop/web-{n}", labels={"app": "web", "pod-template-hash": f"5{n}"}) for n in range(3)]
+    assert (
+        "(web-0 and 2 like it)" in only(evidence(wiring(selector={"app": "wbe"}), pods=pods), "selector").what
+    )
 
 
 def test_a_selector_with_one_label_too_many() -> None:
