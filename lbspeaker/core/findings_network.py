@@ -6,7 +6,7 @@ from lbspeaker.core.checks import Check, fail, named, warn
 from lbspeaker.core.links import eligible
 from lbspeaker.core.pools import PoolIndex
 from lbspeaker.facts import Bridge, Evidence, Finding, Here, Part
-from lbspeaker.model import Address, Config, Link, LinkPolicy, Network, Pool, address_of
+from lbspeaker.model import Address, Config, L2Advertisement, Link, LinkPolicy, Network, Pool, address_of
 
 _AGEING_S = 300.0  # of most switches: IEEE 802.1Q, 8.8.3
 _LONGEST = 4 / 3  # a refresh is due after 2/3 to 4/3 of refresh_s
@@ -124,8 +124,9 @@ def pool_reach(evidence: Evidence) -> Iterator[Finding]:
     if here is None:
         return
     near = {pool.name: network for pool, network, _ in _on_link(evidence)}
+    alone = eligible(here.links) and _one_segment(evidence)
     for pool in config.pools:
-        layer2 = any(ad.scope.covers_pool(pool) for ad in config.l2_advertisements)
+        layer2 = any(ad.scope.covers_pool(pool) for ad in layer2_here(evidence))
         bgp = any(ad.scope.covers_pool(pool) for ad in config.bgp_advertisements)
         if bgp and not layer2 and pool.name in near:
             yield warn(
@@ -134,13 +135,29 @@ def pool_reach(evidence: Evidence) -> Iterator[Finding]:
                 "hosts in that network ask for its IPs by ARP or NDP, and nobody answers",
                 "an L2Advertisement for the pool, too, or a pool outside the networks of nodes",
             )
-        elif layer2 and not bgp and pool.name not in near and eligible(here.links):
+        elif layer2 and not bgp and pool.name not in near and alone:
             yield warn(
                 f"pool {pool.name}",
                 f"it is announced on layer 2 only, and is in no network of {here.name}",
                 "hosts reach it only if a router has it on this segment, as a network of its own",
                 "a pool inside the network of the nodes, a route at the router, or BGP",
             )
+
+
+def layer2_here(evidence: Evidence) -> list[L2Advertisement]:
+    """The advertisements that are about this node; all of them, if its labels are not known."""
+    here = evidence.here
+    node = evidence.snapshot.nodes.get(here.name) if here else None
+    ads = evidence.snapshot.config.l2_advertisements
+    return [ad for ad in ads if node is None or (not node.excluded and ad.scope.covers_node(node.labels))]
+
+
+def _one_segment(evidence: Evidence) -> bool:
+    """Whether no other node has a network that this one has not, as far as their addresses tell."""
+    links = evidence.here.links if evidence.here else ()
+    networks = [address.network for link in links for address in link.addresses]
+    nodes = evidence.snapshot.nodes.values()
+    return all(any(ip in network for ip in node.addresses for network in networks) for node in nodes)
 
 
 def _on_link(evidence: Evidence) -> Iterator[tuple[Pool, Network, Link]]:

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from lbspeaker.core.checks import Check, fail, named, warn, well
-from lbspeaker.core.findings_network import families
+from lbspeaker.core.findings_network import families, layer2_here
 from lbspeaker.core.links import EXCLUDED, choose, eligible
 from lbspeaker.core.nodes import holders
 from lbspeaker.facts import Evidence, Finding, Grade, Here, Part
@@ -155,7 +155,7 @@ def _carries(link: Link, links: Sequence[Link], evidence: Evidence) -> bool:
     config = evidence.snapshot.config
     return any(
         link.name in choose(ip, links, ad.interfaces, ad.any_subnet)
-        for ad in config.l2_advertisements
+        for ad in layer2_here(evidence)
         for pool in config.pools
         if ad.scope.covers_pool(pool)
         for ip in (end for r in pool.ranges if r.family == 4 for end in (r.first, r.last))
@@ -166,8 +166,8 @@ def _carries(link: Link, links: Sequence[Link], evidence: Evidence) -> bool:
 
 
 def links(evidence: Evidence) -> Iterator[Finding]:
-    here, config = _here(evidence), evidence.snapshot.config
-    named_links = {name for ad in config.l2_advertisements for name in ad.interfaces}
+    here = _here(evidence)
+    named_links = {name for ad in layer2_here(evidence) for name in ad.interfaces}
     by_default = eligible(here.links)
     used = [link for link in here.links if link in by_default or link.name in named_links]
     if not used:
@@ -278,7 +278,7 @@ def bfd_port(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _has_layer2(evidence: Evidence) -> bool:
-    return bool(evidence.snapshot.config.l2_advertisements)
+    return bool(layer2_here(evidence))
 
 
 def _has_peers(evidence: Evidence) -> bool:

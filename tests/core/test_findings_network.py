@@ -14,7 +14,7 @@ from lbspeaker.model import (
     Peer,
     Pool,
 )
-from tests.build import LAN, ROUTER, ip, ips, pool, scope, service
+from tests.build import LAN, ROUTER, ip, ips, pool, scope, selector, service
 from tests.core.findings import about, evidence, here, link, only, passes, pod
 
 WIDE = pool("wide", "192.0.2.0-192.0.2.255")
@@ -96,6 +96,16 @@ def test_a_pool_that_is_on_no_segment() -> None:
     assert "in no network of a" in found.what
     routed = Config((far,), (), (BGPAdvertisement("bgp"),), (ROUTER,))
     assert passes(evidence(config=routed, here=here()), "pool-reach")
+
+
+def test_a_pool_of_another_segment_is_other_nodes_business() -> None:
+    far = pool("far", "203.0.113.1-203.0.113.9")
+    other = Node("b", addresses=(ip("203.0.113.200"),))
+    assert passes(evidence(config=with_pool(far), here=here(), nodes=(other,)), "pool-reach")
+    elsewhere = L2Advertisement("l2", scope(node_selectors=(selector(rack="b"),)))
+    told = evidence(config=Config((far,), (elsewhere,)), here=here(link(running=False)))
+    assert passes(told, "pool-reach")
+    assert about(told, "link") == []
 
 
 def test_what_is_wrong_in_the_configuration() -> None:
