@@ -10,8 +10,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import click
-from rich.console import Console
-from rich.text import Text
 
 from lbspeaker.core.findings import examine, looked_at
 from lbspeaker.errors import Unable, Unavailable
@@ -19,10 +17,9 @@ from lbspeaker.facts import Evidence, Finding, Grade, Lack, Part
 from lbspeaker.ledger import remembered
 from lbspeaker.shell import machine
 
-_WIDE = 200
 _KEY = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?/[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
 _PORTS = frozenset({179, 3784, 4784})  # BGP; BFD over one hop, and over several
-_COLORS = {Grade.FAIL: "bold red", Grade.WARN: "yellow", Grade.UNKNOWN: "magenta", Grade.PASS: "green"}
+_COLORS = {Grade.FAIL: "red", Grade.WARN: "yellow", Grade.UNKNOWN: "magenta", Grade.PASS: "green"}
 _ON_A_NODE = "run it on one: kubectl -n lbspeaker-system exec ds/speaker -- lbspeaker doctor"
 
 
@@ -163,17 +160,15 @@ def _counts(found: Iterable[Finding]) -> Mapping[Grade, int]:
 
 
 def _print(found: Sequence[Finding], shown: Sequence[Finding]) -> None:
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else _WIDE)
     counts = {grade: number for grade, number in _counts(found).items() if number}
     told = ", ".join(f"{number} {grade}" for grade, number in counts.items())
     verdict = "well" if not {Grade.FAIL, Grade.WARN, Grade.UNKNOWN} & counts.keys() else told
-    console.print(verdict if verdict == told else f"{verdict}: {told}", soft_wrap=True, markup=False)
+    click.echo(verdict if verdict == told else f"{verdict}: {told}")
     for codes, one in _merged(shown):
-        head = Text(f"{one.grade:<8}", _COLORS[one.grade])
         line = f"{', '.join(codes)}: {one.subject}: {one.what}" + (f"; {one.why}" if one.why else "")
-        console.print(head.append(_plain(line), "default"), soft_wrap=True)
+        click.echo(click.style(f"{one.grade:<8}", _COLORS[one.grade]) + _plain(line))
         if one.remedy:
-            console.print(Text(f"        → {_plain(one.remedy)}"), soft_wrap=True)
+            click.echo(f"        → {_plain(one.remedy)}")
 
 
 def _merged(shown: Iterable[Finding]) -> list[tuple[list[str], Finding]]:

@@ -17,7 +17,7 @@ from lbspeaker.core.checks import Check, counted, fail, named, warn
 from lbspeaker.facts import Evidence, Finding, Part, Pod, PodPort, WiredPort, Wiring
 
 _LIKE = 0.6  # how similar a value must be to be taken for a slip of the pen
-_MOST_COMPARED = 200  # kinds of Pods in one namespace
+_MOST_COMPARED = 200  # Services, and kinds of Pods in one namespace
 _NUMBERS = re.compile(
     r"-hash$|pod-name$|pod-index$|controller-uid$|job-name$|completion-index$"
 )  # of one Pod
@@ -36,8 +36,9 @@ def _selecting(evidence: Evidence) -> Iterator[tuple[Wiring, tuple[Pod, ...]]]:
 def selector(evidence: Evidence) -> Iterator[Finding]:
     lost = [one for one, pods in _selecting(evidence) if not pods]
     kinds = _kinds(evidence.pods) if lost else {}
-    for one in lost:
-        what, remedy = _nearest(one, kinds)
+    places = _places(kinds)
+    for number, one in enumerate(lost):
+        what, remedy = _instead(one, kinds, places, compare=number < _MOST_COMPARED)
         why = "there are no endpoints, so connections are refused"
         yield fail(one.key, f"its selector {_pairs(one.selector)} selects no Pod{what}", why, remedy)
 
@@ -58,13 +59,26 @@ def _kinds(pods: Iterable[Pod]) -> dict[str, list[_Kind]]:
     }
 
 
-def _nearest(one: Wiring, kinds: Mapping[str, Sequence[_Kind]]) -> tuple[str, str]:
-    """What is there instead, and what to do."""
-    elsewhere = [
-        namespace
-        for namespace, there in kinds.items()
-        if any(_matches(one.selector, labels) for labels, _ in there)
-    ]
+def _places(kinds: Mapping[str, Sequence[_Kind]]) -> Mapping[tuple[str, str], list[tuple[str, _Labels]]]:
+    """The namespaces where a label has a value, with all labels of such a kind."""
+    found: dict[tuple[str, str], list[tuple[str, _Labels]]] = {}
+    for namespace, there in kinds.items():
+        for labels, _ in there:
+            for pair in labels.items():
+                found.setdefault(pair, []).append((namespace, labels))
+    return found
+
+
+def _instead(
+    one: Wiring,
+    kinds: Mapping[str, Sequence[_Kind]],
+    places: Mapping[tuple[str, str], list[tuple[str, _Labels]]],
+    *,
+    compare: bool,
+) -> tuple[str, str]:
+    """What is there instead, and what to do. `compare` also with what is only similar, which takes time."""
+    first = next(iter(one.selector.items()))
+    elsewhere = {where for where, labels in places.get(first, ()) if _matches(one.selector, labels)}
     if elsewhere:
         where = named(sorted(elsewhere))
         return (
@@ -73,10 +87,15 @@ def _nearest(one: Wiring, kinds: Mapping[str, Sequence[_Kind]]) -> tuple[str, st
         )
     if one.namespace not in kinds:
         return f": there are no Pods in {one.namespace}", "create them, or look why their owner does not"
-    best = _closest(one.selector, kinds[one.namespace])
+    show = f"kubectl -n {one.namespace} get pods --show-labels"
+    best = _closest(one.selector, kinds[one.namespace]) if compare else None
     if best is None:
-        return "; no Pod there has labels like it", f"kubectl -n {one.namespace} get pods --show-labels"
-    labels, alike = best
+        return "; no Pod there has labels like it" if compare else "", show
+    return _nearest(one, *best)
+
+
+def _nearest(one: Wiring, labels: _Labels, alike: Sequence[Pod]) -> tuple[str, str]:
+    """What differs in the labels of Pods that are alike."""
     differing = [
         f"{label}={labels[label]}" if label in labels else f"no label {label}"
         for label, value in one.selector.items()
