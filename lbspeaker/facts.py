@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from lbspeaker.errors import Problem
-from lbspeaker.model import Address, Link, Network, Snapshot
+from lbspeaker.model import Address, L2Advertisement, Link, Network, Snapshot
 
 # --- what is found --------------------------------------------------------------------------------------
 
@@ -138,6 +138,17 @@ class Wiring:
         return self.type == "LoadBalancer"
 
 
+Target = tuple[Address, int]  # where to connect: an address and a TCP port
+
+
+class Attempt(enum.StrEnum):
+    """What came of a connection to a Pod."""
+
+    ACCEPTED = "accepted"
+    REFUSED = "refused"
+    SILENT = "silent"
+
+
 @dataclass(frozen=True, slots=True)
 class Program:
     """A DaemonSet, or a Pod that uses the network of its node. `key`: "Kind namespace/name"."""
@@ -229,8 +240,8 @@ class Evidence:
     """All that is looked at, at one moment. `known`: the parts that were; the others are empty here.
 
     `problems`: what is wrong in the configuration. `service_networks`: of cluster IPs. `agents`: what other
-    networks' ConfigMaps say ("enable-l2-announcements": "true"). `only`: the Services that are asked for;
-    empty: all of type LoadBalancer.
+    networks' ConfigMaps say ("enable-l2-announcements": "true"). `tried`: connections to Pods. `only`: the
+    Services that are asked for; empty: all of type LoadBalancer.
     """
 
     known: frozenset[Part] = frozenset()
@@ -244,6 +255,7 @@ class Evidence:
     service_networks: tuple[Network, ...] = ()
     agents: Mapping[str, str] = field(default_factory=dict)
     here: Here | None = None
+    tried: Mapping[Target, Attempt] = field(default_factory=dict)
     only: frozenset[str] = frozenset()
 
     @property
@@ -254,6 +266,23 @@ class Evidence:
             for key, one in sorted(self.services.items())
             if (key in self.only if self.only else one.balanced)
         ]
+
+    @property
+    def families(self) -> frozenset[int]:
+        """The families that pools have addresses of."""
+        return frozenset(r.family for pool in self.snapshot.config.pools for r in pool.ranges)
+
+    @property
+    def own_advertisements(self) -> list[L2Advertisement]:
+        """Those of layer 2 that are about this node; all of them, if its labels are not known."""
+        node = self.snapshot.nodes.get(self.here.name) if self.here else None
+        ads = self.snapshot.config.l2_advertisements
+        return [ad for ad in ads if node is None or (not node.excluded and ad.scope.covers_node(node.labels))]
+
+    @cached_property
+    def accepting(self) -> frozenset[Target]:
+        """Where a connection was accepted."""
+        return frozenset(target for target, came in self.tried.items() if came is Attempt.ACCEPTED)
 
     @cached_property
     def behind(self) -> Mapping[str, tuple[Pod, ...]]:

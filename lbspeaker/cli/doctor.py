@@ -1,5 +1,6 @@
 """`lbspeaker doctor`: what is wrong in the cluster and on this node, and what to do about it."""
 
+import asyncio
 import difflib
 import json
 import re
@@ -12,13 +13,16 @@ from pathlib import Path
 import click
 
 from lbspeaker.core.findings import examine, looked_at
+from lbspeaker.core.findings_connect import targets
 from lbspeaker.errors import Unable, Unavailable
 from lbspeaker.facts import Evidence, Finding, Grade, Lack, Part
 from lbspeaker.ledger import remembered
 from lbspeaker.shell import machine
+from lbspeaker.shell.connect import attempts
 
 _KEY = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?/[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
 _PORTS = frozenset({179, 3784, 4784})  # BGP; BFD over one hop, and over several
+_MOST_TRIED, _PATIENCE_S = 2000, 1.0  # connections
 _COLORS = {Grade.FAIL: "red", Grade.WARN: "yellow", Grade.UNKNOWN: "magenta", Grade.PASS: "green"}
 _ON_A_NODE = "run it on one: kubectl -n lbspeaker-system exec ds/speaker -- lbspeaker doctor"
 
@@ -31,6 +35,7 @@ _ON_A_NODE = "run it on one: kubectl -n lbspeaker-system exec ds/speaker -- lbsp
     default=None,
     help="Look at this machine, too, or not; by default if it is a node of the cluster.",
 )
+@click.option("--connect", is_flag=True, help="Open a TCP connection to each Pod's port, from here, too.")
 @click.option("--kubeconfig", metavar="FILE", help="Kubeconfig of the cluster, if no PATH is given.")
 @click.option("--context", metavar="NAME", help="Context of the kubeconfig.")
 @click.option(
@@ -41,6 +46,7 @@ def doctor(
     what: tuple[str, ...],
     problems: bool,
     node_facts: bool | None,
+    connect: bool,
     kubeconfig: str | None,
     context: str | None,
     namespace: str,
@@ -69,7 +75,8 @@ def doctor(
     evidence = _evidence(paths, kubeconfig, context, namespace, node_facts)
     if node_facts is None and not paths and Part.NODES not in evidence.known:
         node_facts = machine.has_kubelet() or None
-    found = examine(_only(_with_node(evidence, node_facts), keys))
+    evidence = _only(_with_node(evidence, node_facts), keys)
+    found = examine(_with_attempts(evidence) if connect else evidence)
     shown = [one for one in found if one.grade is not Grade.PASS or not problems]
     if output == "json":
         click.echo(json.dumps(as_json(found, shown), indent=2))
@@ -128,6 +135,12 @@ def _with_node(evidence: Evidence, wanted: bool | None) -> Evidence:
     ports = {port.node_port for one in evidence.services.values() for port in one.ports if port.node_port}
     found = here.look(name, _PORTS | ports)
     return replace(evidence, here=found, known=evidence.known | {Part.HERE})
+
+
+def _with_attempts(evidence: Evidence) -> Evidence:
+    """The same with what Pods said to who connects."""
+    tried = asyncio.run(attempts(targets(evidence)[:_MOST_TRIED], _PATIENCE_S))
+    return replace(evidence, tried=tried)
 
 
 def _only(evidence: Evidence, keys: Sequence[str]) -> Evidence:

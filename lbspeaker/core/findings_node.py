@@ -1,29 +1,20 @@
-"""This node: what its kernel and its links do with packets for service IPs.
+"""This node: what its kernel does with packets for service IPs.
 
 A packet for a service IP arrives because the answerer, and nobody else, has told the node's MAC. The kernel
 then must let it in (rp_filter), and forward it to a Pod (forwarding); and must not answer by itself, which it
 does for every address that it has: with kube-proxy in IPVS mode these are all service IPs, on every node.
 """
 
-import re
 from collections.abc import Iterator, Sequence
 
-from lbspeaker.core.checks import Check, fail, named, warn, well
-from lbspeaker.core.findings_network import families, layer2_here
-from lbspeaker.core.links import EXCLUDED, choose, eligible
+from lbspeaker.core.checks import Check, fail, named, warn
+from lbspeaker.core.links import choose, eligible
 from lbspeaker.core.nodes import holders
 from lbspeaker.facts import Evidence, Finding, Grade, Here, Part
 from lbspeaker.model import Link
 
 IPVS = "kube-ipvs0"  # the link on which kube-proxy in IPVS mode has every service IP
 STRICT_ARP = "strictARP: true in the ConfigMap kube-proxy (ipvs), then restart kube-proxy"
-_REWRITING = {"balance-alb", "balance-tlb", "balance-rr"}
-_SHARED = {"macvlan", "macvtap", "ipvlan"}
-# Networks of providers, which answer ARP themselves, or drop what is not from an address that they know.
-_CLOUDS = re.compile(
-    r"Amazon|Google Compute|DigitalOcean|Hetzner|OpenStack|Alibaba|OracleCloud|Linode|Akamai|Vultr|Scaleway"
-)
-_VIRTUAL = re.compile(r"QEMU|KVM|VMware|VirtualBox|Xen|Microsoft Corporation Virtual|Standard PC|Bochs")
 
 
 def _here(evidence: Evidence) -> Here:
@@ -91,7 +82,7 @@ def address_taken(evidence: Evidence) -> Iterator[Finding]:
 
 def forwarding(evidence: Evidence) -> Iterator[Finding]:
     here = _here(evidence)
-    wanted = families(evidence.snapshot.config) or {4}
+    wanted = evidence.families or {4}
     if 4 in wanted:
         yield from _forwards(here, "net.ipv4.ip_forward", "net.ipv4.conf.{}.forwarding")
     if 6 in wanted:
@@ -155,142 +146,15 @@ def _carries(link: Link, links: Sequence[Link], evidence: Evidence) -> bool:
     config = evidence.snapshot.config
     return any(
         link.name in choose(ip, links, ad.interfaces, ad.any_subnet)
-        for ad in layer2_here(evidence)
+        for ad in evidence.own_advertisements
         for pool in config.pools
         if ad.scope.covers_pool(pool)
         for ip in (end for r in pool.ranges if r.family == 4 for end in (r.first, r.last))
     )
 
 
-# --- links ----------------------------------------------------------------------------------------------
-
-
-def links(evidence: Evidence) -> Iterator[Finding]:
-    here = _here(evidence)
-    named_links = {name for ad in layer2_here(evidence) for name in ad.interfaces}
-    by_default = eligible(here.links)
-    used = [link for link in here.links if link in by_default or link.name in named_links]
-    if not used:
-        seen = named([link.name for link in here.links if not EXCLUDED.match(link.name)]) or "none"
-        yield fail(
-            here.name,
-            f"no link of it can carry announcements (there are: {seen})",
-            "nothing is announced by this node on layer 2",
-            "is the link up, with a MAC, and in no bridge or bond? else name it in spec.interfaces",
-        )
-    for link in used:
-        yield from _kind(here, link)
-
-
-def _kind(here: Here, link: Link) -> Iterator[Finding]:
-    if link.name in here.wireless:
-        yield warn(
-            here.name,
-            f"{link.name} is Wi-Fi",
-            "access points hold back broadcasts of ARP and NDP, or answer them from a memory of their own",
-            "a cable; or BGP, which needs no broadcasts",
-        )
-    if link.kind in _SHARED:
-        yield warn(
-            here.name,
-            f"{link.name} is a {link.kind}",
-            "its parent does not see it, and a switch that admits one MAC for each port drops its frames",
-            "announce on the parent (spec.interfaces), from the host's network",
-        )
-    mode = here.bonds.get(link.name)
-    if mode in _REWRITING:
-        yield warn(
-            here.name,
-            f"{link.name} is a bond in mode {mode}",
-            "it sends from several MACs, so switches and clients see service IPs move"
-            if mode != "balance-rr"
-            else "frames overtake each other, and the switch sees one MAC at several ports",
-            "mode 802.3ad or active-backup",
-        )
-
-
-def bridge_filter(evidence: Evidence) -> Iterator[Finding]:
-    """Flags of bridge ports on this machine, which keep frames back (bridge(8))."""
-    here = _here(evidence)
-    for name, port in sorted(here.bridge_ports.items()):
-        if port.filters and not EXCLUDED.match(name):
-            yield warn(
-                here.name,
-                f"{name}, a port of bridge {port.bridge}, has {named(port.filters)}",
-                "ARP and NDP of service IPs may not pass there",
-                f"bridge link set dev {name} … turns each of them off; see man bridge",
-            )
-    if 6 not in families(evidence.snapshot.config):
-        return
-    for name, bridge in sorted(here.bridges.items()):
-        if bridge.multicast_snooping and bridge.querier and not EXCLUDED.match(name):
-            yield well(here.name, f"bridge {name} snoops multicast; speakers join the groups of their IPs")
-
-
-def machine(evidence: Evidence) -> Iterator[Finding]:
-    here = _here(evidence)
-    if _CLOUDS.search(here.machine):
-        yield warn(
-            here.name,
-            f"it is a machine of a provider ({here.machine})",
-            "such networks answer ARP themselves, so nobody asks a node who has a service IP",
-            "BGP, if the provider has it; or a network between the nodes that is your own",
-        )
-    elif _VIRTUAL.search(here.machine):
-        yield well(
-            here.name,
-            f"a virtual machine ({here.machine}): frames have the MAC of its own link, so MAC filters let"
-            " them pass; filters of IPs (ipfilter, port security) must know the pools",
-        )
-
-
-# --- ports ----------------------------------------------------------------------------------------------
-
-
-def bgp_port(evidence: Evidence) -> Iterator[Finding]:
-    here = _here(evidence)
-    for listener in here.listeners:
-        if (listener.protocol, listener.port) == ("tcp", 179) and not listener.address.is_loopback:
-            yield warn(
-                here.name,
-                f"{listener.program or 'another program'} listens on port 179",
-                "a router takes one session from each address, so one of two speakers stays out",
-                "have only one of them peer with that router, or give one a sourceAddress of its own",
-            )
-            return
-
-
-def bfd_port(evidence: Evidence) -> Iterator[Finding]:
-    here = _here(evidence)
-    for listener in here.listeners:
-        if (listener.protocol, listener.port) not in (("udp", 3784), ("udp", 4784)):
-            continue
-        if "lbspeaker" in listener.program:
-            continue
-        who = listener.program or "a program that cannot be seen from here"
-        make = fail if listener.program else warn
-        yield make(
-            here.name,
-            f"{who} has UDP port {listener.port}",
-            "BFD of lbspeaker has no port to hear the router on, unless this is lbspeaker itself",
-            "end BFD there (bfdd of FRR, BIRD, MetalLB), or remove bfdProfile",
-        )
-
-
-def _has_layer2(evidence: Evidence) -> bool:
-    return bool(layer2_here(evidence))
-
-
-def _has_peers(evidence: Evidence) -> bool:
-    return bool(evidence.snapshot.config.peers)
-
-
-def _has_bfd(evidence: Evidence) -> bool:
-    return any(peer.bfd for peer in evidence.snapshot.config.peers)
-
-
 def _has_ipv6(evidence: Evidence) -> bool:
-    return 6 in families(evidence.snapshot.config)
+    return 6 in evidence.families
 
 
 def _uses_ipvs(evidence: Evidence) -> bool:
@@ -313,15 +177,4 @@ CHECKS = (
     Check("forwarding", "the kernel forwards packets", forwarding, _HERE),
     Check("ipv6", "its links speak IPv6", ipv6, _CONFIGURED, concerns=_has_ipv6),
     Check("rp-filter", "rp_filter drops nothing that comes for service IPs", rp_filter, _CONFIGURED),
-    Check("link", "its links can carry announcements", links, _CONFIGURED, concerns=_has_layer2),
-    Check(
-        "bridge-filter",
-        "no bridge on it keeps ARP or NDP back",
-        bridge_filter,
-        _CONFIGURED,
-        concerns=_has_layer2,
-    ),
-    Check("machine", "it is no machine of a provider", machine, _CONFIGURED, concerns=_has_layer2),
-    Check("bgp-port", "nobody else waits for BGP on it", bgp_port, _CONFIGURED, concerns=_has_peers),
-    Check("bfd-port", "the ports of BFD are free, or ours", bfd_port, _CONFIGURED, concerns=_has_bfd),
 )

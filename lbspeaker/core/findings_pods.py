@@ -210,13 +210,22 @@ def _unnamed(one: Wiring, port: WiredPort, pods: Sequence[Pod], lacking: Sequenc
 
 
 def target_port(evidence: Evidence) -> Iterator[Finding]:
-    """A number that no Pod declares or is probed at. Who declares nothing at all says nothing about it."""
+    """A number that no Pod declares or is probed at. Who declares nothing at all says nothing about it.
+
+    Where a connection showed what is so, what is declared does not matter.
+    """
     for one, pods in _selecting(evidence):
         telling = [pod for pod in pods if pod.ports]
         for port in one.ports:
             if isinstance(port.target, str) or not telling:
                 continue
-            lacking = [pod for pod in telling if not _has_number(pod, port)]
+            accepting = {ip for ip, number in evidence.accepting if number == port.target}
+            lacking = [
+                pod
+                for pod in telling
+                if not _has_number(pod, port)
+                and not (port.protocol == "TCP" and accepting.intersection(pod.addresses))
+            ]
             if lacking:
                 yield _undeclared(one, port, telling, lacking)
 

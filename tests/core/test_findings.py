@@ -4,6 +4,7 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+from lbspeaker.core.checks import named
 from lbspeaker.core.findings import CHECKS, examine, looked_at
 from lbspeaker.facts import Evidence, Grade, Lack, Part
 from tests.core.findings import evidence, here, only, pod, wiring, wrong
@@ -62,6 +63,21 @@ def test_only_the_services_that_are_asked_for() -> None:
     told = evidence(wiring("shop/web", sticky=True), wiring("shop/api", sticky=True), pods=(pod(),))
     found = examine(replace(told, only=frozenset({"shop/api"})))
     assert [one.subject for one in found if one.code == "affinity"] == ["shop/api"]
+
+
+def test_who_a_check_is_about() -> None:
+    told = evidence(wiring("shop/web"), wiring("shop/api"), here=here())
+    asked = replace(told, only=frozenset({"shop/web", "shop/api"}))
+    assert only(told, "affinity").subject == "2 Services"
+    assert only(asked, "affinity").subject == "shop/api, shop/web"
+    assert only(told, "rp-filter").subject == "a"
+    assert only(told, "advertised").subject == "configuration"
+    assert only(told, "rivals").subject == "cluster"
+
+
+def test_names_are_listed_up_to_a_number() -> None:
+    assert named("abcd") == "a, b, c, d"
+    assert named("abcde") == "a, b, c, d and 1 more"
 
 
 def test_codes_are_unique_and_all_of_them_are_in_the_manual() -> None:

@@ -24,6 +24,13 @@ def test_pods_of_one_owner_are_alike_but_for_a_number() -> None:
     )
 
 
+def test_a_selector_with_a_part_of_the_value() -> None:
+    pods = [pod(labels={"app": "web-frontend-of-the-shop"})]
+    assert "has app=web-frontend-of-the-shop" in only(evidence(pods=pods), "selector").what
+    whole = evidence(wiring(selector={"app": "web-frontend-of-the-shop"}), pods=[pod()])
+    assert only(whole, "selector").what.endswith("has app=web")
+
+
 def test_a_selector_with_one_label_too_many() -> None:
     told = evidence(wiring(selector={"app": "web", "tier": "front"}), pods=[pod()])
     assert only(told, "selector").what.endswith("the nearest (web-1) has no label tier")
@@ -58,7 +65,10 @@ def test_pods_that_are_not_ready() -> None:
 
 
 def test_no_endpoints_though_pods_are_ready() -> None:
-    assert "kube-controller-manager" in only(evidence(endpoints={}), "endpoints").remedy
+    found = only(evidence(endpoints={}), "endpoints")
+    assert found.what.startswith("it has no endpoints") and "kube-controller-manager" in found.remedy
+    late = evidence(endpoints={"shop/web": (Endpoint("a", False, False),)})
+    assert only(late, "endpoints").what.startswith("none of its endpoints is ready")
     assert passes(evidence(), "endpoints")
 
 
@@ -97,6 +107,7 @@ def test_a_port_name_that_no_pod_has() -> None:
     found = only(evidence(wiring(port="htpt")), "port-name")
     assert found.grade is Grade.FAIL and found.remedy.startswith("did you mean http?")
     assert passes(evidence(wiring(port="http")), "port-name")
+    assert passes(evidence(wiring(port="htpt")), "target-port"), "one cause is told once"
 
 
 def test_a_port_name_that_only_some_pods_have() -> None:

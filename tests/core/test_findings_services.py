@@ -1,5 +1,6 @@
 """`doctor`: ports of nodes, other names and IPs, balance; each fault broken and mended."""
 
+from dataclasses import replace
 from ipaddress import ip_address
 
 from lbspeaker.facts import Grade, Listener, WiredPort, Wiring
@@ -29,6 +30,12 @@ def test_two_services_with_one_node_port() -> None:
     assert passes(evidence(both[0], other), "node-port")
 
 
+def test_the_node_port_of_a_service_that_nobody_asked_for() -> None:
+    both = [wiring("shop/api", ports=NODE_PORT), wiring("shop/web", ports=NODE_PORT), wiring("shop/db")]
+    assert passes(evidence(*both, only=frozenset({"shop/db"})), "node-port")
+    assert only(evidence(*both, only=frozenset({"shop/web"})), "node-port").subject == "shop/web"
+
+
 def test_one_service_with_one_node_port_twice() -> None:
     twice = wiring(ports=(*NODE_PORT, WiredPort(81, 8080, node_port=30080)))
     assert only(evidence(twice), "node-port").what == "nodePort 30080/TCP is also that of shop/web"
@@ -51,11 +58,13 @@ def test_a_node_port_on_which_a_program_listens() -> None:
 
 
 def test_a_node_port_that_the_node_uses_itself() -> None:
-    ports = {"net.ipv4.ip_local_port_range": "30000\t60999"}
-    told = evidence(wiring(ports=NODE_PORT), here=here(settings=ports))
-    assert "(30000-60999)" in only(told, "node-port").what
-    usual = {"net.ipv4.ip_local_port_range": "32768\t60999"}
-    assert passes(evidence(wiring(ports=NODE_PORT), here=here(settings=usual)), "node-port")
+    def hurts(ports: str) -> bool:
+        settings = {"net.ipv4.ip_local_port_range": ports}
+        return not passes(evidence(wiring(ports=NODE_PORT), here=here(settings=settings)), "node-port")
+
+    assert hurts("30000\t60999") and hurts("30080\t60999") and hurts("1024\t30080")
+    assert not hurts("32768\t60999") and not hurts("30081\t60999") and not hurts("1024\t30079")
+    assert not hurts("")
 
 
 def test_an_external_name_that_is_an_ip() -> None:
@@ -108,6 +117,8 @@ def test_local_by_bgp_with_pods_spread_unevenly() -> None:
     local = service("shop/web", local=True, held="192.0.2.10")
     found = only(evidence(models=[local], endpoints=SPREAD, config=BY_BGP), "local-spread")
     assert "some Pods get 3 times as much as others" in found.why
+    nobody = replace(BY_BGP, peers=())
+    assert passes(evidence(models=[local], endpoints=SPREAD, config=nobody), "local-spread")
     even = {"shop/web": (Endpoint("a"), Endpoint("b"))}
     assert passes(evidence(models=[local], endpoints=even, config=BY_BGP), "local-spread")
 

@@ -119,11 +119,11 @@ def healthy(node: None) -> None:
     )
 
 
-def doctor(*, service: str = SERVICE) -> dict[str, str]:
+def doctor(*options: str, service: str = SERVICE) -> dict[str, str]:
     """What fails or warns on the node: the line of each code."""
 
     def ask() -> Result:
-        return CliRunner().invoke(command, ["-", "-o", "json"], input=f"{CLUSTER}---{service}")
+        return CliRunner().invoke(command, ["-", "-o", "json", *options], input=f"{CLUSTER}---{service}")
 
     done = namespaces.inside(NODE, ask)
     found = [one for one in json.loads(done.stdout)["findings"] if one["grade"] in ("FAIL", "WARN")]
@@ -281,6 +281,20 @@ def test_an_address_from_a_dhcp_server() -> None:
 
 
 # --- what kube-proxy makes of a Service -----------------------------------------------------------------
+
+
+def test_a_pod_that_listens_for_nobody_else() -> None:
+    """Its containerPort is declared, and its program listens at 127.0.0.1."""
+    with namespaces.listen_in(POD, "127.0.0.1", 8080):
+        assert doctor() == {}
+        said = "default/web: port 80/TCP: 1 (10.244.1.10:8080) of 1 refuse connections"
+        assert doctor("--connect") == {"connect": said}
+    with namespaces.listen_in(POD, "0.0.0.0", 8080):
+        assert doctor("--connect") == {}
+        undeclared = SERVICE.replace("targetPort: 8080", "targetPort: 8081")
+        assert list(doctor(service=undeclared)) == ["target-port"]
+    with namespaces.listen_in(POD, "0.0.0.0", 8081):
+        assert doctor("--connect", service=undeclared) == {}, "who accepts need not declare"
 
 
 @pytest.fixture

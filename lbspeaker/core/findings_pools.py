@@ -1,15 +1,13 @@
-"""Pools, and what is in the network already: nodes, Pods, routers, DHCP servers; and what the rules say."""
+"""Pools, and what is in the network already: nodes, Pods, cluster IPs, gateways, DHCP servers."""
 
 from collections.abc import Iterator
 
 from lbspeaker.core.checks import Check, fail, named, warn
 from lbspeaker.core.links import eligible
 from lbspeaker.core.pools import PoolIndex
-from lbspeaker.facts import Bridge, Evidence, Finding, Here, Part
-from lbspeaker.model import Address, Config, L2Advertisement, Link, LinkPolicy, Network, Pool, address_of
+from lbspeaker.facts import Evidence, Finding, Part
+from lbspeaker.model import Address, Link, Network, Pool, address_of
 
-_AGEING_S = 300.0  # of most switches: IEEE 802.1Q, 8.8.3
-_LONGEST = 4 / 3  # a refresh is due after 2/3 to 4/3 of refresh_s
 _ROUTER_SIZE = {4: 30, 6: 126}  # networks smaller than these have no addresses for hosts beside their ends
 
 _EXCLUDE = "spec.exclude keeps addresses of a pool from being given"
@@ -126,7 +124,7 @@ def pool_reach(evidence: Evidence) -> Iterator[Finding]:
     near = {pool.name: network for pool, network, _ in _on_link(evidence)}
     alone = eligible(here.links) and _one_segment(evidence)
     for pool in config.pools:
-        layer2 = any(ad.scope.covers_pool(pool) for ad in layer2_here(evidence))
+        layer2 = any(ad.scope.covers_pool(pool) for ad in evidence.own_advertisements)
         bgp = any(ad.scope.covers_pool(pool) for ad in config.bgp_advertisements)
         if bgp and not layer2 and pool.name in near:
             yield warn(
@@ -142,14 +140,6 @@ def pool_reach(evidence: Evidence) -> Iterator[Finding]:
                 "hosts reach it only if a router has it on this segment, as a network of its own",
                 "a pool inside the network of the nodes, a route at the router, or BGP",
             )
-
-
-def layer2_here(evidence: Evidence) -> list[L2Advertisement]:
-    """The advertisements that are about this node; all of them, if its labels are not known."""
-    here = evidence.here
-    node = evidence.snapshot.nodes.get(here.name) if here else None
-    ads = evidence.snapshot.config.l2_advertisements
-    return [ad for ad in ads if node is None or (not node.excluded and ad.scope.covers_node(node.labels))]
 
 
 def _one_segment(evidence: Evidence) -> bool:
@@ -177,163 +167,49 @@ def _overlaps(pool: Pool, network: Network) -> bool:
     )
 
 
-# --- what the rules say ---------------------------------------------------------------------------------
-
-
-def configuration(evidence: Evidence) -> Iterator[Finding]:
-    for problem in evidence.problems:
-        place = problem.file if problem.line is None else f"{problem.file}:{problem.line}"
-        where = problem.object if problem.file == "cluster" else f"{problem.object or place} ({place})"
-        what = ": ".join(part for part in (problem.path, problem.what) if part)
-        make, why = (
-            (fail, "it is not in force") if problem.severity == "error" else (warn, "it is hardly meant")
-        )
-        yield make(where or place, what, why, problem.hint or "lbspeaker check says more")
-
-
-def advertised(evidence: Evidence) -> Iterator[Finding]:
-    config = evidence.snapshot.config
-    if not config.pools:
-        yield fail("configuration", "there is no pool", "no Service gets an IP", "create an IPAddressPool")
-    for pool in config.pools:
-        scopes = [ad.scope for ad in config.l2_advertisements] + [
-            ad.scope for ad in config.bgp_advertisements
-        ]
-        if not any(scope.covers_pool(pool) for scope in scopes):
-            yield fail(
-                f"pool {pool.name}",
-                "no advertisement selects it",
-                "Services get IPs that nobody announces",
-                f"create an L2Advertisement or a BGPAdvertisement with ipAddressPools: [{pool.name}]",
-            )
-    if config.bgp_advertisements and not config.peers:
-        yield fail(
-            "configuration",
-            "there are BGPAdvertisements, and no BGPPeer",
-            "there is no router to announce to",
-            "create a BGPPeer for the router",
-        )
-
-
-def restart_with_bfd(evidence: Evidence) -> Iterator[Finding]:
-    for peer in evidence.snapshot.config.peers:
-        if peer.bfd is not None and peer.graceful_restart_s is not None:
-            yield warn(
-                f"BGPPeer {peer.name}",
-                "it has BFD and graceful restart",
-                "BFD drops at once what graceful restart is there to keep",
-                "remove bfdProfile (restarts lose nothing), or enableGracefulRestart (failures are quick)",
-            )
-
-
-def fdb_ageing(evidence: Evidence) -> Iterator[Finding]:
-    """A switch forgets where a MAC is that says nothing; then it floods, or drops."""
-    config, here = evidence.snapshot.config, evidence.here
-    if not config.l2_advertisements:
-        return
-    for policy in config.link_policies:
-        if _too_rare(policy, _AGEING_S):
-            yield warn(
-                f"LinkPolicy {policy.name}",
-                _refresh(policy),
-                f"most switches forget a MAC after {_AGEING_S:g} s of silence",
-                "refreshSeconds: 90",
-            )
-    for name, link, bridge in _bridges(here) if here else ():
-        policy = config.link_policy(_labels(evidence), link)
-        if bridge.ageing_s and _too_rare(policy, bridge.ageing_s):
-            yield warn(
-                f"{here.name if here else ''}, bridge {name}",
-                f"it forgets a MAC after {bridge.ageing_s:g} s; {_refresh(policy)}",
-                "in between it floods what is for service IPs",
-                f"refreshSeconds under {bridge.ageing_s / _LONGEST:.0f}, or a longer ageing time there",
-            )
-
-
-def _too_rare(policy: LinkPolicy, ageing_s: float) -> bool:
-    return policy.refresh_s == 0 or policy.refresh_s * _LONGEST > ageing_s
-
-
-def _refresh(policy: LinkPolicy) -> str:
-    if policy.refresh_s == 0:
-        return "we never refresh"
-    return f"we refresh up to {policy.refresh_s * _LONGEST:.0f} s apart"
-
-
-def _bridges(here: Here) -> Iterator[tuple[str, str, Bridge]]:
-    """Bridges between this machine and the segment: the bridge, our link at it, and what it is like."""
-    for link in eligible(here.links):
-        if link.name in here.bridges:
-            yield link.name, link.name, here.bridges[link.name]
-
-
-def _labels(evidence: Evidence) -> dict[str, str]:
-    node = evidence.snapshot.nodes.get(evidence.here.name) if evidence.here else None
-    return dict(node.labels) if node else {}
-
-
-def config_has_pools(evidence: Evidence) -> bool:
+def _has_pools(evidence: Evidence) -> bool:
     return bool(evidence.snapshot.config.pools)
 
 
-def _has_peers(evidence: Evidence) -> bool:
-    return bool(evidence.snapshot.config.peers)
-
-
-def families(config: Config) -> set[int]:
-    """The families that pools have addresses of."""
-    return {r.family for pool in config.pools for r in pool.ranges}
-
-
-_POOLS = frozenset({Part.CONFIG})
+_CONFIG = frozenset({Part.CONFIG})
 _HERE = frozenset({Part.CONFIG, Part.HERE})
 CHECKS = (
-    Check("configuration", "it is accepted as it is", configuration, _POOLS),
-    Check("advertised", "each pool is announced", advertised, _POOLS),
     Check(
         "pool-node",
         "no pool contains the address of a node or a router",
         pool_node,
-        _POOLS,
+        _CONFIG,
         frozenset({Part.NODES, Part.HERE}),
-        config_has_pools,
+        _has_pools,
     ),
     Check(
         "pool-pods",
         "no pool overlaps the networks of Pods",
         pool_pods,
-        _POOLS,
+        _CONFIG,
         frozenset({Part.NODES, Part.PODS, Part.PROXY}),
-        config_has_pools,
+        _has_pools,
     ),
     Check(
         "pool-services",
         "no pool overlaps the network of cluster IPs",
         pool_services,
-        _POOLS | {Part.SERVICES},
-        concerns=config_has_pools,
+        _CONFIG | {Part.SERVICES},
+        concerns=_has_pools,
     ),
-    Check("pool-edge", "no pool contains an end of its network", pool_edge, _HERE, concerns=config_has_pools),
+    Check("pool-edge", "no pool contains an end of its network", pool_edge, _HERE, concerns=_has_pools),
     Check(
         "pool-dhcp",
         "no pool is where this node has its address by DHCP",
         pool_dhcp,
         _HERE,
-        concerns=config_has_pools,
+        concerns=_has_pools,
     ),
     Check(
         "pool-reach",
         "each pool is where its clients look for it",
         pool_reach,
         _HERE,
-        concerns=config_has_pools,
+        concerns=_has_pools,
     ),
-    Check(
-        "restart-with-bfd",
-        "no peer has BFD and graceful restart",
-        restart_with_bfd,
-        _POOLS,
-        concerns=_has_peers,
-    ),
-    Check("fdb-ageing", "refreshes come before switches forget", fdb_ageing, _POOLS),
 )
