@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from lbspeaker.core.checks import Check, fail, named, warn
 from lbspeaker.facts import Attempt, Evidence, Finding, Grade, Part, Pod, Target, WiredPort, Wiring
 
+_LAST_PORT = 65535
+
 
 def targets(evidence: Evidence) -> list[Target]:
     """Return where to connect: each TCP port of the asked Services, at each of their Pods that is ready."""
@@ -23,7 +25,7 @@ def _targets(one: Wiring, port: WiredPort, evidence: Evidence) -> Iterator[Targe
         return
     for pod in evidence.behind[one.key]:
         number = port.target if isinstance(port.target, int) else _named(pod, port.target)
-        if pod.ready and number:
+        if pod.ready and 0 < number <= _LAST_PORT:
             for ip in pod.addresses:
                 yield ip, number
 

@@ -260,7 +260,8 @@ def _pod_facts(obj: _Pod) -> list[Pod | Program]:
     return [one for one in (_pod(obj), _host_program(obj)) if one is not None]
 
 
-_KINDS: dict[str, tuple[Any, Callable[[Any], list[Any]]]] = {
+# How an object of each kind is decoded, and what it says.
+KINDS: dict[str, tuple[Any, Callable[[Any], list[Any]]]] = {
     "Service": (_Service, lambda obj: [_wiring(obj)]),
     "Pod": (_Pod, _pod_facts),
     "DaemonSet": (_DaemonSet, lambda obj: [_program(obj)]),
@@ -273,7 +274,7 @@ def facts_of(value: Mapping[str, object]) -> list[Any]:
 
     Raises WrongDocument if it is not of the shape of its kind.
     """
-    struct, convert = _KINDS.get(str(value.get("kind")), (None, None))
+    struct, convert = KINDS.get(str(value.get("kind")), (None, None))
     if struct is None or convert is None:
         return []
     try:
@@ -298,7 +299,7 @@ class _Items(Struct, Generic[_T]):
 
 def page(kind: str, body: bytes) -> tuple[list[Any], str]:
     """Return what one page of a list of `kind` says, and the token of the next page. Raises Malformed."""
-    struct, convert = _KINDS[kind]
+    struct, convert = KINDS[kind]
     try:
         found = msgspec.json.decode(body, type=_Items[struct])  # type: ignore[valid-type]
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

@@ -9,7 +9,8 @@ from lbspeaker.core.findings import CHECKS, examine, looked_at
 from lbspeaker.facts import Evidence, Grade, Lack, Part
 from tests.core.findings import evidence, here, only, pod, wiring, wrong
 
-OPERATIONS = Path(__file__).parent.parent.parent / "docs" / "operations.md"
+ROOT = Path(__file__).parent.parent.parent
+OPERATIONS = ROOT / "docs" / "operations.md"
 
 
 def test_a_cluster_in_which_nothing_is_wrong() -> None:
@@ -85,3 +86,4 @@ def test_codes_are_unique_and_all_of_them_are_in_the_manual() -> None:
     assert len(codes) == len(set(codes))
     section = OPERATIONS.read_text().partition("\n## Doctor\n")[2].partition("\n## ")[0]
     assert re.findall(r"^\| `([a-z0-9-]+)` \|", section, re.MULTILINE) == codes
+    assert f"[{len(codes)} checks]" in (ROOT / "README.md").read_text()

@@ -18,6 +18,7 @@ def test_where_to_connect() -> None:
     assert targets(evidence(wiring(port="http"), pods=PODS)) == [ONE, TWO]
     assert targets(evidence(wiring(port="nobody"), pods=PODS)) == []
     assert targets(evidence(pods=[pod(ready=False, addresses=ips("10.0.0.1"))])) == []
+    assert targets(evidence(wiring(port=65536), pods=PODS)) == []
     udp = wiring(ports=(WiredPort(53, 53, protocol="UDP"),))
     assert targets(evidence(udp, pods=PODS)) == []
     assert targets(evidence(wiring("shop/a"), wiring("shop/b"), pods=PODS)) == [ONE, TWO]

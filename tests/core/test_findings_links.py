@@ -31,6 +31,9 @@ def test_links_that_are_hardly_meant() -> None:
     assert "eth0 is a macvlan" in only(node(link(kind="macvlan")), "link").what
     bonded = {"bonds": {"eth0": "balance-alb"}}
     assert "a bond in mode balance-alb" in only(node(link(kind="bond"), **bonded), "link").what
+    assert "service IPs move" in only(node(link(kind="bond"), **bonded), "link").why
+    robin = node(link(kind="bond"), bonds={"eth0": "balance-rr"})
+    assert "overtake" in only(robin, "link").why
     assert passes(node(link(kind="bond"), bonds={"eth0": "802.3ad"}), "link")
     assert passes(node(link(kind="vlan")), "link")
 
@@ -52,6 +55,8 @@ def test_a_bridge_that_snoops_multicast_is_worth_a_word() -> None:
     bridges = {"br0": Bridge(300.0, multicast_snooping=True, querier=True)}
     found = only(evidence(config=DUAL, here=here(bridges=bridges)), "bridge-filter")
     assert found.grade is Grade.PASS and "bridge br0 snoops multicast" in found.what
+    quiet = {"br0": Bridge(300.0, multicast_snooping=True), "cni0": Bridge(300.0, True, True)}
+    assert "snoops" not in only(evidence(config=DUAL, here=here(bridges=quiet)), "bridge-filter").what
 
 
 @pytest.mark.parametrize(
@@ -90,7 +95,9 @@ def test_another_program_that_waits_for_bgp() -> None:
 def test_another_program_that_has_the_port_of_bfd() -> None:
     def found(program: str) -> Grade:
         listener = Listener("udp", ip_address("0.0.0.0"), 3784, program)
-        return only(peering(listener, bfd=BFDProfile()), "bfd-port").grade
+        told = only(peering(listener, bfd=BFDProfile()), "bfd-port")
+        assert told.grade is Grade.PASS or (program or "cannot be seen") in told.what
+        return told.grade
 
     assert found("/usr/lib/frr/bfdd") is Grade.FAIL
     assert found("") is Grade.WARN

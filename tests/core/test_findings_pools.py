@@ -69,8 +69,11 @@ def test_a_pool_with_the_ends_of_its_network() -> None:
 
 
 def test_a_network_of_two_addresses_has_no_ends() -> None:
-    told = evidence(config=with_pool(WIDE), here=here(link("eth0", "192.0.2.8/31")))
-    assert passes(told, "pool-edge")
+    def ends(own: str) -> bool:
+        return not passes(evidence(config=with_pool(WIDE), here=here(link("eth0", own))), "pool-edge")
+
+    assert not ends("192.0.2.8/31") and not ends("192.0.2.8/32")
+    assert ends("192.0.2.9/30")
 
 
 def test_a_pool_where_a_dhcp_server_gives_addresses() -> None:
@@ -102,3 +105,15 @@ def test_a_pool_of_another_segment_is_other_nodes_business() -> None:
     told = evidence(config=Config((far,), (elsewhere,)), here=here(link(running=False)))
     assert passes(told, "pool-reach")
     assert about(told, "link") == []
+
+
+def test_a_pool_overlaps_a_network_with_one_address() -> None:
+    def overlaps(first: str, last: str) -> bool:
+        told = evidence(
+            config=with_pool(pool("p", f"{first}-{last}")),
+            service_networks=(ip_network("192.0.2.16/28"),),
+        )
+        return not passes(told, "pool-services")
+
+    assert overlaps("192.0.2.1", "192.0.2.16") and overlaps("192.0.2.31", "192.0.2.40")
+    assert not overlaps("192.0.2.1", "192.0.2.15") and not overlaps("192.0.2.32", "192.0.2.40")

@@ -8,9 +8,10 @@ from lbspeaker.model import (
     Config,
     L2Advertisement,
     LinkPolicy,
+    Node,
     Peer,
 )
-from tests.build import LAN, ip, scope
+from tests.build import LAN, ip, scope, selector
 from tests.core.findings import about, evidence, here, link, only, passes
 
 LAYER2 = (L2Advertisement("l2"),)
@@ -61,6 +62,15 @@ def test_refreshes_that_come_after_switches_forget() -> None:
     assert only(evidence(config=refreshing(0)), "fdb-ageing").what == "we never refresh"
     assert only(evidence(config=refreshing(226)), "fdb-ageing").what == "we refresh up to 301 s apart"
     assert passes(evidence(config=refreshing(225)), "fdb-ageing")
+
+
+def test_the_policy_of_this_node_counts_for_its_bridge() -> None:
+    rare = LinkPolicy("rare", node_selectors=(selector(rack="a"),), refresh_s=120)
+    config = Config((LAN,), LAYER2, link_policies=(rare,))
+    node = here(link("br0", kind="bridge"), bridges={"br0": Bridge(150.0)})
+    told = evidence(config=config, here=node, nodes=[Node("a", {"rack": "a"})])
+    assert only(told, "fdb-ageing").subject == "a, bridge br0"
+    assert passes(evidence(config=config, here=node, nodes=[Node("a")]), "fdb-ageing")
 
 
 def test_a_bridge_on_the_node_that_forgets_early() -> None:

@@ -3,9 +3,11 @@
 from dataclasses import replace
 from ipaddress import ip_address
 
+import pytest
+
 from lbspeaker.facts import Grade, Listener, WiredPort, Wiring
-from lbspeaker.model import BGPAdvertisement, Condition, Config, Endpoint, L2Advertisement, Service
-from tests.build import LAN, ROUTER, service
+from lbspeaker.model import BGPAdvertisement, Condition, Config, Endpoint, L2Advertisement, Scope, Service
+from tests.build import LAN, ROUTER, selector, service
 from tests.core.findings import about, evidence, here, only, passes, wiring
 
 NODE_PORT = (WiredPort(80, 8080, node_port=30080),)
@@ -82,6 +84,14 @@ def test_an_external_name_that_is_taken_for_a_load_balancer() -> None:
     assert ignored.what == "externalName db.example.com in a Service of type LoadBalancer"
 
 
+def test_names_and_ips_of_services_that_nobody_asked_for() -> None:
+    odd = wiring("shop/odd", external_name="db.example.com", external_ips=("192.0.2.9",))
+    told = evidence(odd, wiring("shop/web"))
+    for code in ("external-name", "external-ips"):
+        assert passes(replace(told, only=frozenset({"shop/web"})), code)
+        assert only(replace(told, only=frozenset({"shop/odd"})), code).subject == "shop/odd"
+
+
 def test_external_ips() -> None:
     def found(text: str, *models: Service) -> tuple[Grade, str]:
         services = [wiring(external_ips=(text,)), wiring("shop/other")]
@@ -121,6 +131,26 @@ def test_local_by_bgp_with_pods_spread_unevenly() -> None:
     assert passes(evidence(models=[local], endpoints=SPREAD, config=nobody), "local-spread")
     even = {"shop/web": (Endpoint("a"), Endpoint("b"))}
     assert passes(evidence(models=[local], endpoints=even, config=BY_BGP), "local-spread")
+
+
+def test_endpoints_that_do_not_serve_get_no_share() -> None:
+    local = service("shop/web", local=True, held="192.0.2.10")
+    leaving = {"shop/web": (Endpoint("a"), Endpoint("a", False, False), Endpoint("b"))}
+    assert passes(evidence(models=[local], endpoints=leaving, config=BY_BGP), "local-spread")
+
+
+@pytest.mark.parametrize("kind", ["layer 2", "BGP"])
+def test_an_advertisement_that_is_not_about_the_service_spreads_nothing(kind: str) -> None:
+    def spread(about: Scope) -> bool:
+        local = service("shop/web", local=True, held="192.0.2.10", labels={"app": "web"})
+        l2, bgp = L2Advertisement("l2", about), BGPAdvertisement("bgp", about)
+        by_bgp = Config((LAN,), (), (bgp,), (ROUTER,))
+        config = by_bgp if kind == "BGP" else Config((LAN,), (l2,))
+        return not passes(evidence(models=[local], endpoints=SPREAD, config=config), "local-spread")
+
+    assert spread(Scope(frozenset({"lan"}), service_selectors=(selector(app="web"),)))
+    assert not spread(Scope(frozenset({"lan"}), service_selectors=(selector(app="db"),)))
+    assert not spread(Scope(frozenset({"other"}), service_selectors=(selector(app="web"),)))
 
 
 def test_a_pod_with_two_families_counts_once() -> None:
