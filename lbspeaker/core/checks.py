@@ -35,6 +35,8 @@ class Check:
 def findings(check: Check, evidence: Evidence) -> Iterator[Finding]:
     """Yield what `check` says of `evidence`."""
     missing = check.needs - evidence.known
+    if missing <= {Part.HERE} and not check.either and not check.concerns(evidence):
+        return  # a node could say nothing that matters
     if check.either and not check.either & evidence.known:
         missing |= check.either
     if missing:

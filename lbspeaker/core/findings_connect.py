@@ -1,12 +1,13 @@
 """What Pods say to who connects (`lbspeaker doctor --connect`): the proof of what they only declare.
 
 A containerPort is a declaration. Whether somebody listens there, and not at 127.0.0.1 alone, shows when one
-connects.
+connects. A Pod that refuses where it declares nothing is told of by `target-port` alone.
 """
 
 from collections.abc import Iterator
 
 from lbspeaker.core.checks import Check, fail, named, warn
+from lbspeaker.core.findings_pods import undeclared
 from lbspeaker.facts import Attempt, Evidence, Finding, Grade, Part, Pod, Target, WiredPort, Wiring
 
 _LAST_PORT = 65535
@@ -23,11 +24,14 @@ def targets(evidence: Evidence) -> list[Target]:
 def _targets(one: Wiring, port: WiredPort, evidence: Evidence) -> Iterator[Target]:
     if port.protocol != "TCP":
         return
+    service = evidence.snapshot.services.get(one.key)
+    families = service.families if service else ()
     for pod in evidence.behind[one.key]:
         number = port.target if isinstance(port.target, int) else _named(pod, port.target)
         if pod.ready and 0 < number <= _LAST_PORT:
             for ip in pod.addresses:
-                yield ip, number
+                if ip.version in families:
+                    yield ip, number
 
 
 def _named(pod: Pod, name: str) -> int:
@@ -48,7 +52,10 @@ def connect(evidence: Evidence) -> Iterator[Finding]:
 
 def _port(one: Wiring, port: WiredPort, evidence: Evidence) -> Iterator[Finding]:
     asked = [target for target in _targets(one, port, evidence) if target in evidence.tried]
-    refused = [target for target in asked if evidence.tried[target] is Attempt.REFUSED]
+    told = {ip for pod in evidence.behind[one.key] if undeclared(pod, port) for ip in pod.addresses}
+    refused = [
+        target for target in asked if evidence.tried[target] is Attempt.REFUSED and target[0] not in told
+    ]
     silent = [target for target in asked if evidence.tried[target] is Attempt.SILENT]
     if refused:
         make = fail if len(refused) == len(asked) else warn

@@ -223,16 +223,19 @@ def target_port(evidence: Evidence) -> Iterator[Finding]:
             lacking = [
                 pod
                 for pod in telling
-                if not _has_number(pod, port)
+                if undeclared(pod, port)
                 and not (port.protocol == "TCP" and accepting.intersection(pod.addresses))
             ]
             if lacking:
                 yield _undeclared(one, port, telling, lacking)
 
 
-def _has_number(pod: Pod, port: WiredPort) -> bool:
+def undeclared(pod: Pod, port: WiredPort) -> bool:
+    """Whether a Pod that declares ports does not declare this one, and is not probed at it."""
+    if isinstance(port.target, str) or not pod.ports:
+        return False
     declared = any(own.number == port.target and own.protocol == port.protocol for own in pod.ports)
-    return declared or (port.protocol == "TCP" and port.target in pod.probed)
+    return not declared and not (port.protocol == "TCP" and port.target in pod.probed)
 
 
 def _undeclared(one: Wiring, port: WiredPort, telling: Sequence[Pod], lacking: Sequence[Pod]) -> Finding:

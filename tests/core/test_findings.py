@@ -53,6 +53,13 @@ def test_a_node_that_nobody_asked_for_is_not_missed() -> None:
     assert not [one for one in examine(evidence()) if one.code == "rp-filter"]
 
 
+def test_a_node_is_missed_only_where_it_matters() -> None:
+    told = replace(evidence(), lacks=(Lack(Part.HERE, "this is a laptop", "run it on a node"),))
+    unknown = {one.code for one in examine(told) if one.grade is Grade.UNKNOWN}
+    assert "rp-filter" in unknown and "link" in unknown
+    assert not unknown & {"ipv6", "bgp-port", "bfd-port", "restart-with-bfd"}
+
+
 def test_every_problem_says_why_and_what_to_do() -> None:
     broken = evidence(wiring(sticky=True, external_ips=("192.0.2.9",)), pods=(), nodes=())
     for one in examine(replace(broken, here=here(settings={"net.ipv4.ip_forward": "0"}))):

@@ -1,9 +1,11 @@
 """`doctor --connect`: what Pods say to who connects."""
 
+from dataclasses import replace
+
 from lbspeaker.core.findings_connect import targets
 from lbspeaker.facts import Attempt, Evidence, Grade, PodPort, WiredPort
-from tests.build import ip, ips
-from tests.core.findings import about, evidence, only, passes, pod, wiring
+from tests.build import ip, ips, service
+from tests.core.findings import about, evidence, only, passes, pod, wiring, wrong
 
 ONE, TWO = (ip("10.0.0.1"), 8080), (ip("10.0.0.2"), 8080)
 PODS = [pod("shop/web-1", addresses=ips("10.0.0.1")), pod("shop/web-2", addresses=ips("10.0.0.2"))]
@@ -19,6 +21,10 @@ def test_where_to_connect() -> None:
     assert targets(evidence(wiring(port="nobody"), pods=PODS)) == []
     assert targets(evidence(pods=[pod(ready=False, addresses=ips("10.0.0.1"))])) == []
     assert targets(evidence(wiring(port=65536), pods=PODS)) == []
+    dual = [pod(addresses=ips("10.0.0.1", "fd00::1"))]
+    assert targets(evidence(pods=dual)) == [ONE], "the Service has one family"
+    both = service("shop/web", families=(4, 6))
+    assert targets(evidence(pods=dual, models=[both])) == [ONE, (ip("fd00::1"), 8080)]
     udp = wiring(ports=(WiredPort(53, 53, protocol="UDP"),))
     assert targets(evidence(udp, pods=PODS)) == []
     assert targets(evidence(wiring("shop/a"), wiring("shop/b"), pods=PODS)) == [ONE, TWO]
@@ -51,4 +57,7 @@ def test_who_accepts_need_not_declare() -> None:
     silent = [pod("shop/web-1", PodPort(9090), addresses=ips("10.0.0.1"))]
     assert only(evidence(pods=silent), "target-port").grade is Grade.FAIL
     assert passes(evidence(pods=silent, tried={ONE: Attempt.ACCEPTED}), "target-port")
-    assert only(evidence(pods=silent, tried={ONE: Attempt.REFUSED}), "target-port").grade is Grade.FAIL
+    refusing = evidence(pods=silent, tried={ONE: Attempt.REFUSED})
+    assert wrong(refusing) == {"target-port": Grade.FAIL}, "one cause is told once"
+    nothing = evidence(pods=[replace(silent[0], ports=())], tried={ONE: Attempt.REFUSED})
+    assert wrong(nothing) == {"connect": Grade.FAIL}
