@@ -80,8 +80,9 @@ def _kube_vip(program: Program, evidence: Evidence) -> Finding:
         theirs = environment.get("lb_class_name", "") or "kube-vip.io/kube-vip-class"
         if theirs != own_class(evidence):
             return well(program.key, f"kube-vip serves the class {theirs}, and not ours")
+    why = "it answers for the IPs of Services that have spec.loadBalancerIP or its annotation, as we do"
     remedy = 'svc_enable "false" in its environment, or lb_class_only "true"'
-    return fail(program.key, "kube-vip runs, and serves Services", _BOTH, remedy)
+    return fail(program.key, "kube-vip runs, and serves Services", why, remedy)
 
 
 def _service_lb(program: Program, evidence: Evidence) -> Finding:
@@ -93,7 +94,7 @@ def _service_lb(program: Program, evidence: Evidence) -> Finding:
 
 def _cilium(program: Program, evidence: Evidence) -> Finding:
     settings = evidence.agents
-    if "enable-ipv4" not in settings and not any(name.startswith("enable-") for name in settings):
+    if not any(name.startswith("enable-") for name in settings):
         what, why = "Cilium runs, and its settings were not read", "it may announce the same IPs"
         return warn(program.key, what, why, "look into the ConfigMap kube-system/cilium-config")
     if _yes(settings.get("enable-l2-announcements", "")):
@@ -115,9 +116,14 @@ def _calico(program: Program, evidence: Evidence) -> Finding:
 
 
 def _kube_router(program: Program, _: Evidence) -> Finding:
+    if _yes(_flag(program, "run-loadbalancer")):
+        return fail(program.key, "kube-router gives IPs to Services", _BOTH, "--run-loadbalancer=false")
     if _yes(_flag(program, "advertise-loadbalancer-ip")):
-        what, why = "kube-router announces IPs of Services", "routers get the same routes from both"
-        return fail(program.key, what, why, "--advertise-loadbalancer-ip=false")
+        what = "kube-router announces the IPs of all Services by BGP"
+        why = "routers get the same routes from both, and from nodes that we withdraw them on"
+        return warn(
+            program.key, what, why, "--advertise-loadbalancer-ip=false, or no BGPAdvertisement of ours"
+        )
     if _flag(program, "run-router").lower() == "false":
         return well(program.key, "kube-router runs without its router")
     return warn(
@@ -148,7 +154,7 @@ def _rival(name: str, image: str, judge: Callable[[Program, Evidence], Finding])
 
 _RIVALS = (
     _rival("MetalLB", r"metallb/speaker$", _metallb),
-    _rival("kube-vip", r"kube-vip/kube-vip(-iptables)?$", _kube_vip),
+    _rival("kube-vip", r"(kube-vip|plndr)/kube-vip(-iptables)?$", _kube_vip),
     _rival("ServiceLB", r"klipper-lb$", _service_lb),
     _rival("Cilium", r"cilium/cilium$", _cilium),
     _rival("Calico", r"calico/node$", _calico),

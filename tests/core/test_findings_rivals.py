@@ -47,7 +47,9 @@ def test_nobody_else() -> None:
         ("rancher/klipper-lb:v0.4.9", (), {}, Grade.FAIL),
         (CALICO, (), {"CALICO_NETWORKING_BACKEND": "bird"}, Grade.WARN),
         (CALICO, (), {"CALICO_NETWORKING_BACKEND": "vxlan"}, Grade.PASS),
-        ("cloudnativelabs/kube-router", ("--advertise-loadbalancer-ip=true",), {}, Grade.FAIL),
+        ("plndr/kube-vip:0.3.6", ("manager",), SERVICES, Grade.FAIL),
+        ("cloudnativelabs/kube-router", ("--run-loadbalancer=true",), {}, Grade.FAIL),
+        ("cloudnativelabs/kube-router", ("--advertise-loadbalancer-ip",), {}, Grade.WARN),
         ("cloudnativelabs/kube-router", ("--run-router=true",), {}, Grade.WARN),
         ("cloudnativelabs/kube-router", ("--run-router=false",), {}, Grade.PASS),
         ("registry.gitlab.com/purelb/purelb/lbnodeagent:v0.13.0", (), {}, Grade.FAIL),
@@ -82,6 +84,12 @@ def test_a_class_of_our_own_keeps_others_out_of_the_way() -> None:
     assert judged(METALLB, ours=classy).grade is Grade.PASS
     assert judged("rancher/klipper-lb", ours=classy).grade is Grade.PASS
     assert judged(METALLB, "--lb-class=lbspeaker", ours=classy).grade is Grade.FAIL
+
+
+def test_the_class_of_a_rival_is_named() -> None:
+    classy = Program(OURS.key, OURS.images, ("speaker", "--lb-class", "lbspeaker"))
+    assert judged(METALLB, ours=classy).what == "MetalLB serves the class (none), and not ours"
+    assert judged(METALLB, "--lb-class=x").what == "MetalLB serves the class x, and not ours"
 
 
 def test_a_rival_is_told_once_by_its_daemon_set() -> None:
