@@ -217,8 +217,6 @@ def target_port(evidence: Evidence) -> Iterator[Finding]:
     for one, pods in _selecting(evidence):
         telling = [pod for pod in pods if pod.ports]
         for port in one.ports:
-            if isinstance(port.target, str) or not telling:
-                continue
             accepting = {ip for ip, number in evidence.accepting if number == port.target}
             lacking = [
                 pod
