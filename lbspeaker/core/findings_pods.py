@@ -217,15 +217,16 @@ def target_port(evidence: Evidence) -> Iterator[Finding]:
     for one, pods in _selecting(evidence):
         telling = [pod for pod in pods if pod.ports]
         for port in one.ports:
-            accepting = {ip for ip, number in evidence.accepting if number == port.target}
-            lacking = [
-                pod
-                for pod in telling
-                if undeclared(pod, port)
-                and not (port.protocol == "TCP" and accepting.intersection(pod.addresses))
-            ]
+            doubtful = [pod for pod in telling if undeclared(pod, port)]
+            lacking = [pod for pod in doubtful if not _accepts(pod, port, evidence)]
             if lacking:
                 yield _undeclared(one, port, telling, lacking)
+
+
+def _accepts(pod: Pod, port: WiredPort, evidence: Evidence) -> bool:
+    """Whether a connection to this port of the Pod was accepted."""
+    tcp = port.protocol == "TCP" and isinstance(port.target, int)
+    return tcp and any((ip, port.target) in evidence.accepting for ip in pod.addresses)
 
 
 def undeclared(pod: Pod, port: WiredPort) -> bool:
