@@ -22,20 +22,21 @@ LEVELS = [
         *("observe", "peering", "publishing", "reporting"),
     },
     {"core", "wire", "shell", "config"},
-    {"upstream"},
+    {"facts", "upstream"},
     {"model"},
     {"errors"},
     {"__init__"},
 ]
-PURE = {"core", "wire", "config", "upstream", "model", "errors"}
+PURE = {"core", "wire", "config", "facts", "upstream", "model", "errors"}
 # What a pure unit may import from outside: nothing here does I/O, reads a clock or rolls a die.
 ALLOWED = {
-    "core": {"bisect", "fractions", "hashlib", "heapq", "re"},
+    "core": {"bisect", "difflib", "fractions", "hashlib", "heapq", "re"},
     "wire": {
         *("base64", "datetime", "hashlib", "hmac", "json", "msgspec", "prometheus_client", "re", "scapy"),
         "struct",
     },
     "config": {"bisect", "difflib", "re", "yaml"},
+    "facts": set(),
     "upstream": set(),
     "model": set(),
     "errors": set(),

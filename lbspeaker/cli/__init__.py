@@ -23,6 +23,7 @@ COMMANDS = {
     "status": "status:status",
     "drain": "move:drain",
     "move": "move:move",
+    "doctor": "doctor:doctor",
     "lab": "lab:lab",
     "demo": "demo:demo",
 }
@@ -55,6 +56,7 @@ def lbspeaker() -> None:
     Configure and check a BGP router:            lbspeaker upstream config --for frr pools.yaml nodes.yaml
     See whether all is well:                     lbspeaker status
     Take a node out, one Service elsewhere:      lbspeaker drain NODE, lbspeaker move SERVICE --to NODE
+    Find out what is wrong, and what to do:      lbspeaker doctor
     Bring MetalLB's configuration over:          lbspeaker migrate metallb.yaml
     """
 

@@ -151,7 +151,7 @@ def _understood(raw: list[Document], problems: list[Problem]) -> _Said:
         try:
             change = kube.from_document(document.value)
         except kube.WrongDocument as error:
-            said.problems.append(document.problem(_path(error.path), error.what, error.hint))
+            said.problems.append(wrong_document(document, error))
             continue
         if change is None:
             ignored += 1
@@ -160,6 +160,11 @@ def _understood(raw: list[Document], problems: list[Problem]) -> _Said:
             said.changes.append((change, document))
             said.problems.extend(_strange_annotations(document))
     return replace(said, ignored=ignored)
+
+
+def wrong_document(document: Document, error: kube.WrongDocument) -> Problem:
+    """Return the mistake in a document, at its place."""
+    return document.problem(_path(error.path), error.what, error.hint)
 
 
 def _legacy(document: Document) -> list[Problem]:

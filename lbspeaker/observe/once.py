@@ -2,7 +2,8 @@
 
 import asyncio
 import json
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from lbspeaker.config.documents import Document, from_object
 from lbspeaker.errors import Unable, Unavailable
@@ -17,6 +18,7 @@ _LISTS = (
     "/apis/discovery.k8s.io/v1/endpointslices",
 )
 _PAGE = "500"
+_T = TypeVar("_T")
 
 
 def load_cluster(kubeconfig: str | None, context: str | None, namespace: str) -> Loaded:
@@ -29,21 +31,23 @@ def load_cluster(kubeconfig: str | None, context: str | None, namespace: str) ->
     except Unable as error:
         hint = "name files with its objects (kubectl get … -o yaml), or give --kubeconfig FILE"
         raise Unable(error.what, hint) from error
-    return loaded(asyncio.run(_documents(access, namespace)))
+    return loaded(asyncio.run(_everything(access, namespace)))
 
 
-async def _documents(access: Any, namespace: str) -> list[Document]:
-    published = f"/apis/lbspeaker.io/v1beta1/namespaces/{namespace}/effectiveconfigurations"
+async def _everything(access: Any, namespace: str) -> list[Document]:
     async with ApiServer(access, "upstream") as api:
-        found = [await _configuration(api, f"{published}/{kube.EFFECTIVE_NAME}", namespace)]
+        found = await configuration(api, namespace)
         for path in _LISTS:
-            found += await _list(api, path)
+            found += await documents(api, path)
     return found
 
 
-async def _configuration(api: ApiServer, path: str, namespace: str) -> Document:
+async def configuration(api: ApiServer, namespace: str) -> list[Document]:
+    """Return what the controller has published. Raises ApiError; Unavailable if there is nothing."""
+    published = f"/apis/lbspeaker.io/v1beta1/namespaces/{namespace}/effectiveconfigurations"
+    path = f"{published}/{kube.EFFECTIVE_NAME}"
     try:
-        return from_object(_decoded(await api.request("GET", path), path))
+        return [from_object(_decoded(await api.request("GET", path), path))]
     except ApiError as error:
         if error.status != 404:
             raise
@@ -51,16 +55,26 @@ async def _configuration(api: ApiServer, path: str, namespace: str) -> Document:
         raise Unavailable(what, "does the controller run? --namespace says where it lives") from None
 
 
-async def _list(api: ApiServer, path: str) -> list[Document]:
-    """All pages of a list."""
-    pages, token = [], ""
+async def documents(api: ApiServer, path: str) -> list[Document]:
+    """Return all pages of a list, each as one document. Raises ApiError, Unavailable."""
+
+    def read(body: bytes) -> tuple[list[Document], str]:
+        page = _decoded(body, path)
+        return [from_object(page)], str((page.get("metadata") or {}).get("continue") or "")
+
+    return await paged(api, path, read)
+
+
+async def paged(api: ApiServer, path: str, read: Callable[[bytes], tuple[list[_T], str]]) -> list[_T]:
+    """Return what `read` makes of all pages of a list; it also says which token the next page has, or ""."""
+    found: list[_T] = []
+    token = ""
     while True:
         query = {"limit": _PAGE, **({"continue": token} if token else {})}
-        page = _decoded(await api.request("GET", path, query=query), path)
-        pages.append(from_object(page))
-        token = str((page.get("metadata") or {}).get("continue") or "")
+        some, token = read(await api.request("GET", path, query=query))
+        found += some
         if not token:
-            return pages
+            return found
 
 
 def _decoded(body: bytes, path: str) -> dict[str, Any]:

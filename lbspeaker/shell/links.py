@@ -27,6 +27,7 @@ from pyroute2.netlink.rtnl import (
     RTMGRP_LINK,
 )
 
+from lbspeaker.errors import Unable
 from lbspeaker.model import Interface, Link
 
 _TEMPORARY, _OPTIMISTIC, _DAD_FAILED, _DEPRECATED, _TENTATIVE = 0x1, 0x4, 0x8, 0x20, 0x40  # IFA_F_…
@@ -58,6 +59,14 @@ class _Address(NamedTuple):
 
     own: Interface
     checked: bool
+
+
+async def now() -> tuple[Link, ...]:
+    """Return all links as they are, by name. Raises Unable if netlink does not tell."""
+    try:
+        return await _links()
+    except OSError as error:
+        raise Unable(f"the links cannot be looked at: {error.strerror}", "netlink must be allowed") from None
 
 
 async def watch(report: Callable[[tuple[Link, ...]], None]) -> None:

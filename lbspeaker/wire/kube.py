@@ -66,6 +66,8 @@ __all__ = [
     "speaker",
     "status_patch",
     "tidy_patch",
+    "written",
+    "wrong_document",
 ]
 
 
@@ -224,13 +226,18 @@ def from_document(value: Mapping[str, object]) -> Change | None:
     try:
         obj = msgspec.convert(value, struct)
     except msgspec.ValidationError as error:
-        what, _, path = str(error).partition(" - at `$")
-        raise WrongDocument(_plain(what), path.rstrip("`").lstrip(".")) from error
+        raise wrong_document(error) from error
     if not obj.metadata.name:
         raise WrongDocument("a name is missing", "metadata.name", "every object has a name")
     if kind in _NAMESPACED and not obj.metadata.namespace:
         obj.metadata.namespace = "default"
     return convert(obj)
+
+
+def wrong_document(error: msgspec.ValidationError) -> WrongDocument:
+    """Return what is wrong with an object, in words for who has written it."""
+    what, _, path = str(error).partition(" - at `$")
+    return WrongDocument(_plain(what), path.rstrip("`").lstrip("."))
 
 
 _WORDS = {

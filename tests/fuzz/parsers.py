@@ -12,7 +12,19 @@ import msgspec
 
 from lbspeaker.errors import Malformed
 from lbspeaker.model import Kind
-from lbspeaker.wire import arp, bfd, exabgp, hello, kube, kube_objects, ndp, orders, watch
+from lbspeaker.wire import (
+    arp,
+    bfd,
+    exabgp,
+    hello,
+    kube,
+    kube_facts,
+    kube_objects,
+    ndp,
+    orders,
+    proc_net,
+    watch,
+)
 from tests.fuzz.mutations import of_bytes, of_json, tokens
 from tests.fuzz.samples import sample
 
@@ -303,6 +315,32 @@ def document_seeds() -> list[bytes]:
     ]
 
 
+# --- what doctor reads ----------------------------------------------------------------------------------
+
+
+def check_page(kind: str) -> Callable[[bytes], object]:
+    return lambda data: kube_facts.page(kind, data)
+
+
+def page_seeds(struct: Any) -> list[bytes]:
+    return [msgspec.json.encode({"metadata": {"continue": "more"}, "items": [sample(struct)]})]
+
+
+def check_sockets(data: bytes) -> object:
+    """Lines that are not of the kernel's shape are passed over: it is refused if no line is left."""
+    found = list(proc_net.listening("tcp", data.decode("ascii", "replace")))
+    if not found:
+        raise Malformed("no line of the kernel's")
+    assert all(one.port >= 0 for one in found)
+    return found
+
+
+def sockets_seeds() -> list[bytes]:
+    rest = b"00000000:00000000 00:00000000 00000000     0        0 1089 1 0 100 0 0 10 0"
+    four, six = b"010200C0:00B3 00000000:0000 0A", b"B80D0120000000000000000001000000:0EC8 0:0 0A"
+    return [b"  sl  local_address\n   0: %s %s\n" % (socket, rest) for socket in (four, six)]
+
+
 def parsers() -> dict[str, Parser]:
     """Return all, by name."""
     found = {
@@ -321,6 +359,9 @@ def parsers() -> dict[str, Parser]:
     }
     for kind, (struct, _) in kube_objects.CONVERSIONS.items():
         found[kind.value.lower()] = _json(check_kube(kind), kube_seeds(struct))
+    for name, (struct, _) in kube_facts.KINDS.items():
+        found[f"doctor-{name.lower()}"] = _json(check_page(name), page_seeds(struct))
+    found["sockets"] = _bytes(check_sockets, sockets_seeds(), lambda _, data: data)
     return found
 
 
