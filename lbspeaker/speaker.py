@@ -312,9 +312,11 @@ class Program:
         if self._unusable.get(what) == problem:
             return
         self._unusable[what] = problem
-        self._log.error(
-            f"{kind}-unusable", why=why, hint=hint, **{"link" if kind == "link" else "peer": name}
-        )
+        if kind == "link":
+            self._log.error("link-unusable", link=name, why=why, hint=hint)
+        else:
+            event = "peer-unusable" if kind == "peer" else "password-unusable"
+            self._log.error(event, peer=name, why=why, hint=hint)
         if kind == "peer":
             self.node_event("PeerDown", f"no BGP session with {name}: {problem}", name)
         elif kind == "password":
