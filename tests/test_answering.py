@@ -23,7 +23,7 @@ from lbspeaker.core.guard import Occasion
 from lbspeaker.core.lifecycle import State
 from lbspeaker.core.speaker import Announce, Speaker
 from lbspeaker.errors import Unable
-from lbspeaker.model import Change, Kind, Lease, Link
+from lbspeaker.model import Change, Config, ConfigSet, Kind, Lease, Link, LinkPolicy
 from lbspeaker.speaker import Drain, Options, Program
 from lbspeaker.wire import orders
 
@@ -425,3 +425,22 @@ def test_a_lease_that_ends_is_a_death_and_one_that_is_deleted_is_none() -> None:
     found.lost({"b", "c"}, 4.0)
     assert found.counts == {("deaths", "lease"): 1}
     assert found.detection_s == {"lease": 4.0}
+
+
+def test_an_ip_is_only_rehearsed_where_all_its_links_are() -> None:
+    found, decider = layer2()
+    one, both = ip_address("192.0.20.9"), ip_address("203.0.113.9")  # the latter is on no link's network
+    decider.current = replace(decider.current, owned={one: Duty(), both: Duty()})
+    for address in (one, both):
+        found.announce(Announce(address, frozenset(), Occasion.NEW, ("default/web",)))
+
+    def roles(*policies: LinkPolicy) -> list[str]:
+        config = Config(link_policies=policies)
+        decider.observe(Change(Kind.CONFIG, "", ConfigSet(config)), 0.0)
+        return [row.role for row in found.ips()]
+
+    quiet = LinkPolicy("quiet", dry_run=True)
+    assert roles() == ["probing", "probing"]
+    assert roles(replace(quiet, interfaces=frozenset({"eth0"}))) == ["dry-run", "probing"]
+    assert roles(quiet) == ["dry-run", "dry-run"]
+    assert found.problems(0.0) == found.problems(0.0, found.ips())
