@@ -3,7 +3,7 @@
 import difflib
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,7 @@ from lbspeaker.core.explain_node import explain_node
 from lbspeaker.core.explain_service import explain_service
 from lbspeaker.core.said import Said, SaidIP, SaidPeer
 from lbspeaker.errors import Unable
-from lbspeaker.model import Address, address_of
+from lbspeaker.model import Address, Service, address_of
 from lbspeaker.wire.status import Status
 
 if TYPE_CHECKING:
@@ -70,7 +70,12 @@ def explain(
     """
     service, paths = _asked(words, ip, node)
     address = _address(ip)
-    found = _case(paths, kubeconfig, context, namespace, load_balancer_class)
+    about = _about(service, address)
+    if paths:
+        found = case(read(paths, kubeconfig, context, namespace)[1], load_balancer_class, None, about)
+    else:
+        seen = ask(kubeconfig, context, namespace)
+        found = of_cluster(seen, load_balancer_class, time.time(), namespace, about)
     explanation = _explained(found, service, address, node)
     if output == "json":
         click.echo(json.dumps(as_json(explanation), indent=2))
@@ -133,21 +138,25 @@ def _near(name: str, known: Iterable[str]) -> str:
 # --- what there is to look at ---------------------------------------------------------------------------
 
 
-def _case(
-    paths: tuple[str, ...], kubeconfig: str | None, context: str | None, namespace: str, class_: str | None
+def _about(service: str | None, ip: Address | None) -> Callable[[Service], bool] | None:
+    """Which Services are asked about; None: all."""
+    if service is not None:
+        return lambda one: one.key == service
+    return (lambda one: ip in one.held) if ip is not None else None
+
+
+def of_cluster(
+    seen: "Look",
+    class_: str | None,
+    now: float,
+    namespace: str,
+    about: Callable[[Service], bool] | None = None,
 ) -> Case:
-    """What the documents say, or the cluster. Raises ConfigError, Malformed, Unable, Unavailable."""
-    if paths:
-        return case(read(paths, kubeconfig, context, namespace)[1], class_)
-    return of_cluster(ask(kubeconfig, context, namespace), class_, time.time(), namespace)
-
-
-def of_cluster(seen: "Look", class_: str | None, now: float, namespace: str) -> Case:
     """What a look at a cluster at `now` (Unix time) shows. What the dead said last counts for nothing."""
     members = seen.snapshot.members
     said = {name: as_said(status) for name, status in seen.speakers.items() if name in members}
     living = Living(now, said, seen.refused, seen.controller, namespace)
-    return case(seen.snapshot, class_, living)
+    return case(seen.snapshot, class_, living, about)
 
 
 def as_said(status: Status) -> Said:

@@ -7,14 +7,14 @@ Everything is asked of those who decide it (`core.outcome` and what that is made
 differ from a plan. What speakers say of themselves comes on top, and counts for more.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 from lbspeaker.core.outcome import Outcome, outcome
 from lbspeaker.core.remedies import REMEDIES
 from lbspeaker.core.said import Said
-from lbspeaker.model import Address, Reason, Refusal, Snapshot
+from lbspeaker.model import Address, Reason, Refusal, Service, Snapshot
 
 Verdict = Literal["ok", "no", "unknown"]
 
@@ -95,9 +95,14 @@ class Case:
         return f"look at the speakers: kubectl -n {namespace} get pods -o wide"
 
 
-def case(snapshot: Snapshot, load_balancer_class: str | None = None, living: Living | None = None) -> Case:
-    """Decide all that there is to decide."""
-    found = outcome(snapshot, load_balancer_class, living=living is not None)
+def case(
+    snapshot: Snapshot,
+    load_balancer_class: str | None = None,
+    living: Living | None = None,
+    about: Callable[[Service], bool] | None = None,
+) -> Case:
+    """Decide all that there is to decide; `about`: as far as it concerns these Services."""
+    found = outcome(snapshot, load_balancer_class, living=living is not None, about=about)
     return Case(snapshot, found, load_balancer_class, living)
 
 

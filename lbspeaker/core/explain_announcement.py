@@ -141,8 +141,6 @@ def _why_owner(case: Case, found: L2Announcement, service: Service) -> Iterator[
         why = verdicts.get(node)
         if why is not None and node not in found.candidates:
             yield f"{node} would come before it: {why.message}"
-    owned = Counter(one.owner for one in case.outcome.picture.l2.values())
-    yield f"{owner} owns {owned[owner]} of {sum(owned.values())} IPs"
     if len(found.services) > 1:
         yield f"it is shared by {listed(found.services)}"
 

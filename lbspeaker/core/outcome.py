@@ -5,7 +5,7 @@
 `plan` prints it, `plan --diff` compares two, `explain` tells why it is so: all through these functions.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from lbspeaker.core.allocator import Result, allocate, ours
@@ -14,7 +14,7 @@ from lbspeaker.core.controller import class_mismatch
 from lbspeaker.core.detours import with_detours
 from lbspeaker.core.nodes import Holders, holders
 from lbspeaker.core.services import with_allocation
-from lbspeaker.model import Allocation, Refusal, Service, Snapshot
+from lbspeaker.model import Address, Allocation, Config, Refusal, Service, Snapshot
 
 MOST_PASSES = 10
 
@@ -46,10 +46,17 @@ class Outcome:
         return {key: one.note for key, one in given.items() if one.note is not None}
 
 
-def outcome(snapshot: Snapshot, load_balancer_class: str | None = None, *, living: bool = False) -> Outcome:
+def outcome(
+    snapshot: Snapshot,
+    load_balancer_class: str | None = None,
+    *,
+    living: bool = False,
+    about: Callable[[Service], bool] | None = None,
+) -> Outcome:
     """Decide everything. `living`: announced is what Services hold now, as speakers see it.
 
-    Of a Service that holds nothing, what it would get is announced, living or not.
+    Of a Service that holds nothing, what it would get is announced, living or not. `about`: the picture has
+    what these Services need only, which takes a fraction of the time.
     """
     services = tuple(s for s in snapshot.services.values() if ours(s, load_balancer_class))
     passes = [services]
@@ -63,8 +70,20 @@ def outcome(snapshot: Snapshot, load_balancer_class: str | None = None, *, livin
         settled = tuple(now if now.held else then for now, then in zip(services, settled, strict=True))
     held = holders(settled)
     world = replace(snapshot, services={s.key: s for s in settled})
-    shown = with_detours(picture(world, held))
+    needed = held if about is None else _around(snapshot.config, held, about)
+    shown = with_detours(picture(world, needed))
     return Outcome(world, tuple(passes), results, _others(snapshot, load_balancer_class), held, shown)
+
+
+def _around(config: Config, held: Holders, about: Callable[[Service], bool]) -> Holders:
+    """The IPs of these Services, and those that may be announced in one prefix with them."""
+
+    def place(ip: Address) -> tuple[int, int]:
+        shortest = min((ad.length(ip.version) for ad in config.bgp_advertisements), default=ip.max_prefixlen)
+        return ip.version, int(ip) >> (ip.max_prefixlen - shortest)
+
+    places = {place(ip) for ip, services in held.items() if any(map(about, services))}
+    return {ip: services for ip, services in held.items() if place(ip) in places}
 
 
 def _settled(service: Service, result: Result) -> Service:

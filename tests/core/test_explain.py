@@ -1,7 +1,7 @@
 """Why it is as it is; and that an explanation never differs from a plan."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from ipaddress import ip_network
 from random import Random
@@ -606,7 +606,7 @@ def _compare(world: Snapshot, seed: int) -> Iterator[str]:
     refusals = {row["service"]: row["reason"] for row in plan["refusals"]}
     pools = {row["service"]: (row["ips"], row["pool"]) for row in plan["allocations"]}
     for key in world.services:
-        told = explain_service(found, key)
+        told = explain_service(case(world, about=_of(key)), key)
         yield told.verdict
         if verdicts(told)["class"] == "no":
             assert key not in pools, seed
@@ -622,6 +622,10 @@ def _compare(world: Snapshot, seed: int) -> Iterator[str]:
         owned = [row["ip"] for row in plan["layer2"] if row["owner"] == node]
         layer2 = [one for one in explain_node(found, node).steps if one.name == "layer 2"]
         assert all(one.lines[0].startswith(f"it owns {len(owned)} of") for one in layer2), seed
+
+
+def _of(key: str) -> Callable[[Service], bool]:
+    return lambda one: one.key == key
 
 
 def _reason(told: Step) -> str | None:
