@@ -46,13 +46,17 @@ def lines(found: dict[str, Any], step: str) -> list[str]:
 
 def test_the_owner_and_the_routes_are_as_the_segment_and_the_router_have_them(world: World) -> None:
     ip = world.ip("web")
+    everywhere = [f"{node} → router: {ip}/32:" for node in NODES]
+
+    def routes() -> list[str]:
+        return lines(explained(world, "default/web")[1], "routes")
+
+    wait_for(lambda: [line.partition(" sent;")[0] for line in routes()] == everywhere, "routes", 30)
     wait_for(lambda: explained(world, "default/web")[0] == 0, "nothing is in the way", 30)
+    owner = world.settle(ip)
     _, found = explained(world, "default/web")
-    assert found["diagnosis"].startswith(f"{ip} of default/web is announced by {world.settle(ip)} on layer 2")
-    assert lines(found, "speakers")[0].startswith(f"{world.owner(ip)}: owner for ")
-    assert [line.partition(" sent")[0] for line in lines(found, "routes")] == [
-        f"{node} → router: {ip}/32:" for node in NODES
-    ]
+    assert found["diagnosis"].startswith(f"{ip} of default/web is announced by {owner} on layer 2")
+    assert lines(found, "speakers")[0].startswith(f"{owner}: owner for ")
 
 
 def test_who_is_cut_off_is_told_with_what_it_says_itself(world: World, cut: str) -> None:
