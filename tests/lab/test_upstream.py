@@ -559,7 +559,7 @@ BIRD_MISTAKES = {
     ),
     "nothing for the kernel": (
         swap("export where source = RTS_BGP", "export none"),
-        {"multipath": [FOUR]},
+        {"not-installed": [FOUR]},
     ),
     "a password on the router alone": (
         swap('  description "node-b";', '  description "node-b"; password "x";'),
