@@ -120,7 +120,7 @@ SPEAKER_STATUS: Json = {
     "peers": _map(
         "By BGPPeer.",
         **dict.fromkeys(("address", "state", "bfd", "last_error"), _WORD),
-        **dict.fromkeys(("asn", "sent", "desired", "ended", "restarts"), _WHOLE),
+        **dict.fromkeys(("port", "asn", "sent", "desired", "ended", "restarts"), _WHOLE),
         since=_NUMBER,
     ),
     "bfd": _map("By router.", state=_WORD, why=_WORD, interval_ms=_NUMBER, detection_ms=_NUMBER),

@@ -238,10 +238,13 @@ def test_a_node_whose_answerer_ends_again_and_again_leaves_its_ips_to_others(wor
     assert said.returncode == 1
     assert "the answerer has ended twice within a minute" in said.stdout
     wait_for(lambda: owner not in world.lab.members(), "it has left the elections")
-    time.sleep(1)
-    world.ask(ip)
-    world.reachable(ip)
-    assert world.owner(ip) not in ("", owner)
+
+    def moved() -> bool:
+        world.ask(ip)
+        world.reachable(ip)
+        return world.owner(ip) not in ("", owner)
+
+    wait_for(moved, "another one has it", 5)
     world.lab.restart(f"speaker-{owner}")
     world.settle(ip)
 
