@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 from lbspeaker.core.announce import Picture, picture
 from lbspeaker.core.nodes import holders
-from lbspeaker.model import Address, Service
+from lbspeaker.core.remedies import REMEDIES
+from lbspeaker.model import Address, Service, Unannounced
 from lbspeaker.observe.look import Look
 from lbspeaker.wire import status
 
@@ -152,6 +153,8 @@ def _speaker(look: Look, node: str) -> SpeakerRow:
         return SpeakerRow(node, alive, "unknown" if alive else "absent", 0.0, "", 0, links, 0)
     owned = sum(ip.role == "owner" for ip in one.ips) if alive else 0
     state = one.state if alive or one.state in ("draining", "stopped") else "silent"
+    if alive and node in look.snapshot.nodes and look.snapshot.nodes[node].excluded:
+        state = "taken out"
     return SpeakerRow(node, alive, state, one.started, one.version, owned, links, len(one.problems))
 
 
@@ -171,7 +174,7 @@ def _services(look: Look, now: float) -> Iterator[ServiceRow]:
     decided = picture(look.snapshot, held)
     announcing = _announcing(decided)
     answering = _answering(look)
-    refused = {(row.service, row.ip): row.refusal.message for row in decided.unannounced if row.node is None}
+    refused = {(row.service, row.ip): _why(row) for row in decided.unannounced if row.node is None}
     for key, service in sorted(services.items()):
         if not service.load_balancer:
             continue
@@ -179,6 +182,16 @@ def _services(look: Look, now: float) -> Iterator[ServiceRow]:
             yield ServiceRow(key, "", "", "", why=_pending(service))
         for ip in service.held:
             yield _service(key, ip, decided, announcing, answering, refused.get((key, ip), ""), now)
+
+
+def _why(row: Unannounced) -> str:
+    """Why nobody announces it, and what to do."""
+    namespace, _, name = row.service.partition("/")
+    message = row.refusal.message
+    if "; " in message:  # it says so
+        return message
+    remedy = REMEDIES[row.refusal.reason].format(key=row.service, namespace=namespace, name=name)
+    return f"{message}; {remedy}"
 
 
 def _pending(service: Service) -> str:

@@ -3,6 +3,7 @@
 import difflib
 import http.client
 import json
+import os
 import socket
 import sys
 import time
@@ -55,8 +56,9 @@ def status(
 ) -> None:
     """Show whether all is well: pools, Services and who announces them, peers, guards, speakers.
 
-    The cluster is asked, as kubectl would. On a node with a speaker, and without --kubeconfig or --context,
-    that speaker is asked itself, over a socket that only its own user may open: no API server is needed.
+    The cluster is asked, as kubectl would. On a node with a speaker, and without --kubeconfig, --context and
+    $KUBECONFIG, that speaker is asked itself, over a socket that only its own user may open: it needs no API
+    server.
     NAMESPACE/SERVICE shows these Services only, NAMESPACE/ all of a namespace.
 
     Exit code: 0 all is well, 1 there are problems, 3 it cannot be told.
@@ -68,8 +70,8 @@ def status(
       kubectl -n lbspeaker-system exec ds/speaker -- lbspeaker status -o json
     """
     local = runtime_dir or _RUN
-    here = access["kubeconfig"] is None and access["context"] is None and (local / format_.SOCKET).exists()
-    if runtime_dir is not None or here:
+    elsewhere = access["kubeconfig"] or access["context"] or os.environ.get("KUBECONFIG")
+    if runtime_dir is not None or (not elsewhere and _listens(local / format_.SOCKET)):
         if services or node or problems:
             raise click.UsageError(
                 "this asks the speaker of this node alone, of which all is shown; to choose from the whole "
@@ -88,6 +90,12 @@ def status(
 
 
 _RUN = Path("/run/lbspeaker")
+
+
+def _listens(path: Path) -> bool:
+    """Whether a speaker is there, and not only the socket of one that was killed."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(str(path)) == 0
 
 
 def _once(show: Callable[[], tuple[RenderableType | str, bool]]) -> int:
@@ -122,7 +130,8 @@ def _complain(found: Overview, services: Sequence[str], node: str | None) -> Non
     for name in services:
         there = any(one.startswith(name) if name.endswith("/") else one == name for one in known)
         if not there and not any("services" in what.partition(":")[0] for what in found.unread):
-            raise Unable(f"there is no Service {name} of type LoadBalancer", _meant(name, known))
+            hint = f"{_meant(name, known)} If there is one: lbspeaker explain {name}"
+            raise Unable(f"no Service {name} of type LoadBalancer is lbspeaker's", hint)
     nodes = [row.node for row in found.speakers]
     if node is not None and node not in nodes:
         raise Unable(f"there is no node {node}", _meant(node, nodes))
@@ -133,7 +142,7 @@ def _meant(name: str, known: Sequence[str]) -> str:
     if near:
         return f"did you mean {near[0]}?"
     shown = ", ".join(known[:5]) or "none"
-    return f"there are: {shown}{' …' if len(known) > 5 else ''}"
+    return f"there are: {shown}{' …' if len(known) > 5 else '.'}"
 
 
 def _text(value: Any, output: str) -> str:

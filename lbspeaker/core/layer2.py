@@ -108,8 +108,14 @@ class _Look:
             message = (
                 "externalTrafficPolicy is Local, and no node that may announce it has a serving endpoint"
             )
-            return Refusal(Reason.NO_LOCAL_ENDPOINT, message)
+            return Refusal(Reason.NO_LOCAL_ENDPOINT, message + self._where_it_is(service))
         return self.reach.refusal(ip, _interfaces(ads))
+
+    def _where_it_is(self, service: Service) -> str:
+        """Which nodes have endpoints, and why they announce nothing."""
+        nodes = sorted(serving_nodes(self.snapshot.endpoints.get(service.key, ())))
+        found = [refusal.message for node in nodes if (refusal := node_refusal(self.snapshot, node))]
+        return f": {', '.join(found[:3])}" if found else ""
 
     def why_not(
         self, node: str, ip: Address, service: Service, ads: tuple[L2Advertisement, ...], sieve: _Sieve

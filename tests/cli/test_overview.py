@@ -11,7 +11,7 @@ from lbspeaker.cli import status as module
 from lbspeaker.cli.overview import Overview, PoolRow, only, overview
 from lbspeaker.core.election import rank
 from lbspeaker.errors import Unable
-from lbspeaker.model import ALLOCATED, BGPAdvertisement, Condition, PoolStatus
+from lbspeaker.model import ALLOCATED, EXCLUDE, BGPAdvertisement, Condition, PoolStatus
 from lbspeaker.observe.look import Look
 from lbspeaker.wire import status
 from tests.build import ip, service, snapshot
@@ -94,6 +94,10 @@ STORIES: dict[str, tuple[Look, str]] = {
         look(says(FIRST), snapshot=snapshot(service("web", condition=WAITS))),
         "default/web: no IP: all pools are full (PoolExhausted)",
     ),
+    "a Service that no advertisement selects": (
+        look(says(FIRST), snapshot=snapshot(WEB, l2=())),
+        "default/web 192.0.2.10: no L2Advertisement selects pool lan; create an L2Advertisement or a BGPAdv",
+    ),
     "a Service without endpoints": (
         look(says(FIRST), snapshot=snapshot(WEB, on="")),
         "default/web 192.0.2.10: ",
@@ -144,6 +148,15 @@ def test_what_is_announced_by_bgp() -> None:
     assert (row.mode, row.owner) == ("layer2+bgp", f"{FIRST}, 3 nodes")
 
 
+def test_a_node_that_is_taken_out_is_shown_as_that_and_named_where_it_is_in_the_way() -> None:
+    local = replace(WEB, local=True)
+    world = snapshot(local, on=THIRD, node_fields={THIRD: {"labels": {EXCLUDE: ""}}})
+    found = overview(look(says(FIRST), snapshot=world), NOW)
+    assert [row.state for row in found.speakers if row.node == THIRD] == ["taken out"]
+    (problem,) = found.problems
+    assert f"{THIRD} has the label {EXCLUDE}" in problem
+
+
 def test_what_was_not_seen_is_said_and_is_no_problem() -> None:
     found = overview(look(unread=("leases: forbidden; needed: list leases",)), NOW)
     assert (found.verdict, found.problems) == ("well, as far as it can be seen", ())
@@ -190,7 +203,7 @@ def test_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
     ("asked", "hint"),
     [
         (("default/wbe",), "did you mean default/web?"),
-        (("nowhere/",), "there are: default/web"),
+        (("nowhere/",), "there are: default/web. If there is one: lbspeaker explain nowhere/"),
         (("--node", "z"), "there are: a, b, c"),
     ],
 )

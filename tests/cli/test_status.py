@@ -15,8 +15,10 @@ import pytest
 from click.testing import CliRunner, Result
 from msgspec import structs
 
+from lbspeaker.cli import status as module
 from lbspeaker.cli.status import status as command
 from lbspeaker.errors import Unable, Unavailable
+from lbspeaker.observe.look import Look
 from lbspeaker.shell import http
 from lbspeaker.wire import status
 from tests.wire.test_status import STATUS
@@ -110,6 +112,30 @@ def test_nobody_to_ask(tmp_path: Path) -> None:
     assert f"no speaker can be asked at {tmp_path}/speaker.sock: No such file or directory" in str(
         done.exception
     )
+
+
+def test_a_socket_that_a_killed_speaker_left_is_no_speaker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So the cluster is asked; and so it is where somebody says which."""
+    asked: list[str] = []
+
+    def look(**_: object) -> Look:
+        asked.append("the cluster")
+        return Look(controller="one")
+
+    monkeypatch.setattr(module, "look", look)
+    monkeypatch.setattr(module, "_RUN", tmp_path)
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(tmp_path / status.SOCKET))
+    assert CliRunner(env={"KUBECONFIG": None}).invoke(command, []).exit_code == 0
+    assert asked == ["the cluster"]
+    (tmp_path / status.SOCKET).unlink()
+    with serving({"/status": ("application/json", lambda: status.build(WELL))}, tmp_path):
+        assert CliRunner(env={"KUBECONFIG": None}).invoke(command, []).stdout.startswith("node-a: well")
+        assert len(asked) == 1
+        assert CliRunner(env={"KUBECONFIG": "/a/file"}).invoke(command, []).exit_code == 0
+    assert len(asked) == 2
 
 
 def test_only_the_own_user_may_ask_and_a_socket_that_was_left_is_replaced(tmp_path: Path) -> None:
