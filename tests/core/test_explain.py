@@ -112,7 +112,7 @@ NO = {
         snapshot(service("web", local=True), on="c", members="a b"),
         "candidates",
         "no node announces 192.0.2.10 of default/web on layer 2: externalTrafficPolicy is Local, and no node"
-        " that may announce it has a serving endpoint",
+        " that may announce it has a serving endpoint: no live speaker on c",
     ),
     "no peer": (
         snapshot(service("web"), l2=(), bgp=(BGPAdvertisement("bgp"),), peers=()),
