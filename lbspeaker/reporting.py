@@ -1,12 +1,13 @@
 """A speaker's report in the cluster: the status of the `Speaker` object of its node.
 
-Written on news, at most every two seconds; what changes all the time, the counters of guards, once a minute.
-The object ends with its Node. That nothing is written says nothing: who lives is said by Leases.
+Written on news, at most every two seconds; what changes all the time, the counters of guards, once a minute,
+so `reported` tells how old it is. The object ends with its Node. Who lives is said by Leases.
 """
 
 import asyncio
 import contextlib
 import json
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -67,12 +68,12 @@ class Reporting:
         """Say that this speaker has stopped, and has nothing any more."""
         if self._written is not None:
             with contextlib.suppress(ApiError):  # its Lease says it, too
-                await self._write(speaker_object.body(self._status()))
+                await self._write(speaker_object.body(self._status(), time.time()))
 
     async def _report(self) -> None:
         if self._written is None:
             self._written = await self._present()
-        now, body = asyncio.get_running_loop().time(), speaker_object.body(self._status())
+        now, body = asyncio.get_running_loop().time(), speaker_object.body(self._status(), time.time())
         news = speaker_object.news(body) != speaker_object.news(self._written)
         if news or now >= self._counted_at + COUNTERS_S:
             self._counted_at = now

@@ -189,7 +189,7 @@ def lease(node: str, now: float) -> dict[str, Any]:
 
 def reported() -> dict[str, Any]:
     obj: dict[str, Any] = json.loads(kube.speaker("node-a", SYSTEM))
-    return {**obj, "status": speaker_object.body(SAID)}
+    return {**obj, "status": speaker_object.body(SAID, 1764331300.0)}
 
 
 async def looked(server: Server, tmp_path: Path) -> Look:

@@ -54,12 +54,12 @@ class ServiceRow:
 
 @dataclass(frozen=True, slots=True)
 class SpeakerRow:
-    """A node. `alive`: its Lease is fresh; `started`: Unix time, 0 unknown."""
+    """A node. `alive`: its Lease is fresh; `since`: when it began, or fell silent (Unix time, 0 unknown)."""
 
     node: str
     alive: bool
     state: str
-    started: float
+    since: float
     version: str
     owned: int
     links: tuple[str, ...]
@@ -103,7 +103,9 @@ def overview(look: Look, now: float) -> Overview:
         services,
         tuple((node, peer) for node, one in said for peer in one.peers),
         tuple((node, guard) for node, one in said for guard in one.guards),
-        tuple(_speaker(look, node) for node in sorted(look.snapshot.nodes.keys() | look.speakers.keys())),
+        tuple(
+            _speaker(look, node, now) for node in sorted(look.snapshot.nodes.keys() | look.speakers.keys())
+        ),
     )
 
 
@@ -145,7 +147,7 @@ def _some(names: list[str]) -> str:
     return shown if len(names) <= MOST_NAMED else f"{shown} and {len(names) - MOST_NAMED} more"
 
 
-def _speaker(look: Look, node: str) -> SpeakerRow:
+def _speaker(look: Look, node: str, now: float) -> SpeakerRow:
     alive = node in look.snapshot.members
     links = tuple(link.name for link in look.snapshot.links.get(node, ()))
     one = look.speakers.get(node)
@@ -155,7 +157,8 @@ def _speaker(look: Look, node: str) -> SpeakerRow:
     state = one.state if alive or one.state in ("draining", "stopped") else "silent"
     if alive and node in look.snapshot.nodes and look.snapshot.nodes[node].excluded:
         state = "taken out"
-    return SpeakerRow(node, alive, state, one.started, one.version, owned, links, len(one.problems))
+    since = now - look.silent_s.get(node, 0.0) if state == "silent" else one.started
+    return SpeakerRow(node, alive, state, since, one.version, owned, links, len(one.problems))
 
 
 # --- pools, Services ------------------------------------------------------------------------------------
@@ -172,7 +175,7 @@ def _services(look: Look, now: float) -> Iterator[ServiceRow]:
     services = look.snapshot.services
     held = holders(services.values())
     decided = picture(look.snapshot, held)
-    announcing = _announcing(decided)
+    announcing = _announcing(decided, look)
     answering = _answering(look)
     refused = {(row.service, row.ip): _why(row) for row in decided.unannounced if row.node is None}
     for key, service in sorted(services.items()):
@@ -212,15 +215,19 @@ def _answering(look: Look) -> Answering:
     return found
 
 
-def _announcing(decided: Picture) -> Counter[tuple[str, int]]:
-    """By Service: how many nodes announce it by BGP."""
+def _announcing(decided: Picture, look: Look) -> Counter[tuple[str, int]]:
+    """By Service: how many nodes announce it by BGP, as far as they have sessions."""
+    down = {
+        (node, peer.name) for node, one in look.speakers.items() for peer in one.peers if peer.state != "up"
+    }
     found: Counter[tuple[str, int]] = Counter()
-    for routes in decided.bgp.values():
+    for node, routes in decided.bgp.items():
         mine = {
             (key, prefix.version)
-            for table in routes.values()
+            for peer, table in routes.items()
             for prefix, planned in table.items()
             for key in planned.services
+            if (node, peer) not in down
         }
         found.update(mine)
     return found

@@ -222,7 +222,7 @@ def _speakers(found: Overview, wide: bool) -> Table:
     for title in ("VERSION", "LINKS") if wide else ():
         table.add_column(title)
     for row in found.speakers:
-        since = _ago(row.started) if row.started else "-"
+        since = _ago(row.since) if row.since else "-"
         cells = [row.node, "yes" if row.alive else "no", row.state, since, str(row.owned), str(row.problems)]
         more = [row.version or "-", ", ".join(row.links) or "-"] if wide else []
         table.add_row(*cells, *more)

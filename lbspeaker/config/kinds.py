@@ -181,6 +181,7 @@ _ALL = (
             Column("Sessions", ".status.sessions"),
             Column("Verdict", ".status.verdict"),
             Column("Started", ".status.started", "date"),
+            Column("Reported", ".status.reported", "date"),
             Column("Members", ".status.alive", "integer", wide=True),
             Column("Version", ".status.version", wide=True),
         ),

@@ -95,6 +95,7 @@ SPEAKER_STATUS: Json = {
     "verdict": _text("well, or the first problem."),
     "version": _text("Of lbspeaker."),
     "started": {"type": "string", "format": "date-time"},
+    "reported": {"type": "string", "format": "date-time"},
     "problems": _list(_text(), "Each in one line, with what to do."),
     "owned": _count("Service IPs that this node answers for.", bits=32),
     "alive": _count("Speakers that live, as this one sees it.", bits=32),

@@ -32,8 +32,8 @@ _RESTLESS = {  # of a guard: what changes all the time, and is no news
 }
 
 
-def body(status: Status) -> Json:
-    """Return the status of the object."""
+def body(status: Status, now: float) -> Json:
+    """Return the status of the object, written at `now` (Unix time)."""
     plain: Json = msgspec.json.decode(build(status))
     found: Json = {name: _keyed(plain[name], keys) for name, keys in _KEYS.items()}
     for one in found["ips"].values():
@@ -47,6 +47,7 @@ def body(status: Status) -> Json:
         "verdict": _verdict(status),
         "version": status.version,
         "started": time_text(status.started),
+        "reported": time_text(now),
         "problems": [problem[:PROBLEM_CHARS] for problem in status.problems[:MOST_PROBLEMS]],
         "owned": sum(one.role == "owner" for one in status.ips),
         "alive": sum(one.alive for one in status.members),
@@ -73,12 +74,13 @@ def _verdict(status: Status) -> str:
 
 
 def news(body: Mapping[str, Any]) -> Json:
-    """What of it is worth a write: not the counters of guards, which change all the time."""
+    """What of it is worth a write: not the counters of guards, and when it was written."""
     guards = {
         name: {key: value for key, value in guard.items() if key not in _RESTLESS}
+        | {"waits": bool(guard.get("queue"))}
         for name, guard in (body.get("guards") or {}).items()
     }
-    return {**body, "guards": guards}
+    return {**body, "guards": guards, "reported": ""}
 
 
 def patch(before: Mapping[str, Any], after: Mapping[str, Any]) -> Json:

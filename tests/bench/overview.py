@@ -60,7 +60,7 @@ def _speaker(node: str) -> dict[str, Any]:
         for number in range(first, COUNT, len(NODES))
     )
     said = status.Status(node, "0", "serving", time.time(), 0.0, (), ips, (), {}, ())
-    return {**json.loads(kube.speaker(node, NAMESPACE)), "status": speaker_object.body(said)}
+    return {**json.loads(kube.speaker(node, NAMESPACE)), "status": speaker_object.body(said, time.time())}
 
 
 def _seconds_to_list(api: Api) -> float:

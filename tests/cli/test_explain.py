@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -238,7 +239,9 @@ def written(documents: list[Any], *nodes: str) -> list[dict[str, Any]]:
         said = says(node, *(structs.replace(one, ip="192.0.2.44") for one in owned), peers=(peer,))
         spec = {"holderIdentity": node, "leaseDurationSeconds": 3, "renewTime": renewed}
         found.append(_object("coordination.k8s.io/v1", "Lease", f"lbspeaker-{node}", spec=spec))
-        found.append(_object("lbspeaker.io/v1beta1", "Speaker", node, status=speaker_object.body(said)))
+        found.append(
+            _object("lbspeaker.io/v1beta1", "Speaker", node, status=speaker_object.body(said, time.time()))
+        )
     return found
 
 

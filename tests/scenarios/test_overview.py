@@ -69,7 +69,7 @@ def test_all_of_it_at_one_glance(world: World) -> None:
 def test_kubectl_says_the_essential(world: World) -> None:
     argv = ["kubectl", "--kubeconfig", str(world.lab.kubeconfig), "get", "speakers", "-n", SYSTEM]
     head, *rows = subprocess.run(argv, capture_output=True, text=True, check=True).stdout.splitlines()
-    assert head.split() == ["NAME", "STATE", "OWNED", "SESSIONS", "VERDICT", "STARTED"]
+    assert head.split() == ["NAME", "STATE", "OWNED", "SESSIONS", "VERDICT", "STARTED", "REPORTED"]
     assert [row.split()[:2] + row.split()[3:5] for row in rows] == [
         [node, "serving", "1/1", "well"] for node in NODES
     ]
