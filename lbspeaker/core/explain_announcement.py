@@ -42,10 +42,20 @@ def how_announced(case: Case, key: str, ip: Address) -> str:
     """ "by node-a on layer 2, and by BGP from 3 nodes"."""
     found = case.outcome.picture.l2.get(ip)
     ways = [f"by {_owner(case, found)} on layer 2"] if found is not None and key in found.services else []
-    nodes = [node for node in case.outcome.picture.bgp if any(_mine(case, key, ip, node))]
+    nodes = [
+        node
+        for node in case.outcome.picture.bgp
+        if any(_has_session(case, node, peer) for peer, *_ in _mine(case, key, ip, node))
+    ]
     if nodes:
         ways.append(f"by BGP from {listed(nodes)}")
     return ", and ".join(ways) or "by nobody"
+
+
+def _has_session(case: Case, node: str, peer: str) -> bool:
+    """As far as its speaker says."""
+    session = case.said[node].peers.get(peer) if node in case.said else None
+    return session is None or session.state == "up"
 
 
 # --- advertisements -------------------------------------------------------------------------------------

@@ -165,3 +165,6 @@ def test_what_would_be_waited_for_in_vain_is_told(tmp_path: Path) -> None:
     assert status == 0
     assert 'metadata.annotations["lbspeaker.io/loadBalancerIP"]: unknown annotation' in output
     assert "hint: did you mean lbspeaker.io/loadBalancerIPs?" in output
+    move = b"{name: web, annotations: {lbspeaker.io/preferred-node: node-b}}"
+    _, output, _ = check("-", cwd=tmp_path, stdin=SERVICE.replace(b"{name: web}", move))
+    assert "unknown annotation" not in output, "it is what `lbspeaker move` writes"

@@ -411,6 +411,7 @@ def test_sessions_tell_whether_routes_are_sent() -> None:
     down = Said(peers={"router": SaidPeer("connecting", 880.0, 0, 1, "the connection was refused")})
     found = says(world, {"a": up, "b": down})
     assert found.verdict == "ok"
+    assert found.diagnosis.endswith("by BGP from a"), "and not from who has no session"
     assert step(found, "routes").lines == (
         "a → router: 192.0.2.10/32: sent; session up for 5 min",
         "b → router: 192.0.2.10/32: not sent: session connecting for 2 min: the connection was refused",
