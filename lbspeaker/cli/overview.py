@@ -8,10 +8,10 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from lbspeaker.core.announce import Picture, picture
+from lbspeaker.core.announce import Picture, PlannedRoute, picture
 from lbspeaker.core.nodes import holders
 from lbspeaker.core.remedies import REMEDIES
-from lbspeaker.model import Address, Service, Unannounced
+from lbspeaker.model import Address, Network, Service, Unannounced
 from lbspeaker.observe.look import Look
 from lbspeaker.wire import status
 
@@ -215,34 +215,45 @@ def _answering(look: Look) -> Answering:
     return found
 
 
-def _announcing(decided: Picture, look: Look) -> Counter[tuple[str, int]]:
-    """By Service: how many nodes announce it by BGP, as far as they have sessions."""
+@dataclass(frozen=True, slots=True)
+class _Nodes:
+    """How many nodes announce something by BGP: that should, and that have a session."""
+
+    should: int = 0
+    do: int = 0
+
+
+Announcing = Mapping[tuple[str, int], _Nodes]  # by Service and family
+
+
+def _announcing(decided: Picture, look: Look) -> Announcing:
     down = {
         (node, peer.name) for node, one in look.speakers.items() for peer in one.peers if peer.state != "up"
     }
-    found: Counter[tuple[str, int]] = Counter()
+    should, do = Counter[tuple[str, int]](), Counter[tuple[str, int]]()
     for node, routes in decided.bgp.items():
-        mine = {
-            (key, prefix.version)
-            for peer, table in routes.items()
-            for prefix, planned in table.items()
-            for key in planned.services
-            if (node, peer) not in down
-        }
-        found.update(mine)
-    return found
+        should.update({about for table in routes.values() for about in _about(table)})
+        do.update(
+            {about for peer, table in routes.items() if (node, peer) not in down for about in _about(table)}
+        )
+    return {about: _Nodes(count, do[about]) for about, count in should.items()}
+
+
+def _about(table: Mapping[Network, PlannedRoute]) -> Iterator[tuple[str, int]]:
+    return ((key, prefix.version) for prefix, planned in table.items() for key in planned.services)
 
 
 def _service(
     key: str,
     ip: Address,
     decided: Picture,
-    announcing: Mapping[tuple[str, int], int],
+    announcing: Announcing,
     answering: Answering,
     refusal: str,
     now: float,
 ) -> ServiceRow:
-    nodes = announcing.get((key, ip.version), 0)
+    by_bgp = announcing.get((key, ip.version), _Nodes())
+    nodes = by_bgp.do
     wanted = decided.l2.get(ip)
     rows = answering.get(str(ip), [])
     owners = [(node, row) for node, row in rows if row.role == "owner"]
@@ -258,6 +269,8 @@ def _service(
     elif wanted is not None and not owners:
         held_back = next((f"{node} holds it back" for node, row in rows if row.role == "held-back"), "")
         why = held_back or f"nobody answers for it yet; {wanted.candidates[0]} should"
+    elif by_bgp.should and not nodes:
+        why = "no router is told of it: no session of BGP is up; lbspeaker upstream check"
     moves = max((row.moves for _, row in rows), default=0)
     return ServiceRow(key, str(ip), "+".join(modes), ", ".join(said), since, moves, conflict, why)
 

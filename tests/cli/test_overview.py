@@ -23,6 +23,7 @@ FIRST, SECOND, THIRD = rank(ip("192.0.2.10"), dict.fromkeys("abc", 0))
 EMPTY = structs.replace(
     STATUS, ips=(), guards=(), problems=(), peers=(), bfd=(), members=(), started=NOW - 60
 )
+ROUTER = status.Peer("router", "192.0.2.1", 64512, "up", NOW - 60, 1, 1, 0, 0, "", "")
 OWNED = status.IP("192.0.2.10", (), "owner", ("eth0",), NOW - 30, "takeover", moves=1)
 
 
@@ -137,6 +138,22 @@ def test_a_move_that_goes_on_and_one_speaker_that_has_ended_before_are_no_proble
         snapshot=replace(snapshot(WEB, nodes=f"{FIRST} {SECOND}"), members=frozenset((FIRST, SECOND))),
     )
     assert overview(gone, NOW).problems == ()
+
+
+def test_who_has_no_session_announces_nothing_by_bgp() -> None:
+    world = snapshot(WEB, bgp=(BGPAdvertisement("bgp"),))
+
+    def shown(*states: str) -> tuple[str, str]:
+        peers = [structs.replace(ROUTER, state=state) for state in states]
+        said = [says(node, peers=(peer,)) for node, peer in zip((SECOND, THIRD), peers[1:], strict=True)]
+        first = says(FIRST, OWNED, peers=(peers[0],))
+        (row,) = overview(look(first, *said, snapshot=world), NOW).services
+        return row.owner, row.why
+
+    assert shown("up", "up", "up") == (f"{FIRST}, 3 nodes", "")
+    assert shown("connecting", "up", "held") == (f"{FIRST}, 1 node", "")
+    owner, why = shown("idle", "connecting", "held")
+    assert owner == FIRST and why.startswith("no router is told of it")
 
 
 def test_what_is_announced_by_bgp() -> None:
