@@ -70,6 +70,8 @@ def drain(
         _patch(cluster, f"/api/v1/nodes/{node}", {"labels": {EXCLUDE: None}})
         click.echo(f"{node} may announce again")
         return
+    if not force:
+        _whole(seen)
     changes = without(seen.snapshot, node)
     gone = lost(changes)
     if output == "json":
@@ -108,6 +110,7 @@ def move(service: str, node: str | None, back: bool, timeout: float, output: str
     _known(service, seen.snapshot.services, "Service of type LoadBalancer")
     if node is not None:
         _known(node, seen.snapshot.nodes, "node")
+        _whole(seen)
         _check(seen, service, node)
     namespace, _, name = service.partition("/")
     path = f"/api/v1/namespaces/{namespace}/services/{name}"
@@ -138,6 +141,13 @@ def _check(seen: Look, service: str, node: str) -> None:
         ips = ", ".join(map(str, missing))
         hint = "is its speaker alive, has it a link for the IP, an endpoint (traffic policy Local)?"
         raise Unable(f"{node} cannot own {ips} of {service}", hint)
+
+
+def _whole(seen: Look) -> None:
+    """Raises Unable if something was not seen that may matter."""
+    if seen.unread:
+        what = f"it cannot be told what would move; not seen: {'; '.join(seen.unread)}"
+        raise Unable(what, "get the right to list it, or wait until the API server answers")
 
 
 def _known(name: str, names: Iterable[str], what: str) -> None:

@@ -6,7 +6,7 @@ in the way.
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lbspeaker.core.announce import Picture, PlannedRoute, picture
 from lbspeaker.core.nodes import holders
@@ -68,9 +68,9 @@ class SpeakerRow:
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """All of it. `problems`: each in one line. `unread`: what is missing here, and why."""
+    """All of it. `faults`: what is wrong beside Services, in one line each. `unread`: what is missing."""
 
-    problems: tuple[str, ...]
+    faults: tuple[str, ...]
     unread: tuple[str, ...]
     pools: tuple[PoolRow, ...]
     services: tuple[ServiceRow, ...]
@@ -79,25 +79,29 @@ class Overview:
     speakers: tuple[SpeakerRow, ...]
 
     @property
+    def problems(self) -> tuple[str, ...]:
+        """Everything that is wrong, each in one line; what is the same of many Services, in one."""
+        return (*self.faults, *_told(self.services))
+
+    @property
     def verdict(self) -> str:
         if self.problems:
             number = len(self.problems)
             return f"{number} problem{'' if number == 1 else 's'}"
-        return "well, as far as it can be seen" if self.unread else "well"
+        return "nothing is wrong, as far as it can be seen" if self.unread else "well"
 
 
 def overview(look: Look, now: float) -> Overview:
     """Return what there is to be seen at `now` (Unix time)."""
     services = tuple(_services(look, now))
-    problems = (
+    faults = (
         *_of_controller(look),
         *(f"{object_} is not in force: {why}" for object_, why in look.refused),
         *_of_speakers(look),
-        *(f"{row.service} {row.ip}: {row.why}".replace(" :", ":") for row in services if row.why),
     )
     said = sorted(look.speakers.items())
     return Overview(
-        problems,
+        faults,
         look.unread,
         tuple(_pools(look)),
         services,
@@ -107,6 +111,19 @@ def overview(look: Look, now: float) -> Overview:
             _speaker(look, node, now) for node in sorted(look.snapshot.nodes.keys() | look.speakers.keys())
         ),
     )
+
+
+def _told(rows: Iterable[ServiceRow]) -> Iterator[str]:
+    same: dict[str, list[ServiceRow]] = defaultdict(list)
+    for row in rows:
+        if row.why:
+            same[row.why].append(row)
+    for why, some in same.items():
+        names = [f"{row.service} {row.ip}".strip() for row in some]
+        if len(names) <= MOST_NAMED:
+            yield from (f"{name}: {why}" for name in names)
+        else:
+            yield f"{names[0]} and {len(names) - 1} more: {why}"
 
 
 # --- the programs ---------------------------------------------------------------------------------------
@@ -178,13 +195,16 @@ def _services(look: Look, now: float) -> Iterator[ServiceRow]:
     announcing = _announcing(decided, look)
     answering = _answering(look)
     refused = {(row.service, row.ip): _why(row) for row in decided.unannounced if row.node is None}
+    if look.unread:  # what follows from what was not seen is not so
+        refused, announcing = {}, {}
     for key, service in sorted(services.items()):
         if not service.load_balancer:
             continue
         if not service.held:
             yield ServiceRow(key, "", "", "", why=_pending(service))
         for ip in service.held:
-            yield _service(key, ip, decided, announcing, answering, refused.get((key, ip), ""), now)
+            row = _service(key, ip, decided, announcing, answering, refused.get((key, ip), ""), now)
+            yield replace(row, why="") if look.unread and not row.conflict else row
 
 
 def _why(row: Unannounced) -> str:
@@ -227,14 +247,19 @@ Announcing = Mapping[tuple[str, int], _Nodes]  # by Service and family
 
 
 def _announcing(decided: Picture, look: Look) -> Announcing:
-    down = {
-        (node, peer.name) for node, one in look.speakers.items() for peer in one.peers if peer.state != "up"
+    up = {
+        (node, peer.name) for node, one in look.speakers.items() for peer in one.peers if peer.state == "up"
     }
     should, do = Counter[tuple[str, int]](), Counter[tuple[str, int]]()
     for node, routes in decided.bgp.items():
         should.update({about for table in routes.values() for about in _about(table)})
         do.update(
-            {about for peer, table in routes.items() if (node, peer) not in down for about in _about(table)}
+            {
+                about
+                for peer, table in routes.items()
+                if node not in look.speakers or (node, peer) in up
+                for about in _about(table)
+            }
         )
     return {about: _Nodes(count, do[about]) for about, count in should.items()}
 
@@ -257,7 +282,7 @@ def _service(
     wanted = decided.l2.get(ip)
     rows = answering.get(str(ip), [])
     owners = [(node, row) for node, row in rows if row.role == "owner"]
-    modes = [mode for mode, there in (("layer2", wanted is not None), ("bgp", nodes > 0)) if there]
+    modes = [mode for mode, there in (("layer2", wanted is not None), ("bgp", by_bgp.should > 0)) if there]
     said = [node for node, _ in owners] + ([f"{nodes} node{'' if nodes == 1 else 's'}"] if nodes else [])
     conflict = next((f"{row.conflict} {row.vendor}".strip() for _, row in rows if row.conflict), "")
     since = max((row.since for _, row in owners), default=0.0)
@@ -293,7 +318,7 @@ def only(found: Overview, services: Iterable[str], node: str | None, *, problems
     guards = found.guards if not wanted else ()
     speakers = found.speakers if not wanted else ()
     return Overview(
-        tuple(one for one in found.problems if _concerns(one, wanted, node)),
+        tuple(one for one in found.faults if not wanted and _concerns(one, node)),
         found.unread,
         found.pools if not wanted and node is None else (),
         rows,
@@ -307,8 +332,5 @@ def _is_well(row: SpeakerRow) -> bool:
     return row.alive and not row.problems
 
 
-def _concerns(problem: str, services: tuple[str, ...], node: str | None) -> bool:
-    about = problem.partition(" ")[0].rstrip(":")
-    of_service = any(about.startswith(one) if one.endswith("/") else about == one for one in services)
-    of_node = node is not None and node in problem.partition(": ")[0].replace(",", "").split()
-    return (not services and node is None) or of_service or of_node
+def _concerns(fault: str, node: str | None) -> bool:
+    return node is None or node in fault.partition(": ")[0].replace(",", "").split()

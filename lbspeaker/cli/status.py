@@ -77,14 +77,14 @@ def status(
                 "this asks the speaker of this node alone, of which all is shown; to choose from the whole "
                 "cluster, give --kubeconfig or --context"
             )
-        show: Callable[[], tuple[RenderableType | str, bool]] = lambda: _of_node(local, output)  # noqa: E731
+        show: Callable[[], tuple[RenderableType | str, int]] = lambda: _of_node(local, output)  # noqa: E731
     else:
 
-        def show() -> tuple[RenderableType | str, bool]:
+        def show() -> tuple[RenderableType | str, int]:
             everything = overview(look(**access), time.time())
             _complain(everything, services, node)
             found = only(everything, services, node, problems=problems)
-            return _of_cluster(found, output), bool(found.problems)
+            return _of_cluster(found, output), 1 if found.problems else 3 if found.unread else 0
 
     click.get_current_context().exit(_watch(show) if watch else _once(show))
 
@@ -98,25 +98,25 @@ def _listens(path: Path) -> bool:
         return probe.connect_ex(str(path)) == 0
 
 
-def _once(show: Callable[[], tuple[RenderableType | str, bool]]) -> int:
-    shown, wrong = show()
+def _once(show: Callable[[], tuple[RenderableType | str, int]]) -> int:
+    shown, code = show()
     if isinstance(shown, str):
         click.echo(shown, nl=False)
     else:
         _console().print(shown)
-    return 1 if wrong else 0
+    return code
 
 
-def _watch(show: Callable[[], tuple[RenderableType | str, bool]]) -> int:
-    wrong = False
+def _watch(show: Callable[[], tuple[RenderableType | str, int]]) -> int:
+    code = 0
     try:
         with Live(console=_console(), auto_refresh=False) as live:
             while True:
-                shown, wrong = show()
+                shown, code = show()
                 live.update(shown, refresh=True)
                 time.sleep(_WATCH_S)
     except KeyboardInterrupt:
-        return 1 if wrong else 0
+        return code
 
 
 def _console() -> Console:
@@ -157,7 +157,8 @@ def _text(value: Any, output: str) -> str:
 
 def _of_cluster(found: Overview, output: str) -> RenderableType | str:
     if output in ("json", "yaml"):
-        return _text({"verdict": found.verdict, **msgspec.to_builtins(found)}, output)
+        rest = {key: value for key, value in msgspec.to_builtins(found).items() if key != "faults"}
+        return _text({"verdict": found.verdict, "problems": found.problems, **rest}, output)
     wide = output == "wide"
     parts: list[RenderableType] = [Text(found.verdict, style="bold red" if found.problems else "bold green")]
     parts += [Text(f"  {problem}") for problem in found.problems]
@@ -238,10 +239,10 @@ def _peer(peer: format_.Peer) -> tuple[str, ...]:
 # --- one node -------------------------------------------------------------------------------------------
 
 
-def _of_node(runtime_dir: Path, output: str) -> tuple[RenderableType | str, bool]:
+def _of_node(runtime_dir: Path, output: str) -> tuple[RenderableType | str, int]:
     found = format_.parse(_ask(runtime_dir / format_.SOCKET))
     shown = _text(found, output) if output in ("json", "yaml") else _printed(found)
-    return shown, bool(found.problems)
+    return shown, 1 if found.problems else 0
 
 
 class _Connection(http.client.HTTPConnection):

@@ -158,10 +158,11 @@ def test_who_has_no_session_announces_nothing_by_bgp() -> None:
 
 def test_what_is_announced_by_bgp() -> None:
     world = snapshot(WEB, l2=(), bgp=(BGPAdvertisement("bgp"),))
-    (row,) = overview(look(says(FIRST), snapshot=world), NOW).services
+    others = [says(node, peers=(ROUTER,)) for node in (SECOND, THIRD)]
+    (row,) = overview(look(says(FIRST, peers=(ROUTER,)), *others, snapshot=world), NOW).services
     assert (row.mode, row.owner, row.why) == ("bgp", "3 nodes", "")
     both = snapshot(WEB, bgp=(BGPAdvertisement("bgp"),))
-    (row,) = overview(look(snapshot=both), NOW).services
+    (row,) = overview(look(says(FIRST, OWNED, peers=(ROUTER,)), *others, snapshot=both), NOW).services
     assert (row.mode, row.owner) == ("layer2+bgp", f"{FIRST}, 3 nodes")
 
 
@@ -175,8 +176,27 @@ def test_a_node_that_is_taken_out_is_shown_as_that_and_named_where_it_is_in_the_
 
 
 def test_what_was_not_seen_is_said_and_is_no_problem() -> None:
-    found = overview(look(unread=("leases: forbidden; needed: list leases",)), NOW)
-    assert (found.verdict, found.problems) == ("well, as far as it can be seen", ())
+    """Nor is anything that would follow from it, were it not there."""
+    unread = ("leases: forbidden; needed: list leases",)
+    found = overview(look(unread=unread), NOW)
+    assert (found.verdict, found.problems) == ("nothing is wrong, as far as it can be seen", ())
+    for blind in (
+        replace(snapshot(WEB), members=frozenset()),
+        snapshot(WEB, on=""),
+        snapshot(WEB, pools=(), l2=()),
+        snapshot(WEB, bgp=(BGPAdvertisement("bgp"),)),
+    ):
+        seen = look(says(FIRST), snapshot=blind, silent_s={}, unread=unread)
+        assert overview(seen, NOW).problems == ()
+
+
+def test_what_is_the_same_of_many_services_is_one_line() -> None:
+    many = [service(f"s{number}", held=f"192.0.2.{number}") for number in range(10, 40)]
+    found = overview(look(says(FIRST), snapshot=snapshot(*many, on="")), NOW)
+    assert len(found.problems) == 30, "each has its own name in it"
+    found = overview(look(says(FIRST), snapshot=snapshot(*many)), NOW)
+    assert len(found.problems) == 3
+    assert all(" more: nobody answers for it yet; " in one for one in found.problems)
 
 
 def chosen(**choice: Any) -> Overview:
@@ -212,6 +232,7 @@ def test_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
     assert any(row[:4] == ["default/web", "192.0.2.10", "layer2", FIRST] for row in rows)
     done = shown(monkeypatch, look(controller=""), "-o", "json")
     assert done.exit_code == 1 and '"verdict": "1 problem"' in done.stdout
+    assert shown(monkeypatch, look(unread=("leases: forbidden",))).exit_code == 3
     for output in ("yaml", "wide"):
         assert shown(monkeypatch, look(), "-o", output).exit_code == 0
 

@@ -1,0 +1,61 @@
+"""`lbspeaker drain` and `move`: what they refuse before anything is changed. What they do is in scenarios."""
+
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from lbspeaker.cli import move as module
+from lbspeaker.errors import Unable
+from lbspeaker.observe.look import Look
+from tests.build import service, snapshot
+
+WELL = Look(snapshot(service("web", held="192.0.2.10")), controller="one")
+BLIND = Look(WELL.snapshot, controller="one", unread=("leases: forbidden; needed: list leases",))
+
+
+@pytest.fixture
+def patched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What was changed."""
+    done: list[str] = []
+    monkeypatch.setattr(module, "_patch", lambda _, path, metadata: done.append(path))
+    monkeypatch.setattr(module, "_wait", lambda *_: 0.1)
+    return done
+
+
+def run(monkeypatch: pytest.MonkeyPatch, command: Any, seen: Look, *arguments: str) -> Result:
+    monkeypatch.setattr(module, "look", lambda **_: seen)
+    return CliRunner().invoke(command, list(arguments))
+
+
+@pytest.mark.parametrize("arguments", [("a",), ("a", "--simulate"), ("a", "-o", "json")])
+def test_where_something_is_not_seen_nobody_is_drained(
+    monkeypatch: pytest.MonkeyPatch, patched: list[str], arguments: tuple[str, ...]
+) -> None:
+    done = run(monkeypatch, module.drain, BLIND, *arguments)
+    assert isinstance(done.exception, Unable)
+    assert "not seen: leases: forbidden; needed: list leases" in str(done.exception)
+    assert patched == []
+
+
+def test_a_service_is_not_moved_either(monkeypatch: pytest.MonkeyPatch, patched: list[str]) -> None:
+    done = run(monkeypatch, module.move, BLIND, "default/web", "--to", "a")
+    assert isinstance(done.exception, Unable) and patched == []
+    assert run(monkeypatch, module.move, WELL, "default/web").exit_code == 2
+
+
+def test_what_is_seen_is_done(monkeypatch: pytest.MonkeyPatch, patched: list[str]) -> None:
+    assert run(monkeypatch, module.drain, WELL, "a").exit_code == 0
+    assert run(monkeypatch, module.drain, BLIND, "a", "--force").exit_code == 0
+    assert run(monkeypatch, module.drain, WELL, "a", "--undo").exit_code == 0
+    assert run(monkeypatch, module.move, WELL, "default/web", "--to", "a").exit_code == 0
+    assert patched == ["/api/v1/nodes/a"] * 3 + ["/api/v1/namespaces/default/services/web"]
+
+
+def test_what_would_be_lost_is_not_done(monkeypatch: pytest.MonkeyPatch, patched: list[str]) -> None:
+    alone = Look(snapshot(service("web", held="192.0.2.10"), nodes="a"), controller="one")
+    for arguments in (("a",), ("a", "--simulate")):
+        assert run(monkeypatch, module.drain, alone, *arguments).exit_code == 1
+    assert patched == []
+    assert run(monkeypatch, module.drain, alone, "a", "--force").exit_code == 0
+    assert len(patched) == 1
