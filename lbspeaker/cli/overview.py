@@ -318,7 +318,7 @@ def only(found: Overview, services: Iterable[str], node: str | None, *, problems
     guards = found.guards if not wanted else ()
     speakers = found.speakers if not wanted else ()
     return Overview(
-        tuple(one for one in found.faults if not wanted and _concerns(one, node)),
+        tuple(one for one in found.faults if _concerns(one, wanted, node)),
         found.unread,
         found.pools if not wanted and node is None else (),
         rows,
@@ -332,5 +332,7 @@ def _is_well(row: SpeakerRow) -> bool:
     return row.alive and not row.problems
 
 
-def _concerns(fault: str, node: str | None) -> bool:
-    return node is None or node in fault.partition(": ")[0].replace(",", "").split()
+def _concerns(fault: str, services: tuple[str, ...], node: str | None) -> bool:
+    """That no controller or no speaker is there concerns everybody."""
+    of_node = node is None or node in fault.partition(": ")[0].replace(",", "").split()
+    return fault.startswith(("no controller", "no speaker")) or (not services and of_node)

@@ -211,6 +211,8 @@ def test_a_choice_is_shown_of_it() -> None:
     assert [row.service for row in chosen(services=("shop/",)).services] == ["shop/cart"]
     assert [row.service for row in chosen(services=("default/web",)).services] == ["default/web"]
     assert chosen(services=("default/web",)).problems == ()
+    (told,) = only(overview(look(controller=""), NOW), ("default/web",), None, problems=False).problems
+    assert told.startswith("no controller acts"), "that concerns everybody"
     assert [one.split(" ")[0] for one in chosen(services=("shop/cart",)).problems] == ["shop/cart"]
     assert [row.node for row in chosen(node=SECOND).speakers] == [SECOND]
     assert chosen(node=SECOND).problems == (f"{SECOND}: peer router: why",)
