@@ -78,7 +78,7 @@ def edited(world: World, **spec: Any) -> None:
     world.call("PATCH", f"{CONFIG}/bgppeers/router", {"spec": spec}, patch=True)
     for node in NODES:
         anew = lambda node=node: children(world, node) not in ([], before[node])  # noqa: E731
-        wait_for(anew, f"a new session of {node}")
+        wait_for(anew, f"a new session of {node}", 25)
 
 
 def processes(world: World, node: str) -> set[int]:
@@ -245,7 +245,9 @@ def test_an_edited_peer_is_back_at_once_and_the_others_notice_nothing(bgp: World
     spec = {"spec": {"holdTime": "6s"}}
     bgp.call("PATCH", f"{CONFIG}/bgppeers/router", spec, patch=True)
     wait_for(
-        lambda: all(len(children(bgp, n) and set(children(bgp, n)) - before[n]) == 1 for n in NODES), "new"
+        lambda: all(len(children(bgp, n) and set(children(bgp, n)) - before[n]) == 1 for n in NODES),
+        "a new child on one node after the other",
+        25,
     )
     assert all(len(set(children(bgp, node)) & before[node]) == 1 for node in NODES), "the other one goes on"
     converged(bgp, ip, 3, 4)
