@@ -240,9 +240,14 @@ def test_an_edited_peer_is_back_at_once_and_the_others_notice_nothing(bgp: World
     ip = bgp.ip("web")
     router = next(str(h.ipv6) for h in bgp.lab.topology.hosts if h.name == "router")
     bgp.create("BGPPeer", "router6", myASN=64513, peerASN=64512, peerAddress=router, holdTime="6s")
-    wait_for(lambda: all(len(children(bgp, node)) == 2 for node in NODES), "a child for each peer")
+    wait_for(
+        lambda: all(neighbors(bgp, "bgpState").get(str(n.ipv6)) == "Established" for n in bgp.lab.nodes),
+        "a session with each peer",
+        25,
+    )
     before = {node: set(children(bgp, node)) for node in NODES}
-    spec = {"spec": {"holdTime": "6s"}}
+    assert all(len(one) == 2 for one in before.values())
+    spec = {"spec": {"holdTime": "12s"}}
     bgp.call("PATCH", f"{CONFIG}/bgppeers/router", spec, patch=True)
     wait_for(
         lambda: all(len(children(bgp, n) and set(children(bgp, n)) - before[n]) == 1 for n in NODES),
