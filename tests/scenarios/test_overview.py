@@ -28,7 +28,7 @@ def web(world: World) -> Iterator[None]:
         world.create("BGPAdvertisement", "bgp")
     world.service("web")
     world.settle(world.ip("web"))
-    wait_for(lambda: lbspeaker(world, "status").returncode == 0, "all is well", 20)
+    wait_for(lambda: serving(status(world)), "every node serves it, and all is well", 20)
     yield
     world.delete(f"{SERVICES}/web")
 
@@ -40,6 +40,12 @@ def lbspeaker(world: World, *arguments: str) -> "subprocess.CompletedProcess[str
 
 def status(world: World, *arguments: str) -> dict[str, Any]:
     return dict(json.loads(lbspeaker(world, "status", "-o", "json", *arguments).stdout))
+
+
+def serving(found: dict[str, Any]) -> bool:
+    """Whether all is well, and each node says that its session has the route of the one Service."""
+    sent = [(peer["state"], peer["sent"]) for _, peer in found["peers"]]
+    return found["verdict"] == "well" and sent == [("up", 1)] * len(NODES)
 
 
 def problems(world: World) -> str:
