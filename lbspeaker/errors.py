@@ -16,6 +16,11 @@ from typing import Literal
 Severity = Literal["error", "warning"]
 
 
+def plain(text: str) -> str:
+    """Return what somebody else wrote so that it can neither move the cursor nor paint, nor end a line."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else "�" for c in text)
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
     """One thing that is wrong in a document, and what to do about it.

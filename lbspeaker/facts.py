@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from lbspeaker.errors import Problem
-from lbspeaker.model import Address, L2Advertisement, Link, Network, Snapshot
+from lbspeaker.model import Address, L2Advertisement, Link, Network, Node, Snapshot
 
 # --- what is found --------------------------------------------------------------------------------------
 
@@ -273,9 +273,14 @@ class Evidence:
         return frozenset(r.family for pool in self.snapshot.config.pools for r in pool.ranges)
 
     @property
+    def own_node(self) -> Node | None:
+        """The Node that this machine is; None if it is none, or not looked at."""
+        return self.snapshot.nodes.get(self.here.name) if self.here else None
+
+    @property
     def own_advertisements(self) -> list[L2Advertisement]:
         """Those of layer 2 that are about this node; all of them, if its labels are not known."""
-        node = self.snapshot.nodes.get(self.here.name) if self.here else None
+        node = self.own_node
         ads = self.snapshot.config.l2_advertisements
         return [ad for ad in ads if node is None or (not node.excluded and ad.scope.covers_node(node.labels))]
 

@@ -69,7 +69,7 @@ class Meter:
 
     def delays(self) -> dict[tuple[str, str], Distribution]:
         """How long new Services waited until they were announced, by protocol and since when."""
-        return {(protocol, since): taken for (protocol, since), taken in self._delays.value().items()}
+        return self._delays.value()
 
     def turned(self, began: float) -> None:
         """A turn of the loop has ended, that began then (monotonic)."""

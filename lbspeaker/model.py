@@ -6,7 +6,7 @@ Nothing here does I/O or reads a clock.
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import (
     IPv4Address,
     IPv4Interface,
@@ -896,6 +896,10 @@ class Route:
     communities: tuple[str, ...] = ()
     med: int | None = None
     prepend: int = 0
+
+    def leaving(self) -> "Route":
+        """The same, about to go: whoever has another route prefers that (RFC 8326 §4.1)."""
+        return replace(self, communities=tuple(sorted({*self.communities, GRACEFUL_SHUTDOWN})))
 
 
 @dataclass(frozen=True, slots=True)

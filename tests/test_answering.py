@@ -223,24 +223,24 @@ def test_what_is_said_of_a_link_that_is_not_used_any_more_counts_for_nothing() -
     found.set_links((ETH1,))
     found.heard(orders.Seen("eth0", (), ("b",)), 0.0)
     assert decider.snapshot().silent == {}
-    assert [problem for problem in found.problems(0.0) if "b has a Lease" in problem] == []
+    assert [problem for problem in found.problems(0.0, found.ips()) if "b has a Lease" in problem] == []
 
 
 def test_a_node_without_an_answerer_that_lasts_takes_no_part_and_says_so() -> None:
     found, decider = layer2()
     decider.can_answer = False
     decider.state = State.SERVING
-    (problem,) = found.problems(0.0)[:1]
+    (problem,) = found.problems(0.0, found.ips())[:1]
     assert problem.startswith("nothing is answered here: there is no answerer")
     found._answering._child = Told()  # type: ignore[assignment]
     found.heard(orders.Ready(), 0.0)
     assert decider.can_answer
-    assert not [one for one in found.problems(0.0) if "answerer" in one]
+    assert not [one for one in found.problems(0.0, found.ips()) if "answerer" in one]
     found._answering.steady = False
     found.heard(Steady(False), 0.0)
     found.heard(orders.Ready(), 0.0)
     assert not decider.can_answer
-    assert "the answerer has ended twice within a minute" in found.problems(0.0)[0]
+    assert "the answerer has ended twice within a minute" in found.problems(0.0, found.ips())[0]
     found._answering.steady = True
     found.heard(Steady(True), 0.0)
     assert decider.can_answer
@@ -443,4 +443,4 @@ def test_an_ip_is_only_rehearsed_where_all_its_links_are() -> None:
     assert roles() == ["probing", "probing"]
     assert roles(replace(quiet, interfaces=frozenset({"eth0"}))) == ["dry-run", "probing"]
     assert roles(quiet) == ["dry-run", "dry-run"]
-    assert found.problems(0.0) == found.problems(0.0, found.ips())
+    assert found.problems(0.0, found.ips()) == found.problems(0.0, found.ips())

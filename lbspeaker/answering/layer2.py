@@ -476,8 +476,8 @@ class Layer2:
             if link in profiles
         )
 
-    def problems(self, now: float, rows: tuple[status.IP, ...] | None = None) -> list[str]:
-        """What does not go as it should, each in one line. `rows`: `ips`, where they are known."""
+    def problems(self, now: float, rows: tuple[status.IP, ...]) -> list[str]:
+        """What does not go as it should, each in one line. `rows`: what `ips` returned."""
         found = []
         silent_s = self._core.api_silent_s(now)
         if silent_s > core.LEASE_DURATION_S:
@@ -505,7 +505,7 @@ class Layer2:
         found += [
             f"{one.ip} is also used by {one.conflict}, {one.vendor or UNKNOWN}: find that host, "
             "or exclude the IP from its pool"
-            for one in (self.ips() if rows is None else rows)
+            for one in rows
             if one.conflict
         ]
         found += [

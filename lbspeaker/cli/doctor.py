@@ -1,7 +1,6 @@
 """`lbspeaker doctor`: what is wrong in the cluster and on this node, and what to do about it."""
 
 import asyncio
-import difflib
 import json
 import re
 import sys
@@ -12,9 +11,10 @@ from pathlib import Path
 
 import click
 
+from lbspeaker.cli.source import cluster, unknown
 from lbspeaker.core.findings import examine, looked_at
 from lbspeaker.core.findings_connect import targets
-from lbspeaker.errors import Unable, Unavailable
+from lbspeaker.errors import Unable, Unavailable, plain
 from lbspeaker.facts import Evidence, Finding, Grade, Lack, Part
 from lbspeaker.ledger import remembered
 from lbspeaker.shell import machine
@@ -36,11 +36,7 @@ _ON_A_NODE = "run it on one: kubectl -n lbspeaker-system exec ds/speaker -- lbsp
     help="Look at this machine, too, or not; by default if it is a node of the cluster.",
 )
 @click.option("--connect", is_flag=True, help="Open a TCP connection to each Pod's port, from here, too.")
-@click.option("--kubeconfig", metavar="FILE", help="Kubeconfig of the cluster, if no PATH is given.")
-@click.option("--context", metavar="NAME", help="Context of the kubeconfig.")
-@click.option(
-    "--namespace", default="lbspeaker-system", show_default=True, help="Where its configuration lives."
-)
+@cluster
 @click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
 def doctor(
     what: tuple[str, ...],
@@ -147,9 +143,7 @@ def _only(evidence: Evidence, keys: Sequence[str]) -> Evidence:
     """The same for these Services. Raises Unable if one is not there."""
     for key in keys:
         if Part.SERVICES in evidence.known and key not in evidence.services:
-            near = difflib.get_close_matches(key, evidence.services, 1)
-            hint = f"did you mean {near[0]}?" if near else "kubectl get services -A lists them"
-            raise Unable(f"there is no Service {key}", hint)
+            raise unknown("Service", key, evidence.services)
     return replace(evidence, only=frozenset(keys))
 
 
@@ -179,9 +173,9 @@ def _print(found: Sequence[Finding], shown: Sequence[Finding]) -> None:
     click.echo(verdict if verdict == told else f"{verdict}: {told}")
     for codes, one in _merged(shown):
         line = f"{', '.join(codes)}: {one.subject}: {one.what}" + (f"; {one.why}" if one.why else "")
-        click.echo(click.style(f"{one.grade:<8}", _COLORS[one.grade]) + _plain(line))
+        click.echo(click.style(f"{one.grade:<8}", _COLORS[one.grade]) + _on_one_line(line))
         if one.remedy:
-            click.echo(f"        → {_plain(one.remedy)}")
+            click.echo(f"        → {_on_one_line(one.remedy)}")
 
 
 def _merged(shown: Iterable[Finding]) -> list[tuple[list[str], Finding]]:
@@ -198,6 +192,5 @@ def _merged(shown: Iterable[Finding]) -> list[tuple[list[str], Finding]]:
     return lines
 
 
-def _plain(text: str) -> str:
-    """What others have written, so that it can neither move the cursor nor paint."""
-    return "".join(letter if letter.isprintable() else " " if letter.isspace() else "�" for letter in text)
+def _on_one_line(text: str) -> str:
+    return plain("".join(" " if letter.isspace() else letter for letter in text))

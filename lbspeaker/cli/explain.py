@@ -1,9 +1,8 @@
 """`lbspeaker explain`: why a Service, an IP or a node is announced as it is, or not."""
 
-import difflib
 import json
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,13 +11,14 @@ import click
 from rich.console import Console
 from rich.text import Text
 
-from lbspeaker.cli.source import ask, cluster, read
+from lbspeaker.cli.source import ask, cluster, read, unknown
+from lbspeaker.config.place import nearest
 from lbspeaker.core.explain import Case, Explanation, Living, Step, case
 from lbspeaker.core.explain_ip import explain_ip
 from lbspeaker.core.explain_node import explain_node
 from lbspeaker.core.explain_service import explain_service
 from lbspeaker.core.said import Said, SaidIP, SaidPeer
-from lbspeaker.errors import Unable
+from lbspeaker.errors import plain
 from lbspeaker.model import Address, Service, address_of
 from lbspeaker.wire.status import Status
 
@@ -111,28 +111,18 @@ def _explained(found: Case, service: str | None, ip: Address | None, node: str |
     if ip is not None:
         explanation = explain_ip(found, ip)
         known = ip in found.outcome.holders or any(ip in pool for pool in found.snapshot.config.pools)
-        near = "" if known else _near(str(ip), map(str, found.outcome.holders))
+        near = "" if known else nearest(str(ip), tuple(map(str, found.outcome.holders)), 0.75)
         if near:
             return replace(explanation, next_step=f"did you mean {near}? Else {explanation.next_step}")
         return explanation
     if node is not None:
         if node not in found.snapshot.nodes:
-            raise _unknown("Node", node, found.snapshot.nodes)
+            raise unknown("Node", node, found.snapshot.nodes)
         return explain_node(found, node)
     assert service is not None
     if service not in found.snapshot.services:
-        raise _unknown("Service", service, found.snapshot.services)
+        raise unknown("Service", service, found.snapshot.services)
     return explain_service(found, service)
-
-
-def _unknown(kind: str, name: str, known: Iterable[str]) -> Unable:
-    near, names = _near(name, known), sorted(known)
-    hint = f"did you mean {near}?" if near else f"there are: {', '.join(names[:8]) or 'none'}"
-    return Unable(f"there is no {kind} {name}", hint)
-
-
-def _near(name: str, known: Iterable[str]) -> str:
-    return next(iter(difflib.get_close_matches(name, known, 1, 0.75)), "")
 
 
 # --- what there is to look at ---------------------------------------------------------------------------
@@ -212,12 +202,7 @@ def _print(found: Explanation) -> None:
         for number, line in enumerate(step.lines or ("",)):
             mark = Text(f"  {word:2}  " if not number else " " * 6, style=style)
             head = f"{title:{width}}  " if not number else " " * (width + 2)
-            console.print(mark + Text(head + _plain(line)))
+            console.print(mark + Text(head + plain(line)))
     console.print()
-    console.print(Text(f"diagnosis: {_plain(found.diagnosis)}"))
-    console.print(Text(f"next step: {_plain(found.next_step)}"))
-
-
-def _plain(text: str) -> str:
-    """What others wrote, so that it can neither move the cursor nor paint."""
-    return "".join(letter if letter.isprintable() else "�" for letter in text)
+    console.print(Text(f"diagnosis: {plain(found.diagnosis)}"))
+    console.print(Text(f"next step: {plain(found.next_step)}"))

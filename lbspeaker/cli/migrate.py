@@ -18,7 +18,7 @@ from lbspeaker.config import migration
 from lbspeaker.config.documents import Document, from_object, printable, read
 from lbspeaker.config.migration import Migration, Origin
 from lbspeaker.config.text import resolve
-from lbspeaker.errors import Problem, Unable, Unavailable
+from lbspeaker.errors import Problem, Unable, Unavailable, plain
 from lbspeaker.model import SecretRef
 from lbspeaker.shell import files
 
@@ -279,7 +279,7 @@ def _told(problem: Problem) -> list[str]:
     """The problem as comments: on lines of their own, whatever is in it."""
     where = f"{problem.path}: " if problem.path else ""
     lines = [f"{problem.severity}: {where}{problem.what}", *([f"  {problem.hint}"] if problem.hint else [])]
-    return ["".join(letter if letter.isprintable() else "�" for letter in line) for line in lines]
+    return [plain(line) for line in lines]
 
 
 def _summary(done: Migration, target_namespace: str) -> list[str]:

@@ -5,16 +5,16 @@ before break, and it stays so when this command has ended.
 """
 
 import asyncio
-import difflib
 import json
 import time
-from collections.abc import Callable, Iterable
-from typing import Any, TypeVar
+from collections.abc import Callable, Collection
+from typing import Any
 
 import click
 from rich.console import Console
-from rich.table import Table
 
+from lbspeaker.cli import screen
+from lbspeaker.cli.source import Command, cluster, unknown
 from lbspeaker.core.forecast import Change, lost, moved, without
 from lbspeaker.errors import LbspeakerError, Unable, Unavailable
 from lbspeaker.model import EXCLUDE, Service
@@ -23,22 +23,17 @@ from lbspeaker.shell.apiserver import ApiServer, credentials
 from lbspeaker.wire.kube_objects import PREFERRED
 
 _EVERY_S = 0.5
-_WIDE = 200
 
-Command = TypeVar("Command", bound=Callable[..., Any])
-
-_ACCESS = (
-    click.option("--kubeconfig", metavar="FILE", help="Kubeconfig of the cluster."),
-    click.option("--context", metavar="NAME", help="Context of the kubeconfig."),
-    click.option("--namespace", default="lbspeaker-system", show_default=True, help="Where lbspeaker lives."),
+_OPTIONS = (
+    cluster,
     click.option("--timeout", default=60.0, show_default=True, help="Seconds to wait until it is done."),
     click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True),
 )
 
 
-def access(command: Command) -> Command:
+def options(command: Command) -> Command:
     """The options that both commands have."""
-    for each in reversed(_ACCESS):
+    for each in reversed(_OPTIONS):
         command = each(command)
     return command
 
@@ -48,9 +43,9 @@ def access(command: Command) -> Command:
 @click.option("--simulate", is_flag=True, help="Only say what would move, and what would be lost.")
 @click.option("--undo", is_flag=True, help="Let the node announce again.")
 @click.option("--force", is_flag=True, help="Also if IPs are lost that only this node can announce.")
-@access
+@options
 def drain(
-    node: str, simulate: bool, undo: bool, force: bool, timeout: float, output: str, **cluster: Any
+    node: str, simulate: bool, undo: bool, force: bool, timeout: float, output: str, **access: Any
 ) -> None:
     """Have a node announce nothing: its IPs move to others first, which loses no connection attempt.
 
@@ -64,10 +59,10 @@ def drain(
       lbspeaker drain node-a
       lbspeaker drain node-a --undo
     """
-    seen = look(**cluster)
+    seen = look(**access)
     _known(node, seen.snapshot.nodes, "node")
     if undo:
-        _patch(cluster, f"/api/v1/nodes/{node}", {"labels": {EXCLUDE: None}})
+        _patch(access, f"/api/v1/nodes/{node}", {"labels": {EXCLUDE: None}})
         click.echo(f"{node} may announce again")
         return
     if not force:
@@ -83,8 +78,8 @@ def drain(
         if gone and not simulate:
             click.echo("nothing was changed; --force drains it all the same", err=True)
         click.get_current_context().exit(1 if gone else 0)
-    _patch(cluster, f"/api/v1/nodes/{node}", {"labels": {EXCLUDE: ""}})
-    after_s = _wait(lambda: _drained(look(**cluster), node), timeout, f"{node} still announces something")
+    _patch(access, f"/api/v1/nodes/{node}", {"labels": {EXCLUDE: ""}})
+    after_s = _wait(lambda: _drained(look(**access), node), timeout, f"{node} still announces something")
     click.echo(f"{node} announces nothing any more, after {after_s:.1f} s", err=output == "json")
 
 
@@ -92,8 +87,8 @@ def drain(
 @click.argument("service", metavar="NAMESPACE/SERVICE")
 @click.option("--to", "node", metavar="NODE", help="Who shall own its IPs on the segment, while it can.")
 @click.option("--back", is_flag=True, help="Let the ranking decide again.")
-@access
-def move(service: str, node: str | None, back: bool, timeout: float, output: str, **cluster: Any) -> None:
+@options
+def move(service: str, node: str | None, back: bool, timeout: float, output: str, **access: Any) -> None:
     """Move the IPs of a Service to a node (layer 2), and keep them there while it lives.
 
     The Service gets the annotation lbspeaker.io/preferred-node. If the node dies, another one takes over; if
@@ -106,7 +101,7 @@ def move(service: str, node: str | None, back: bool, timeout: float, output: str
     """
     if (node is None) is not back:
         raise click.UsageError("say where: --to NODE, or --back")
-    seen = look(**cluster)
+    seen = look(**access)
     _known(service, seen.snapshot.services, "Service of type LoadBalancer")
     if node is not None:
         _known(node, seen.snapshot.nodes, "node")
@@ -114,13 +109,13 @@ def move(service: str, node: str | None, back: bool, timeout: float, output: str
         _check(seen, service, node)
     namespace, _, name = service.partition("/")
     path = f"/api/v1/namespaces/{namespace}/services/{name}"
-    _patch(cluster, path, {"annotations": {PREFERRED: node}})
+    _patch(access, path, {"annotations": {PREFERRED: node}})
     if node is None:
         said = f"the ranking decides about {service} again"
         click.echo(json.dumps({"service": service, "node": None}) if output == "json" else said)
         return
     held = seen.snapshot.services[service]
-    after_s = _wait(lambda: _owns(look(**cluster), held, node), timeout, f"{node} does not own {service} yet")
+    after_s = _wait(lambda: _owns(look(**access), held, node), timeout, f"{node} does not own {service} yet")
     if output == "json":
         click.echo(json.dumps({"service": service, "node": node, "after_s": round(after_s, 1)}))
     else:
@@ -150,13 +145,10 @@ def _whole(seen: Look) -> None:
         raise Unable(what, "get the right to list it, or wait until the API server answers")
 
 
-def _known(name: str, names: Iterable[str], what: str) -> None:
+def _known(name: str, names: Collection[str], what: str) -> None:
     """Raises Unable for a name that nobody has."""
-    there = sorted(names)
-    if name not in there:
-        near = difflib.get_close_matches(name, there, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(there[:8]) or 'none'}"
-        raise Unable(f"there is no {what} {name}", hint)
+    if name not in names:
+        raise unknown(what, name, names)
 
 
 def _drained(seen: Look, node: str) -> bool:
@@ -175,9 +167,9 @@ def _owns(seen: Look, service: Service, node: str) -> bool:
 # --- what is done ---------------------------------------------------------------------------------------
 
 
-def _patch(cluster: dict[str, Any], path: str, metadata: dict[str, Any]) -> None:
+def _patch(access: dict[str, Any], path: str, metadata: dict[str, Any]) -> None:
     async def patch() -> None:
-        async with ApiServer(credentials(cluster["kubeconfig"], cluster["context"]), "move") as api:
+        async with ApiServer(credentials(access["kubeconfig"], access["context"]), "move") as api:
             await api.request("PATCH", path, body=json.dumps({"metadata": metadata}).encode())
 
     asyncio.run(patch())
@@ -203,10 +195,7 @@ def _wait(done: Callable[[], bool], timeout_s: float, what: str) -> float:
 
 
 def _show(node: str, changes: tuple[Change, ...]) -> None:
-    console = Console(highlight=False, width=None if Console().is_terminal else _WIDE)
-    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
-    for title in ("WHAT", "SERVICES", "NOW", "THEN"):
-        table.add_column(title, overflow="fold")
+    console, table = screen.console(), screen.table("WHAT", "SERVICES", "NOW", "THEN")
     for change in changes:
         then = ", ".join(change.then) or "nobody"
         table.add_row(change.what, ", ".join(change.services), ", ".join(change.now), then)

@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 
 from lbspeaker.core.announce import Picture, PlannedRoute, picture
 from lbspeaker.core.nodes import holders
-from lbspeaker.core.remedies import REMEDIES
+from lbspeaker.core.refusals import listed
+from lbspeaker.core.remedies import remedy
 from lbspeaker.model import Address, Network, Service, Unannounced
 from lbspeaker.observe.look import Look
 from lbspeaker.wire import status
@@ -156,12 +157,7 @@ def _of_speakers(look: Look) -> Iterator[str]:
         for problem in one.problems if node in look.snapshot.members else ():
             says[problem].append(node)
     for problem, nodes in says.items():
-        yield f"{_some(nodes)}: {problem}"
-
-
-def _some(names: list[str]) -> str:
-    shown = ", ".join(names[:MOST_NAMED])
-    return shown if len(names) <= MOST_NAMED else f"{shown} and {len(names) - MOST_NAMED} more"
+        yield f"{listed(nodes, MOST_NAMED)}: {problem}"
 
 
 def _speaker(look: Look, node: str, now: float) -> SpeakerRow:
@@ -209,12 +205,10 @@ def _services(look: Look, now: float) -> Iterator[ServiceRow]:
 
 def _why(row: Unannounced) -> str:
     """Why nobody announces it, and what to do."""
-    namespace, _, name = row.service.partition("/")
     message = row.refusal.message
     if "; " in message:  # it says so
         return message
-    remedy = REMEDIES[row.refusal.reason].format(key=row.service, namespace=namespace, name=name)
-    return f"{message}; {remedy}"
+    return f"{message}; {remedy(row.refusal.reason, row.service)}"
 
 
 def _pending(service: Service) -> str:
@@ -290,7 +284,8 @@ def _service(
     if conflict:
         why = f"another host uses it ({conflict}): find it, or exclude the IP from the pool"
     elif len(owners) > 1 and now > since + SETTLED_S:
-        why = f"{_some([node for node, _ in owners])} answer for it at once: is the segment cut in two?"
+        names = listed([node for node, _ in owners], MOST_NAMED)
+        why = f"{names} answer for it at once: is the segment cut in two?"
     elif wanted is not None and not owners:
         held_back = next((f"{node} holds it back" for node, row in rows if row.role == "held-back"), "")
         why = held_back or f"nobody answers for it yet; {wanted.candidates[0]} should"

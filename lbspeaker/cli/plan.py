@@ -7,8 +7,8 @@ from typing import Any
 import click
 import yaml
 from rich.console import Console
-from rich.table import Table
 
+from lbspeaker.cli import screen
 from lbspeaker.cli.source import cluster, right
 from lbspeaker.core.announce import Picture
 from lbspeaker.core.outcome import outcome
@@ -186,14 +186,14 @@ def _print(found: Mapping[str, Any]) -> None:
     for row in found["bgp"]:
         for key in row["services"]:
             routes.setdefault(key, []).append(f"{row['node']}→{row['peer']}")
-    table = _table("SERVICE", "IP", "POOL", "OWNER (layer 2)", "BGP")
+    table = screen.table("SERVICE", "IP", "POOL", "OWNER (layer 2)", "BGP")
     for row in found["allocations"]:
         for ip in row["ips"]:
             bgp = ", ".join(sorted(set(routes.get(row["service"], ())))) or "-"
             table.add_row(row["service"], ip, row["pool"], owners.get(ip, "-"), bgp)
     console.print(table)
     _print_refusals(console, found)
-    pools = _table("POOL", "IPV4", "IPV6")
+    pools = screen.table("POOL", "IPV4", "IPV6")
     for row in found["pools"]:
         filled = (
             f"{row['used'][f]} of {row['size'][f]}" if row["size"][f] else "-" for f in ("ipv4", "ipv6")
@@ -219,10 +219,3 @@ def _print_refusals(console: Console, found: Mapping[str, Any]) -> None:
 
 def _line(console: Console, what: str, row: Mapping[str, Any]) -> None:
     console.print(f"{what}: {row['reason']}: {row['message']}", soft_wrap=True, highlight=False, markup=False)
-
-
-def _table(*columns: str) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    return table

@@ -1,11 +1,12 @@
 """Where commands that look at a whole cluster look: documents, or the cluster itself."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from lbspeaker.config.place import nearest
 from lbspeaker.errors import ConfigError, Unable, Unavailable
 from lbspeaker.ledger import remembered
 from lbspeaker.model import Snapshot
@@ -17,12 +18,11 @@ if TYPE_CHECKING:
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 _CLUSTER = (
-    click.option("--kubeconfig", metavar="FILE", help="Kubeconfig of the cluster, if no PATH is given."),
+    click.option("--kubeconfig", metavar="FILE", help="Kubeconfig of the cluster."),
     click.option("--context", metavar="NAME", help="Context of the kubeconfig."),
-    click.option(
-        "--namespace", default="lbspeaker-system", show_default=True, help="Where its configuration lives."
-    ),
+    click.option("--namespace", default="lbspeaker-system", show_default=True, help="Where lbspeaker lives."),
 )
+_SHOWN = 8  # names
 
 
 def cluster(command: Command) -> Command:
@@ -57,12 +57,9 @@ _NEEDED = ("nodes", "services", "endpointslices", "effectiveconfigurations")
 def ask(kubeconfig: str | None, context: str | None, namespace: str) -> "Look":
     """Look at the whole cluster. What is missing is told. Raises Unable, Unavailable."""
     from lbspeaker.observe.look import look  # its HTTP client is not for those who read files
+    from lbspeaker.observe.once import FILES
 
-    try:
-        seen = look(kubeconfig, context, namespace, whole=True)
-    except Unable as error:
-        hint = "name files with its objects (kubectl get … -o yaml), or give --kubeconfig FILE"
-        raise Unable(error.what, hint) from error
+    seen = look(kubeconfig, context, namespace, whole=True, instead=FILES)
     found = sufficient(seen, namespace)
     for what in seen.unread:
         click.echo(f"warning: not known: {what}", err=True)
@@ -84,6 +81,21 @@ def sufficient(seen: "Look", namespace: str) -> "Look":
     if "leases" not in lacks:
         return seen
     return replace(seen, snapshot=replace(seen.snapshot, members=frozenset(seen.snapshot.nodes)))
+
+
+def unknown(what: str, name: str, known: Iterable[str]) -> Unable:
+    """Return the error for a name that nobody has: "there is no node x; did you mean y?"."""
+    return Unable(f"there is no {what} {name}", meant(name, known))
+
+
+def meant(name: str, known: Iterable[str]) -> str:
+    """Return a sentence: which of the known names is most like this one, or else which there are."""
+    names = sorted(known)
+    near = nearest(name, tuple(names))
+    if near:
+        return f"did you mean {near}?"
+    more = " …" if len(names) > _SHOWN else "."
+    return f"there are: {', '.join(names[:_SHOWN]) or 'none'}{more}"
 
 
 def right(loaded: Loaded) -> None:

@@ -1,11 +1,9 @@
 """`lbspeaker status`: whether all is well, in the whole cluster or on one node."""
 
-import difflib
 import http.client
 import json
 import os
 import socket
-import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,19 +12,22 @@ from typing import Any
 import click
 import msgspec
 import yaml
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from lbspeaker.cli import screen
 from lbspeaker.cli.overview import Overview, only, overview
+from lbspeaker.cli.source import cluster, meant, unknown
+from lbspeaker.core.explain import ago
 from lbspeaker.errors import Unable, Unavailable
 from lbspeaker.observe.look import look
 from lbspeaker.wire import status as format_
 
 _PATIENCE_S = 5.0
 _WATCH_S = 2.0
-_WIDE = 200
+_INSTEAD = "ask a speaker: --runtime-dir DIR"
 
 
 @click.command()
@@ -37,9 +38,7 @@ _WIDE = 200
 @click.option(
     "-o", "--output", type=click.Choice(["text", "wide", "json", "yaml"]), default="text", show_default=True
 )
-@click.option("--kubeconfig", metavar="FILE", help="Kubeconfig of the cluster.")
-@click.option("--context", metavar="NAME", help="Context of the kubeconfig.")
-@click.option("--namespace", default="lbspeaker-system", show_default=True, help="Where lbspeaker lives.")
+@cluster
 @click.option(
     "--runtime-dir",
     type=click.Path(path_type=Path),
@@ -81,7 +80,7 @@ def status(
     else:
 
         def show() -> tuple[RenderableType | str, int]:
-            everything = overview(look(**access), time.time())
+            everything = overview(look(**access, instead=_INSTEAD), time.time())
             _complain(everything, services, node)
             found = only(everything, services, node, problems=problems)
             return _of_cluster(found, output), 1 if found.problems else 3 if found.unread else 0
@@ -103,14 +102,14 @@ def _once(show: Callable[[], tuple[RenderableType | str, int]]) -> int:
     if isinstance(shown, str):
         click.echo(shown, nl=False)
     else:
-        _console().print(shown)
+        screen.console().print(shown)
     return code
 
 
 def _watch(show: Callable[[], tuple[RenderableType | str, int]]) -> int:
     code = 0
     try:
-        with Live(console=_console(), auto_refresh=False) as live:
+        with Live(console=screen.console(), auto_refresh=False) as live:
             while True:
                 shown, code = show()
                 live.update(shown, refresh=True)
@@ -119,30 +118,17 @@ def _watch(show: Callable[[], tuple[RenderableType | str, int]]) -> int:
         return code
 
 
-def _console() -> Console:
-    # In a pipe, and so by `kubectl exec`, there is no width to keep to.
-    return Console(highlight=False, width=None if sys.stdout.isatty() else _WIDE)
-
-
 def _complain(found: Overview, services: Sequence[str], node: str | None) -> None:
     """Raises Unable for names that nobody has."""
     known = sorted({row.service for row in found.services})
     for name in services:
         there = any(one.startswith(name) if name.endswith("/") else one == name for one in known)
         if not there and not any("services" in what.partition(":")[0] for what in found.unread):
-            hint = f"{_meant(name, known)} If there is one: lbspeaker explain {name}"
+            hint = f"{meant(name, known)} If there is one: lbspeaker explain {name}"
             raise Unable(f"no Service {name} of type LoadBalancer is lbspeaker's", hint)
     nodes = [row.node for row in found.speakers]
     if node is not None and node not in nodes:
-        raise Unable(f"there is no node {node}", _meant(node, nodes))
-
-
-def _meant(name: str, known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=1)
-    if near:
-        return f"did you mean {near[0]}?"
-    shown = ", ".join(known[:5]) or "none"
-    return f"there are: {shown}{' …' if len(known) > 5 else '.'}"
+        raise unknown("node", node, nodes)
 
 
 def _text(value: Any, output: str) -> str:
@@ -177,7 +163,7 @@ def _of_cluster(found: Overview, output: str) -> RenderableType | str:
 
 
 def _pools(found: Overview) -> Table:
-    table = _table("POOL", "FAMILY", "SIZE", "USED", "%", "PENDING")
+    table = screen.table("POOL", "FAMILY", "SIZE", "USED", "%", "PENDING")
     for row in found.pools:
         share = f"{row.percent:.0f}" if row.percent >= 1 or not row.used else "<1"
         table.add_row(row.pool, f"IPv{row.family}", str(row.size), str(row.used), share, str(row.pending))
@@ -185,7 +171,7 @@ def _pools(found: Overview) -> Table:
 
 
 def _services(found: Overview, wide: bool) -> Table:
-    table = _table("SERVICE", "IP", "MODE", "OWNER", "SINCE", "MOVES(1h)", "CONFLICT")
+    table = screen.table("SERVICE", "IP", "MODE", "OWNER", "SINCE", "MOVES(1h)", "CONFLICT")
     if wide:
         table.add_column("WHY NOT")
     for row in found.services:
@@ -196,14 +182,16 @@ def _services(found: Overview, wide: bool) -> Table:
 
 
 def _peers(found: Overview) -> Table:
-    table = _table("NODE", "PEER", "ADDRESS", "AS", "STATE", "SINCE", "SENT", "BFD", "ENDED", "LAST ERROR")
+    table = screen.table(
+        "NODE", "PEER", "ADDRESS", "AS", "STATE", "SINCE", "SENT", "BFD", "ENDED", "LAST ERROR"
+    )
     for node, peer in found.peers:
         table.add_row(node, *_peer(peer))
     return table
 
 
 def _guards(found: Overview, wide: bool) -> Table:
-    table = _table(
+    table = screen.table(
         "NODE", "LINK", "PROFILE", "SENT", "HELD BACK", "QUEUE", "LONGEST WAIT", "SEGMENT/s", "STORMS"
     )
     for node, one in found.guards:
@@ -219,7 +207,7 @@ def _guards(found: Overview, wide: bool) -> Table:
 
 
 def _speakers(found: Overview, wide: bool) -> Table:
-    table = _table("NODE", "ALIVE", "STATE", "SINCE", "OWNED", "PROBLEMS")
+    table = screen.table("NODE", "ALIVE", "STATE", "SINCE", "OWNED", "PROBLEMS")
     for title in ("VERSION", "LINKS") if wide else ():
         table.add_column(title)
     for row in found.speakers:
@@ -287,7 +275,7 @@ def _printed(found: format_.Status) -> RenderableType:
 
 
 def _ips(found: format_.Status) -> Table:
-    table = _table("IP", "SERVICES", "ROLE", "LINKS", "SINCE", "REASON", "MOVES(1h)", "CONFLICT")
+    table = screen.table("IP", "SERVICES", "ROLE", "LINKS", "SINCE", "REASON", "MOVES(1h)", "CONFLICT")
     for one in found.ips:
         conflict = f"{one.conflict} {one.vendor}".strip() or "-"
         since = _ago(one.since) if one.since else "-"
@@ -298,7 +286,7 @@ def _ips(found: format_.Status) -> Table:
 
 
 def _node_guards(found: format_.Status) -> Table:
-    table = _table(
+    table = screen.table(
         "LINK", "PROFILE", "SENT", "HELD BACK", "QUEUE", "LONGEST WAIT", "UNPACED", "MEMBERS/s", "STORMS"
     )
     for guard in found.guards:
@@ -318,14 +306,14 @@ def _node_guards(found: format_.Status) -> Table:
 
 
 def _node_peers(found: format_.Status) -> Table:
-    table = _table("PEER", "ADDRESS", "AS", "STATE", "SINCE", "ROUTES", "BFD", "ENDED", "LAST ERROR")
+    table = screen.table("PEER", "ADDRESS", "AS", "STATE", "SINCE", "ROUTES", "BFD", "ENDED", "LAST ERROR")
     for peer in found.peers:
         table.add_row(*_peer(peer))
     return table
 
 
 def _routers(found: format_.Status) -> Table:
-    table = _table("ROUTER", "BFD", "INTERVAL", "DETECTION", "SENT", "RECEIVED", "DROPPED")
+    table = screen.table("ROUTER", "BFD", "INTERVAL", "DETECTION", "SENT", "RECEIVED", "DROPPED")
     for each in found.bfd:
         state = f"{each.state}: {each.why}" if each.why else each.state
         times = (f"{each.interval_ms:g} ms", f"{each.detection_ms:g} ms")
@@ -335,7 +323,7 @@ def _routers(found: format_.Status) -> Table:
 
 
 def _members(found: format_.Status) -> Table:
-    table = _table("MEMBER", "ALIVE", "HEARD ON", "SILENT ON")
+    table = screen.table("MEMBER", "ALIVE", "HEARD ON", "SILENT ON")
     for member in found.members:
         heard, silent = ", ".join(member.heard_on) or "-", ", ".join(member.silent_on) or "-"
         table.add_row(member.node, "yes" if member.alive else "no", heard, silent)
@@ -351,15 +339,4 @@ def _counts(counts: dict[str, int]) -> str:
 
 
 def _ago(then: float) -> str:
-    seconds = max(time.time() - then, 0.0)
-    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.0f} s"
-
-
-def _table(*columns: str) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    return table
+    return ago(then, time.time())

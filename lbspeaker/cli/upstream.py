@@ -7,21 +7,22 @@ from typing import Any
 
 import click
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
+from lbspeaker.cli import screen
 from lbspeaker.cli.source import Command, cluster, read
 from lbspeaker.core.allocator import ours
+from lbspeaker.core.refusals import listed
 from lbspeaker.core.upstream import expected as routes_of
 from lbspeaker.core.upstream import upstream as decided
 from lbspeaker.core.upstream_check import check as compare
-from lbspeaker.errors import Unable
+from lbspeaker.errors import Unable, plain
 from lbspeaker.model import Network, Peer, Snapshot
 from lbspeaker.upstream import Expected, Finding, RouterView, Upstream
 from lbspeaker.wire import upstream_opnsense
 from lbspeaker.wire.upstream_text import ROUTERS
 
-_WIDE = 200
+_MOST_NAMED = 6
 
 _SOURCES = (
     click.argument("paths", nargs=-1, metavar="[PATH…]"),
@@ -277,23 +278,23 @@ def _order(prefix: Network) -> tuple[int, int, int]:
 
 
 def _print(up: Upstream, expected: Expected, view: RouterView, findings: list[Finding]) -> None:
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else _WIDE)
+    console = screen.console()
     wrong = sum(finding.severity != "note" for finding in findings)
     where = f"{up.address or 'the default gateway'}, {view.software}, AS {view.asn or 'unknown'}"
     verdict = "well" if not wrong else f"{wrong} finding{'s' if wrong > 1 else ''}"
     _line(console, f"router of BGPPeer {up.peer} ({where}): {verdict}")
     for finding in findings:
-        _line(console, f"\n{finding.severity} {finding.code}: {_subjects(finding.subjects)}")
+        _line(console, f"\n{finding.severity} {finding.code}: {listed(finding.subjects, _MOST_NAMED)}")
         _line(console, f"  {finding.what}")
         _line(console, f"  → {finding.remedy}")
     console.print()
-    table = _table("NODE", "ADDRESS", "STATE", "IPV4", "IPV6", "BFD")
+    table = screen.table("NODE", "ADDRESS", "STATE", "IPV4", "IPV6", "BFD")
     for row in _sessions(up, view):
         counts = [str(row["accepted"].get(f, "-")) for f in ("ipv4", "ipv6")]
         table.add_row(
             row["node"],
             row["address"],
-            Text(_plain(row["state"] or "unknown there")),
+            Text(plain(row["state"] or "unknown there")),
             *counts,
             row["bfd"] or "-",
         )
@@ -305,31 +306,14 @@ def _print_routes(console: Console, rows: list[dict[str, Any]]) -> None:
     if not rows:
         return
     console.print()
-    table = _table("PREFIX", "ANNOUNCED BY", "RECEIVED", "USED", "FORWARDING")
+    table = screen.table("PREFIX", "ANNOUNCED BY", "RECEIVED", "USED", "FORWARDING")
     for row in rows:
         total = len(row["expected"])
         forwarding = "-" if row["installed"] is None else f"{len(row['installed'])} of {total}"
         received, used = f"{len(row['received'])} of {total}", f"{len(row['nextHops'])} of {total}"
-        table.add_row(row["prefix"], _subjects(row["expected"]), received, used, forwarding)
+        table.add_row(row["prefix"], listed(row["expected"], _MOST_NAMED), received, used, forwarding)
     console.print(table)
 
 
-def _subjects(names: Any, most: int = 6) -> str:
-    listed = ", ".join(names[:most])
-    return listed if len(names) <= most else f"{listed} and {len(names) - most} more"
-
-
 def _line(console: Console, text: str) -> None:
-    console.print("\n".join(map(_plain, text.split("\n"))), soft_wrap=True, markup=False)
-
-
-def _plain(text: str) -> str:
-    """What a router says, so that it can neither move the cursor nor paint."""
-    return "".join(letter if letter.isprintable() else "�" for letter in text)
-
-
-def _table(*columns: str) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    return table
+    console.print("\n".join(map(plain, text.split("\n"))), soft_wrap=True, markup=False)

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from lbspeaker.config.text import Mistake, Path, compose
-from lbspeaker.errors import Problem
+from lbspeaker.errors import Problem, plain
 
 Value = Mapping[str, object]
 
@@ -100,10 +100,7 @@ def path_text(path: Path) -> str:
 
 def printable(text: str) -> str:
     """Return text that can be shown on one line: no control characters, and not endless."""
-    if len(text) <= _SHORT and text.isprintable():
-        return text
-    plain = "".join(character if character.isprintable() else "�" for character in text[:_SHORT])
-    return f"{plain}…" if len(text) > _SHORT else plain
+    return plain(text) if len(text) <= _SHORT else f"{plain(text[:_SHORT])}…"
 
 
 def read(text: str, file: str) -> tuple[list[Document], list[Problem]]:

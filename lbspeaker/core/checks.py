@@ -8,7 +8,8 @@ A look says only what is wrong. It may say PASS itself where there is something 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from lbspeaker.facts import Evidence, Finding, Grade, Part
+from lbspeaker.core.refusals import listed
+from lbspeaker.facts import Evidence, Finding, Grade, Here, Part
 
 MOST_NAMED = 4
 
@@ -62,6 +63,15 @@ def _subject(check: Check, evidence: Evidence) -> str:
     return "configuration" if Part.CONFIG in check.needs else "cluster"
 
 
+def here_of(evidence: Evidence) -> Here:
+    """The node; checks that need it are not asked without it."""
+    return evidence.here or Here("")
+
+
+def has_peers(evidence: Evidence) -> bool:
+    return bool(evidence.snapshot.config.peers)
+
+
 def fail(subject: str, what: str, why: str, remedy: str) -> Finding:
     """A finding that `findings` gives its code."""
     return Finding("", Grade.FAIL, subject, what, why, remedy)
@@ -77,8 +87,7 @@ def well(subject: str, what: str) -> Finding:
 
 def named(names: Sequence[object], most: int = MOST_NAMED) -> str:
     """ "a, b, c, d and 3 more"."""
-    listed = ", ".join(map(str, names[:most]))
-    return listed if len(names) <= most else f"{listed} and {len(names) - most} more"
+    return listed([*map(str, names)], most)
 
 
 def counted(number: int, noun: str) -> str:

@@ -12,6 +12,7 @@ from typing import TypeVar
 from lbspeaker.core.announce import PlannedRoute
 from lbspeaker.core.layer2 import l2_advertisements
 from lbspeaker.core.outcome import Outcome, outcome
+from lbspeaker.core.pools import slot_of
 from lbspeaker.model import Address, Network, Refusal, Route, Service, Snapshot
 
 T = TypeVar("T")
@@ -146,7 +147,7 @@ def _owners(old: Outcome, new: Outcome) -> Iterator[Owner]:
     before, after = old.picture.l2, new.picture.l2
     rows = new.picture.unannounced
     why = {row.ip: row.refusal for row in rows if row.protocol == "layer2" and row.node is None}
-    for ip in sorted(before.keys() | after.keys(), key=lambda ip: (ip.version, int(ip))):
+    for ip in sorted(before.keys() | after.keys(), key=slot_of):
         was, is_ = before.get(ip), after.get(ip)
         owners = (was.owner if was else None, is_.owner if is_ else None)
         if owners[0] != owners[1] and ip in new.holders:

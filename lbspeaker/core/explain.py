@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from lbspeaker.core.outcome import Outcome, outcome
-from lbspeaker.core.remedies import REMEDIES
+from lbspeaker.core.remedies import remedy
 from lbspeaker.core.said import Said
 from lbspeaker.model import Address, Reason, Refusal, Service, Snapshot
 
@@ -131,11 +131,6 @@ def refused(
         refusal.reason,
         remedy(refusal.reason, service),
     )
-
-
-def remedy(reason: Reason, service: str) -> str:
-    namespace, _, name = service.partition("/")
-    return REMEDIES[reason].format(key=service, namespace=namespace, name=name)
 
 
 def ago(then: float, now: float) -> str:

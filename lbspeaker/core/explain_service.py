@@ -8,9 +8,10 @@ from lbspeaker.core.allocator import ours
 from lbspeaker.core.book import families
 from lbspeaker.core.choice import deciding, tried
 from lbspeaker.core.controller import class_mismatch
-from lbspeaker.core.explain import Case, Explanation, Living, Step, first, refused, remedy, worst
+from lbspeaker.core.explain import Case, Explanation, Living, Step, first, refused, worst
 from lbspeaker.core.explain_announcement import announcement, how_announced
 from lbspeaker.core.nodes import endpoint_refusal
+from lbspeaker.core.remedies import remedy
 from lbspeaker.model import Address, Allocation, Endpoint, Reason, Refusal, Service
 
 _BEGIN = {

@@ -7,12 +7,10 @@ so by itself.
 from collections.abc import Mapping
 from dataclasses import replace
 
-from lbspeaker.core.announce import Desired, PlannedRoute
-from lbspeaker.model import GRACEFUL_SHUTDOWN, Network, Route
+from lbspeaker.core.announce import Desired, PlannedRoute, Routes
+from lbspeaker.model import Network
 
 LEAVE_S = 1.0
-
-_Routes = dict[str, dict[Network, PlannedRoute]]
 
 
 class Farewell:
@@ -20,7 +18,7 @@ class Farewell:
 
     def __init__(self) -> None:
         self.until: float | None = None
-        self._routes: _Routes = {}
+        self._routes: Routes = {}
         self._excluded = False
 
     def over(self, now: float) -> bool:
@@ -41,9 +39,4 @@ class Farewell:
 
 
 def _leaving(routes: Mapping[Network, PlannedRoute]) -> dict[Network, PlannedRoute]:
-    return {prefix: replace(planned, route=_marked(planned)) for prefix, planned in routes.items()}
-
-
-def _marked(planned: PlannedRoute) -> Route:
-    route = planned.route
-    return replace(route, communities=tuple(sorted({*route.communities, GRACEFUL_SHUTDOWN})))
+    return {prefix: replace(planned, route=planned.route.leaving()) for prefix, planned in routes.items()}

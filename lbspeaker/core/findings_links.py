@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 
-from lbspeaker.core.checks import Check, fail, named, warn, well
+from lbspeaker.core.checks import Check, fail, has_peers, here_of, named, warn, well
 from lbspeaker.core.links import EXCLUDED, eligible
 from lbspeaker.facts import Evidence, Finding, Here, Part
 from lbspeaker.model import Link
@@ -17,13 +17,8 @@ _CLOUDS = re.compile(
 _VIRTUAL = re.compile(r"QEMU|KVM|VMware|VirtualBox|Xen|Microsoft Corporation Virtual|Standard PC|Bochs")
 
 
-def _here(evidence: Evidence) -> Here:
-    """The node; checks that need it are not asked without it."""
-    return evidence.here or Here("")
-
-
 def links(evidence: Evidence) -> Iterator[Finding]:
-    here = _here(evidence)
+    here = here_of(evidence)
     named_links = {name for ad in evidence.own_advertisements for name in ad.interfaces}
     by_default = eligible(here.links)
     used = [link for link in here.links if link in by_default or link.name in named_links]
@@ -68,7 +63,7 @@ def _kind(here: Here, link: Link) -> Iterator[Finding]:
 
 def bridge_filter(evidence: Evidence) -> Iterator[Finding]:
     """Flags of bridge ports on this machine, which keep frames back (bridge(8))."""
-    here = _here(evidence)
+    here = here_of(evidence)
     for name, port in sorted(here.bridge_ports.items()):
         if port.filters and not EXCLUDED.match(name):
             yield warn(
@@ -85,7 +80,7 @@ def bridge_filter(evidence: Evidence) -> Iterator[Finding]:
 
 
 def machine(evidence: Evidence) -> Iterator[Finding]:
-    here = _here(evidence)
+    here = here_of(evidence)
     if _CLOUDS.search(here.machine):
         yield warn(
             here.name,
@@ -105,7 +100,7 @@ def machine(evidence: Evidence) -> Iterator[Finding]:
 
 
 def bgp_port(evidence: Evidence) -> Iterator[Finding]:
-    here = _here(evidence)
+    here = here_of(evidence)
     for listener in here.listeners:
         if (listener.protocol, listener.port) == ("tcp", 179) and not listener.address.is_loopback:
             yield warn(
@@ -118,7 +113,7 @@ def bgp_port(evidence: Evidence) -> Iterator[Finding]:
 
 
 def bfd_port(evidence: Evidence) -> Iterator[Finding]:
-    here = _here(evidence)
+    here = here_of(evidence)
     for listener in here.listeners:
         if (listener.protocol, listener.port) not in (("udp", 3784), ("udp", 4784)):
             continue
@@ -138,10 +133,6 @@ def _has_layer2(evidence: Evidence) -> bool:
     return bool(evidence.own_advertisements)
 
 
-def _has_peers(evidence: Evidence) -> bool:
-    return bool(evidence.snapshot.config.peers)
-
-
 def _has_bfd(evidence: Evidence) -> bool:
     return any(peer.bfd for peer in evidence.snapshot.config.peers)
 
@@ -157,6 +148,6 @@ CHECKS = (
         concerns=_has_layer2,
     ),
     Check("machine", "it is no machine of a provider", machine, _CONFIGURED, concerns=_has_layer2),
-    Check("bgp-port", "nobody else waits for BGP on it", bgp_port, _CONFIGURED, concerns=_has_peers),
+    Check("bgp-port", "nobody else waits for BGP on it", bgp_port, _CONFIGURED, concerns=has_peers),
     Check("bfd-port", "the ports of BFD are free, or ours", bfd_port, _CONFIGURED, concerns=_has_bfd),
 )

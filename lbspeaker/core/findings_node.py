@@ -7,7 +7,7 @@ does for every address that it has: with kube-proxy in IPVS mode these are all s
 
 from collections.abc import Iterator, Sequence
 
-from lbspeaker.core.checks import Check, fail, named, warn
+from lbspeaker.core.checks import Check, fail, here_of, named, warn
 from lbspeaker.core.links import choose, eligible
 from lbspeaker.core.nodes import holders
 from lbspeaker.facts import Evidence, Finding, Grade, Here, Part
@@ -15,11 +15,6 @@ from lbspeaker.model import Link
 
 IPVS = "kube-ipvs0"  # the link on which kube-proxy in IPVS mode has every service IP
 STRICT_ARP = "strictARP: true in the ConfigMap kube-proxy (ipvs), then restart kube-proxy"
-
-
-def _here(evidence: Evidence) -> Here:
-    """The node; checks that need it are not asked without it."""
-    return evidence.here or Here("")
 
 
 def _unread(here: Here, setting: str) -> Finding:
@@ -63,7 +58,7 @@ def _has_ipvs(here: Here) -> bool:
 
 
 def address_taken(evidence: Evidence) -> Iterator[Finding]:
-    here = _here(evidence)
+    here = here_of(evidence)
     held = holders(evidence.snapshot.services.values())
     for link in here.links:
         for own in link.addresses if link.name != IPVS else ():
@@ -81,7 +76,7 @@ def address_taken(evidence: Evidence) -> Iterator[Finding]:
 
 
 def forwarding(evidence: Evidence) -> Iterator[Finding]:
-    here = _here(evidence)
+    here = here_of(evidence)
     wanted = evidence.families or {4}
     if 4 in wanted:
         yield from _forwards(here, "net.ipv4.ip_forward", "net.ipv4.conf.{}.forwarding")
@@ -104,7 +99,7 @@ def _forwards(here: Here, every: str, each: str) -> Iterator[Finding]:
 
 
 def ipv6(evidence: Evidence) -> Iterator[Finding]:
-    here = _here(evidence)
+    here = here_of(evidence)
     for link in eligible(here.links):
         conf = f"net.ipv6.conf.{link.name}"
         if here.setting(f"{conf}.disable_ipv6") == 1:
@@ -124,7 +119,7 @@ def ipv6(evidence: Evidence) -> Iterator[Finding]:
 
 def rp_filter(evidence: Evidence) -> Iterator[Finding]:
     """Strict reverse path filtering (RFC 3704 §2.2) where the way back is over another link."""
-    here = _here(evidence)
+    here = here_of(evidence)
     links = eligible(here.links)
     default = [link.name for link in links if link.gateway is not None]
     for link in links:

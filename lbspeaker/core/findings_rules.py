@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from lbspeaker.core.checks import Check, fail, warn
+from lbspeaker.core.checks import Check, fail, has_peers, warn
 from lbspeaker.core.links import eligible
 from lbspeaker.facts import Bridge, Evidence, Finding, Here, Part
 from lbspeaker.model import LinkPolicy
@@ -99,12 +99,7 @@ def _bridges(here: Here) -> Iterator[tuple[str, str, Bridge]]:
 
 
 def _labels(evidence: Evidence) -> dict[str, str]:
-    node = evidence.snapshot.nodes.get(evidence.here.name) if evidence.here else None
-    return dict(node.labels) if node else {}
-
-
-def _has_peers(evidence: Evidence) -> bool:
-    return bool(evidence.snapshot.config.peers)
+    return dict(evidence.own_node.labels) if evidence.own_node else {}
 
 
 _CONFIG = frozenset({Part.CONFIG})
@@ -116,7 +111,7 @@ CHECKS = (
         "no peer has BFD and graceful restart",
         restart_with_bfd,
         _CONFIG,
-        concerns=_has_peers,
+        concerns=has_peers,
     ),
     Check("fdb-ageing", "refreshes come before switches forget", fdb_ageing, _CONFIG),
 )

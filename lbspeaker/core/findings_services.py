@@ -86,10 +86,13 @@ def _port_here(evidence: Evidence, key: str, protocol: str, number: int) -> Iter
 # --- other names and IPs --------------------------------------------------------------------------------
 
 
+def _meant(evidence: Evidence) -> list[tuple[str, Wiring]]:
+    """The Services of any type that are asked about, by name; if none is named, all."""
+    return [one for one in sorted(evidence.services.items()) if not evidence.only or one[0] in evidence.only]
+
+
 def external_name(evidence: Evidence) -> Iterator[Finding]:
-    for key, one in sorted(evidence.services.items()):
-        if evidence.only and key not in evidence.only:
-            continue
+    for key, one in _meant(evidence):
         if one.type != "ExternalName":
             if one.external_name:
                 yield warn(
@@ -118,9 +121,7 @@ def external_name(evidence: Evidence) -> Iterator[Finding]:
 def external_ips(evidence: Evidence) -> Iterator[Finding]:
     config = evidence.snapshot.config
     held = holders(evidence.snapshot.services.values())
-    for key, one in sorted(evidence.services.items()):
-        if evidence.only and key not in evidence.only:
-            continue
+    for key, one in _meant(evidence):
         for text in one.external_ips:
             ip = address_of(text)
             others = [user.key for user in held.get(ip, ()) if user.key != key] if ip else []

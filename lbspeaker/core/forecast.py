@@ -3,8 +3,9 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from lbspeaker.core.announce import picture
+from lbspeaker.core.announce import Routes, picture
 from lbspeaker.core.nodes import holders
+from lbspeaker.core.pools import slot_of
 from lbspeaker.model import EXCLUDE, Address, Network, Snapshot
 
 
@@ -28,7 +29,7 @@ def without(snapshot: Snapshot, node: str) -> tuple[Change, ...]:
 def _changes(before: Snapshot, after: Snapshot) -> Iterator[Change]:
     held = holders(before.services.values())
     now, then = picture(before, held), picture(after, held)
-    for ip, found in sorted(now.l2.items(), key=lambda one: (one[0].version, int(one[0]))):
+    for ip, found in sorted(now.l2.items(), key=lambda one: slot_of(one[0])):
         later = then.l2.get(ip)
         owner = (later.owner,) if later is not None else ()
         if owner != (found.owner,):
@@ -40,10 +41,9 @@ def _changes(before: Snapshot, after: Snapshot) -> Iterator[Change]:
             yield Change(f"{prefix} at {peer}", services, nodes, left)
 
 
-_Routes = dict[tuple[str, Network], tuple[tuple[str, ...], tuple[str, ...]]]
-
-
-def _routes(by_node: Mapping[str, Mapping[str, Mapping[Network, object]]]) -> _Routes:
+def _routes(
+    by_node: Mapping[str, Routes],
+) -> dict[tuple[str, Network], tuple[tuple[str, ...], tuple[str, ...]]]:
     """By peer and prefix: which nodes announce it, and for which Services."""
     found: dict[tuple[str, Network], tuple[set[str], set[str]]] = {}
     for node, tables in by_node.items():
@@ -51,7 +51,7 @@ def _routes(by_node: Mapping[str, Mapping[str, Mapping[Network, object]]]) -> _R
             for prefix, planned in table.items():
                 nodes, services = found.setdefault((peer, prefix), (set(), set()))
                 nodes.add(node)
-                services.update(getattr(planned, "services", ()))
+                services.update(planned.services)
     return {key: (tuple(sorted(nodes)), tuple(sorted(s))) for key, (nodes, s) in found.items()}
 
 

@@ -83,6 +83,6 @@ class Delays:
         timing = self._timings.setdefault((protocol, since), Timing(DELAY_BOUNDS_S))
         timing.add(max(seconds, 0.0))  # clocks of two machines differ
 
-    def value(self) -> dict[tuple[Protocol, Since], Distribution]:
-        """Return what was measured so far."""
+    def value(self) -> dict[tuple[str, str], Distribution]:
+        """Return what was measured so far, by protocol and since when."""
         return {which: timing.value() for which, timing in self._timings.items()}

@@ -160,10 +160,10 @@ def kept_outside(book: Book, service: Service, ips: Sequence[Address]) -> Refusa
     return None
 
 
-def listed(words: Sequence[str]) -> str:
+def listed(words: Sequence[str], most: int = _MOST) -> str:
     """Return the first words, and how many more there are."""
-    more = f" and {len(words) - _MOST} more" if len(words) > _MOST else ""
-    return ", ".join(words[:_MOST]) + more
+    more = f" and {len(words) - most} more" if len(words) > most else ""
+    return ", ".join(words[:most]) + more
 
 
 def _why_closed(pool: Pool) -> str:

@@ -42,3 +42,9 @@ REMEDIES: Mapping[Reason, str] = {
     Reason.FAMILY_NOT_NEGOTIATED: "activate the family for the neighbour on the router",
     Reason.REFUSED_BY_CHILD: "report it as a bug, with the log of the speaker",
 }
+
+
+def remedy(reason: Reason, service: str) -> str:
+    """Return what to do about it, of this Service ("namespace/name")."""
+    namespace, _, name = service.partition("/")
+    return REMEDIES[reason].format(key=service, namespace=namespace, name=name)

@@ -26,12 +26,11 @@ import enum
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import groupby
 
 from lbspeaker.core import endings, fit
 from lbspeaker.model import (
-    GRACEFUL_SHUTDOWN,
     Address,
     Announce,
     EndOfRib,
@@ -225,10 +224,7 @@ class Session:
             self.stop(now)
             return
         self._last_error = None  # it was of an attempt before: this session ends because it shall
-        self._asked_for = {
-            prefix: replace(route, communities=(*route.communities, GRACEFUL_SHUTDOWN))
-            for prefix, route in self._asked_for.items()
-        }
+        self._asked_for = {prefix: route.leaving() for prefix, route in self._asked_for.items()}
         self._assess()
         self._enter(State.LEAVING if self._asked_for else State.DRAINING, now)
 

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from lbspeaker.config.documents import Document, from_object, read
 from lbspeaker.config.parse import is_configuration
 from lbspeaker.core.overlap import overlaps
-from lbspeaker.errors import LbspeakerError, Malformed, Problem, Unable, Unavailable
+from lbspeaker.errors import LbspeakerError, Malformed, Problem, Unavailable
 from lbspeaker.facts import Evidence, Lack, Part, Pod, Program, Wiring
 from lbspeaker.model import Snapshot
 from lbspeaker.observe.documents import Loaded, load, loaded, wrong_document
@@ -67,14 +67,9 @@ def from_cluster(kubeconfig: str | None, context: str | None, namespace: str) ->
 
     Raises Unable without access, Unavailable if it does not answer, or does not know us.
     """
-    from lbspeaker.shell.apiserver import credentials  # its HTTP client is not for those who read files
+    from lbspeaker.observe.once import FILES, access  # its HTTP client is not for those who read files
 
-    try:
-        access = credentials(kubeconfig, context)
-    except Unable as error:
-        hint = "name files with its objects (kubectl get … -o yaml), or give --kubeconfig FILE"
-        raise Unable(error.what, hint) from error
-    told = asyncio.run(_ask(access, namespace))
+    told = asyncio.run(_ask(access(kubeconfig, context, FILES), namespace))
     everything = loaded(told.documents)
     documents = [_unwrapped(document) for document in everything.documents]
     found = _evidence(everything, documents, told.facts, frozenset(told.known), told.lacks)

@@ -7,7 +7,6 @@ the same.
 import asyncio
 import contextlib
 import gc
-import json
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,7 +17,7 @@ import msgspec
 
 from lbspeaker.config.documents import Document, from_object, unpack
 from lbspeaker.core.world import World
-from lbspeaker.errors import Malformed, Unable, Unavailable
+from lbspeaker.errors import Malformed, Unavailable
 from lbspeaker.model import (
     Change,
     Config,
@@ -31,11 +30,11 @@ from lbspeaker.model import (
     Written,
 )
 from lbspeaker.observe.configuration import Configuration
-from lbspeaker.shell.apiserver import ApiError, ApiServer, credentials
+from lbspeaker.observe.once import access, decoded, paged
+from lbspeaker.shell.apiserver import ApiError, ApiServer, Credentials
 from lbspeaker.wire import kube, speaker_object
 from lbspeaker.wire.status import Status
 
-_PAGE = "500"
 _GROUP = "/apis/lbspeaker.io/v1beta1/namespaces"
 _LATE_S = 8.0  # of a Lease behind the newest one: this speaker is silent
 _CLOCK_S = 60.0  # so far the clock here may be wrong
@@ -59,20 +58,19 @@ class Look:
     unread: tuple[str, ...] = ()
 
 
-def look(kubeconfig: str | None, context: str | None, namespace: str, *, whole: bool = False) -> Look:
+def look(
+    kubeconfig: str | None, context: str | None, namespace: str, *, whole: bool = False, instead: str = ""
+) -> Look:
     """Look at the cluster of this kubeconfig. `whole`: also at namespaces, and Services that are not ours.
 
-    Raises Unable without access, Unavailable if it does not answer at all.
+    Raises Unable without access, saying what to do `instead`; Unavailable if it does not answer at all.
     """
-    try:
-        access = credentials(kubeconfig, context)
-    except Unable as error:
-        raise Unable(error.what, "give --kubeconfig FILE, or ask a speaker: --runtime-dir DIR") from error
+    way = access(kubeconfig, context, instead)
     found: list[Look] = []
 
     async def keep() -> None:
         """asyncio prints what its main task returns, for nobody, which takes a third of the time."""
-        found.append(await _look(access, namespace, whole=whole))
+        found.append(await _look(way, namespace, whole=whole))
 
     collects = gc.isenabled()
     gc.disable()  # it looks again and again at what all stays: two thirds of the time
@@ -85,9 +83,9 @@ def look(kubeconfig: str | None, context: str | None, namespace: str, *, whole: 
     return found[0]
 
 
-async def _look(access: Any, namespace: str, *, whole: bool) -> Look:
+async def _look(way: Credentials, namespace: str, *, whole: bool) -> Look:
     leases = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
-    async with ApiServer(access, "status") as api:
+    async with ApiServer(way, "status") as api:
         asked = _Asked(api)
         ours = f"{_GROUP}/{namespace}"
         bodies = await asyncio.gather(
@@ -110,7 +108,12 @@ async def _look(access: Any, namespace: str, *, whole: bool) -> Look:
     found.take(Kind.ENDPOINT_SLICE, slices)
     found.take(Kind.LEASE, lease_pages)
     found.take(Kind.CONFIG, pools)
-    return found.look(_objects(lease_pages), _objects(speakers), _objects(effective), time.time())
+    objects = (
+        _objects("leases", lease_pages),
+        _objects("speakers", speakers),
+        _objects("effectiveconfigurations", effective),
+    )
+    return found.look(*objects, time.time())
 
 
 async def _nothing() -> list[bytes]:
@@ -127,22 +130,21 @@ class _Asked:
 
     async def list(self, path: str, **query: str) -> list[bytes]:
         """All pages of a list; none, if it may not be read or is not there."""
-        pages, token = [], ""
+        pages: list[bytes] = []  # those before an error count
+
+        def read(body: bytes) -> tuple[list[bytes], str]:
+            pages.append(body)
+            return [], _next(body)
+
         try:
-            while True:
-                more = {"continue": token} if token else {}
-                body = await self._api.request("GET", path, query={"limit": _PAGE, **query, **more})
-                pages.append(body)
-                token = _next(body)
-                if not token:
-                    self.worked += 1
-                    return pages
+            await paged(self._api, path, read, **query)
+            self.worked += 1
         except ApiError as error:
             self.worked += error.status == 404
             what = path.rpartition("/")[2]
             need = f"; needed: list {what}" if error.status == 403 else ""
             self.unread.append(f"{what}: {error.what}{need}")
-            return pages
+        return pages
 
 
 class _Found:
@@ -257,8 +259,9 @@ def _controller(leases: list[dict[str, Any]], silent_s: Mapping[str, float]) -> 
     return str(holders[0]) if holders and holders[0] and acts else ""
 
 
-def _objects(pages: Iterable[bytes]) -> list[dict[str, Any]]:
-    return [item for body in pages for item in _decoded(body).get("items") or () if isinstance(item, dict)]
+def _objects(of: str, pages: Iterable[bytes]) -> list[dict[str, Any]]:
+    items = (item for body in pages for item in decoded(body, of).get("items") or ())
+    return [item for item in items if isinstance(item, dict)]
 
 
 class _Meta(msgspec.Struct):
@@ -279,13 +282,3 @@ def _next(body: bytes) -> str:
     except msgspec.DecodeError:
         found = None
     return (found.token if found else None) or ""
-
-
-def _decoded(body: bytes) -> dict[str, Any]:
-    try:
-        value = json.loads(body)
-    except ValueError:
-        value = None
-    if not isinstance(value, dict):
-        raise Unavailable("the API server's answer is no JSON object", "look at what answers")
-    return value

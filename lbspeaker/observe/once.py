@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from lbspeaker.config.documents import Document, from_object
 from lbspeaker.errors import Unable, Unavailable
 from lbspeaker.observe.documents import Loaded, loaded
-from lbspeaker.shell.apiserver import ApiError, ApiServer, credentials
+from lbspeaker.shell.apiserver import ApiError, ApiServer, Credentials, credentials
 from lbspeaker.wire import kube
 
 _LISTS = (
@@ -18,6 +18,7 @@ _LISTS = (
     "/apis/discovery.k8s.io/v1/endpointslices",
 )
 _PAGE = "500"
+FILES = "name files with its objects (kubectl get … -o yaml)"
 _T = TypeVar("_T")
 
 
@@ -26,16 +27,19 @@ def load_cluster(kubeconfig: str | None, context: str | None, namespace: str) ->
 
     Raises Unable without access, Unavailable if it does not answer or nothing is published there.
     """
+    return loaded(asyncio.run(_everything(access(kubeconfig, context, FILES), namespace)))
+
+
+def access(kubeconfig: str | None, context: str | None, instead: str = "") -> Credentials:
+    """Return the way to the API server. Raises Unable, saying what one may do `instead`."""
     try:
-        access = credentials(kubeconfig, context)
+        return credentials(kubeconfig, context)
     except Unable as error:
-        hint = "name files with its objects (kubectl get … -o yaml), or give --kubeconfig FILE"
-        raise Unable(error.what, hint) from error
-    return loaded(asyncio.run(_everything(access, namespace)))
+        raise Unable(error.what, f"{instead}{', or ' if instead else ''}give --kubeconfig FILE") from error
 
 
-async def _everything(access: Any, namespace: str) -> list[Document]:
-    async with ApiServer(access, "upstream") as api:
+async def _everything(way: Credentials, namespace: str) -> list[Document]:
+    async with ApiServer(way, "upstream") as api:
         found = await configuration(api, namespace)
         for path in _LISTS:
             found += await documents(api, path)
@@ -47,7 +51,7 @@ async def configuration(api: ApiServer, namespace: str) -> list[Document]:
     published = f"/apis/lbspeaker.io/v1beta1/namespaces/{namespace}/effectiveconfigurations"
     path = f"{published}/{kube.EFFECTIVE_NAME}"
     try:
-        return [from_object(_decoded(await api.request("GET", path), path))]
+        return [from_object(decoded(await api.request("GET", path), path))]
     except ApiError as error:
         if error.status != 404:
             raise
@@ -59,25 +63,31 @@ async def documents(api: ApiServer, path: str) -> list[Document]:
     """Return all pages of a list, each as one document. Raises ApiError, Unavailable."""
 
     def read(body: bytes) -> tuple[list[Document], str]:
-        page = _decoded(body, path)
+        page = decoded(body, path)
         return [from_object(page)], str((page.get("metadata") or {}).get("continue") or "")
 
     return await paged(api, path, read)
 
 
-async def paged(api: ApiServer, path: str, read: Callable[[bytes], tuple[list[_T], str]]) -> list[_T]:
-    """Return what `read` makes of all pages of a list; it also says which token the next page has, or ""."""
+async def paged(
+    api: ApiServer, path: str, read: Callable[[bytes], tuple[list[_T], str]], **query: str
+) -> list[_T]:
+    """Return what `read` makes of all pages of a list; it also says which token the next page has, or "".
+
+    Raises ApiError, and what `read` raises.
+    """
     found: list[_T] = []
     token = ""
     while True:
-        query = {"limit": _PAGE, **({"continue": token} if token else {})}
-        some, token = read(await api.request("GET", path, query=query))
+        more = {"continue": token} if token else {}
+        some, token = read(await api.request("GET", path, query={"limit": _PAGE, **query, **more}))
         found += some
         if not token:
             return found
 
 
-def _decoded(body: bytes, path: str) -> dict[str, Any]:
+def decoded(body: bytes, path: str) -> dict[str, Any]:
+    """Return the object that `path` answered with. Raises Unavailable."""
     try:
         value = json.loads(body)
     except ValueError:

@@ -13,7 +13,7 @@ import subprocess
 import time
 from pathlib import PurePath
 
-from lbspeaker.errors import Unable, Unavailable
+from lbspeaker.errors import Unable, Unavailable, plain
 
 TIMEOUT_S = 30.0
 MOST_BYTES = 64 << 20
@@ -108,4 +108,4 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 def _last_line(text: bytes) -> str:
     lines = text[-2000:].decode(errors="replace").split("\n")
     line = next((line.strip() for line in reversed(lines) if line.strip()), "")[:200]
-    return "".join(letter if letter.isprintable() else "�" for letter in line)
+    return plain(line)

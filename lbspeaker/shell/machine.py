@@ -14,7 +14,7 @@ from typing import Any
 
 from pyroute2 import IPRoute
 
-from lbspeaker.errors import Unable
+from lbspeaker.errors import Unable, plain
 from lbspeaker.facts import Bridge, BridgePort
 from lbspeaker.model import Network
 
@@ -129,8 +129,8 @@ def _processes() -> Iterator[Path]:
 def _command(process: Path) -> str:
     words = (process / "cmdline").read_bytes()[:1000].replace(b"\0", b" ").decode(errors="replace").strip()
     text = words or (process / "comm").read_text().strip()
-    plain = "".join(letter if letter.isprintable() else "�" for letter in text)
-    return plain if len(plain) <= _LONGEST else f"{plain[:_LONGEST]}…"
+    shown = plain(text)
+    return shown if len(shown) <= _LONGEST else f"{shown[:_LONGEST]}…"
 
 
 def firmware() -> str:

@@ -12,6 +12,7 @@ from prometheus_client.core import (
     GaugeMetricFamily,
     HistogramMetricFamily,
     Metric,
+    UnknownMetricFamily,
 )
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 
@@ -44,19 +45,20 @@ def text(families: Iterable[Metric]) -> bytes:
 # --- families -------------------------------------------------------------------------------------------
 
 
-def gauge(name: str, help_: str, labels: Sequence[str], samples: Samples) -> Metric:
-    family = GaugeMetricFamily(PREFIX + name, help_, labels=labels)
+def filled(family: GaugeMetricFamily | CounterMetricFamily | UnknownMetricFamily, samples: Samples) -> Metric:
+    """The family, with these samples."""
     for values, value in samples:
         family.add_metric(values, float(value))
     return family
+
+
+def gauge(name: str, help_: str, labels: Sequence[str], samples: Samples) -> Metric:
+    return filled(GaugeMetricFamily(PREFIX + name, help_, labels=labels), samples)
 
 
 def counter(name: str, help_: str, labels: Sequence[str], samples: Samples) -> Metric:
     """A family of counters; `name` ends in _total."""
-    family = CounterMetricFamily(PREFIX + name, help_, labels=labels)
-    for values, value in samples:
-        family.add_metric(values, float(value))
-    return family
+    return filled(CounterMetricFamily(PREFIX + name, help_, labels=labels), samples)
 
 
 def one(name: str, help_: str, value: float) -> Metric:

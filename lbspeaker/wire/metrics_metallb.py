@@ -5,34 +5,27 @@ and some of its gauges do: the text format calls the former untyped here, which 
 is counted for each link, where MetalLB does for each IP: a sum over either is the same.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from ipaddress import ip_address
 
 from prometheus_client.core import GaugeMetricFamily, Metric, UnknownMetricFamily
 
 from lbspeaker.wire.measures import Measures, OfController, OfSpeaker
+from lbspeaker.wire.metrics import Samples, filled
 from lbspeaker.wire.status import Peer, Status
-
-Rows = Iterable[tuple[tuple[str, ...], float]]
 
 ANSWERS = "answer"  # of the occasions on which frames leave
 UNASKED = ("new", "takeover", "refresh")
 VRF = "default"
 
 
-def _gauge(name: str, help_: str, labels: Sequence[str], rows: Rows) -> Metric:
-    family = GaugeMetricFamily(f"metallb_{name}", help_, labels=labels)
-    for values, value in rows:
-        family.add_metric(values, float(value))
-    return family
+def _gauge(name: str, help_: str, labels: Sequence[str], rows: Samples) -> Metric:
+    return filled(GaugeMetricFamily(f"metallb_{name}", help_, labels=labels), rows)
 
 
-def _counter(name: str, help_: str, labels: Sequence[str], rows: Rows) -> Metric:
+def _counter(name: str, help_: str, labels: Sequence[str], rows: Samples) -> Metric:
     """By a name that need not end in _total."""
-    family = UnknownMetricFamily(f"metallb_{name}", help_, labels=labels)
-    for values, value in rows:
-        family.add_metric(values, float(value))
-    return family
+    return filled(UnknownMetricFamily(f"metallb_{name}", help_, labels=labels), rows)
 
 
 def _client(measures: Measures) -> Iterator[Metric]:

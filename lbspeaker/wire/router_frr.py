@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from ipaddress import ip_address, ip_network
 from typing import Any
 
-from lbspeaker.errors import Malformed
+from lbspeaker.errors import Malformed, plain
 from lbspeaker.model import Address, Family, Network
 from lbspeaker.upstream import Filters, MapRule, Path, PrefixRule, RouterView, Session, Upstream
 from lbspeaker.wire.upstream import IP
@@ -84,9 +84,7 @@ def documents(question: str, text: str) -> list[Values]:
 def excerpt(text: str) -> str:
     """Return the beginning of what somebody else said, so that it can be shown."""
     line = text.strip().splitlines()[0][:80] if text.strip() else ""
-    return (
-        repr("".join(letter if letter.isprintable() else "�" for letter in line)) if line else "it is empty"
-    )
+    return repr(plain(line)) if line else "it is empty"
 
 
 # --- sessions -------------------------------------------------------------------------------------------
