@@ -31,6 +31,7 @@ from lbspeaker.ledger import Ledger
 from lbspeaker.measuring import Acting, Front, Meter
 from lbspeaker.model import Allocation, Change, Condition, Kind, Reason, Refusal, Service, Synced
 from lbspeaker.observe import from_api, from_files
+from lbspeaker.page import serving
 from lbspeaker.publishing import Publishing
 from lbspeaker.shell import http
 from lbspeaker.shell.apiserver import ApiError, ApiServer, credentials
@@ -55,6 +56,16 @@ class Options:
     load_balancer_class: str | None = None
     metrics: tuple[str, int] | None = None
     metrics_compat: bool = False  # those of MetalLB, too
+    page: tuple[str, int] | None = None
+    page_token: Path | None = None
+
+    def shown(self) -> serving.Options | None:
+        """Where the status page is, if it is to be. Raises Unable if everybody could see it."""
+        if self.page is None:
+            return None
+        found = serving.Options(self.kubeconfig, self.context, self.namespace, self.page, self.page_token)
+        serving.door(found)
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +105,11 @@ async def run(options: Options) -> None:
 
 async def _work(options: Options) -> None:
     if options.directory is not None:
+        if options.page is not None:
+            raise Unable("the page shows a cluster, and --config is none", "leave --page out")
         await _run_from_files(options.directory, options)
         return
+    options.shown()
     access = credentials(options.kubeconfig, options.context)
     # The Lease has a connection of its own: it must not stand in line behind slow writes.
     async with ApiServer(access, "controller", WRITERS) as api, ApiServer(access, "controller", 1) as own:
@@ -132,6 +146,15 @@ async def _serve(front: Front, address: tuple[str, int] | None) -> None:
             log.error("metrics-unserved", why=error.what, hint=error.hint)
 
 
+async def _show(page: serving.Options) -> None:
+    """Serve the status page, if it can be."""
+    try:
+        await serving.serve(page)
+    except Unable as error:
+        log: Any = structlog.get_logger()
+        log.error("page-unserved", why=error.what, hint=error.hint)
+
+
 async def _take_turns(api: ApiServer, own: ApiServer, options: Options) -> None:
     """Act while it is our turn, and wait for it otherwise."""
     log: Any = structlog.get_logger()
@@ -141,7 +164,9 @@ async def _take_turns(api: ApiServer, own: ApiServer, options: Options) -> None:
     leading = Leading(own, options.namespace, identity)
     meter = Meter("controller", api, own)
     front = Front(meter, lambda: leading.trouble, compat=options.metrics_compat)
-    serving = asyncio.create_task(_serve(front, options.metrics))
+    beside = [asyncio.create_task(_serve(front, options.metrics))]
+    if shown := options.shown():
+        beside.append(asyncio.create_task(_show(shown)))
     try:
         while True:
             await leading.acquire()
@@ -156,7 +181,8 @@ async def _take_turns(api: ApiServer, own: ApiServer, options: Options) -> None:
                 log.warning("leadership-lost", why=str(lost.exceptions[0]))
             front.acting = None
     finally:
-        serving.cancel()
+        for task in beside:
+            task.cancel()
         await leading.release()
 
 

@@ -17,6 +17,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, ip_address
 from pathlib import Path
+from typing import Any
+
+import structlog
 
 from lbspeaker.core.gate import Gate
 from lbspeaker.core.session import Session, State
@@ -146,6 +149,7 @@ class Peering:
         self._child: Child | None = None
         self._inbox: list[bytes] = []
         self._child_error: str | None = None
+        self._log: Any = structlog.get_logger()
         self._wake = asyncio.Event()
         self._drain_until: float | None = None
         self._held = False
@@ -355,6 +359,7 @@ class Peering:
 
     def _send(self, line: str) -> None:
         if self._child is not None:
+            self._log.debug("told", peer=self._peer.name, line=line)
             self._child.send(line)
 
     def _until_next(self, now: float) -> float | None:

@@ -165,7 +165,8 @@ class Program:
                     await self._turn()
             finally:
                 for task in (*background, *self._besides):
-                    task.cancel()
+                    if not task.cancelling():  # a second time disturbs who is tidying up
+                        task.cancel()
             await self._bgp.end()
             bgp.cancel()
         if self._reporting is not None:

@@ -1,6 +1,11 @@
 """How tests share a machine: labs one after another, sessions with single routers too, others beside them."""
 
+import logging
+
 import pytest
+import structlog
+
+structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.INFO))  # as programs begin
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -16,7 +16,7 @@ LEVELS = [
     {"cli"},
     {"lab"},
     {"controller", "speaker", "answerer", "bfd"},
-    {"bgp"},
+    {"bgp", "page"},
     {
         *("answering", "detecting", "events", "leading", "ledger", "measuring"),
         *("observe", "peering", "publishing", "reporting"),

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.request import urlopen
 
 import pytest
 import yaml
@@ -161,7 +162,7 @@ class Record:
         server._front = self  # type: ignore[assignment]  # a reader over the shoulder, for this test alone
 
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
-        program = request.headers["User-Agent"].rpartition("(")[2].rstrip(")")
+        program = request.headers["User-Agent"].rpartition("(")[2].rstrip(")").replace("page", "controller")
         target = api_request.parse_target(request.path, self._server.registry.catalog)
         if program in self.asked and target is not None:
             resource = target.resource.plural + ("/status" if target.status else "")
@@ -227,6 +228,11 @@ async def running(stage: str, kind: str, name: str, kubeconfig: Path, *more: str
             await asyncio.wait_for(process.wait(), 20)
 
 
+def read_page() -> bytes:
+    with urlopen("http://127.0.0.1:7475", timeout=20) as answer:
+        return bytes(answer.read())
+
+
 async def ask_for_everything(stage: str, directory: Path) -> Record:
     """Have both programs do, once, all that they ever do at the API server."""
     server = apiserver.ApiServer()
@@ -249,6 +255,7 @@ async def ask_for_everything(stage: str, directory: Path) -> Record:
             await record.until("controller", "patch", "ipaddresspools")
             await record.until("controller", "update", "leases")
             await record.until("controller", "create", "secrets")
+            assert b"node-a" in await asyncio.to_thread(namespaces.inside, stage, read_page)
             await record.until("speaker", "create", "events")
             await record.until("speaker", "patch", "speakers/status")
             pool = read(EXAMPLE / "pools.yaml")[0]

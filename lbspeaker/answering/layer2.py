@@ -19,7 +19,7 @@ from lbspeaker.answering.aside import UNKNOWN, Vendors
 from lbspeaker.answering.child import UNSTEADY, Answering, Steady
 from lbspeaker.core import links as core_links
 from lbspeaker.core import speaker as core
-from lbspeaker.core.guard import Occasion
+from lbspeaker.core.guard import Occasion, profile_of
 from lbspeaker.core.lifecycle import State
 from lbspeaker.model import Address, Link, Pool, Range, Reason
 from lbspeaker.wire import hello, orders, status
@@ -29,6 +29,9 @@ FASTER = "if the network can take more, give a LinkPolicy the profile fast, or a
 MOST_NOWHERE = 5  # Services that are named, of those that no node can announce
 MISSED_EVERY_S = 5.0  # so often at most the log says that others did not hear this node
 SLOW_S = 5.0  # who needs longer to tell everything is told of the profile that helps
+
+
+_OF_STATS = [name for name in orders.Stats.__struct_fields__ if name in status.Guard.__struct_fields__[3:]]
 
 
 class Told(Protocol):
@@ -207,6 +210,8 @@ class Layer2:
             self._answering.set_keys(self._keys)
 
     def _tell_answerer(self, effect: core.Announce, ports: tuple[str, ...]) -> None:
+        occasion = effect.occasion.name.lower()
+        self._log.debug("ordered", ip=str(effect.ip), links=",".join(ports), occasion=occasion)
         self._answering.announce(
             orders.Announce(str(effect.ip), ports, effect.occasion.name, effect.again, effect.above)
         )
@@ -464,13 +469,15 @@ class Layer2:
 
     def guards(self) -> tuple[status.Guard, ...]:
         policies = [(link.name, self._port(link).policy) for link in self._links]
-        profiles = {f"group {p.group}" if p.group else name: p.profile for name, p in policies}
+        profiles = {f"group {p.group}" if p.group else name: profile_of(p) for name, p in policies}
         return tuple(
             status.Guard(
                 link,
                 protocol,
-                profiles[link],
-                **{name: getattr(found, name) for name in status.Guard.__struct_fields__[3:]},
+                profiles[link].name,
+                **{name: getattr(found, name) for name in _OF_STATS},
+                rate=_finite(profiles[link].rate),
+                segment_rate=_finite(profiles[link].segment_rate),
             )
             for (link, protocol), found in sorted(self._stats.items())
             if link in profiles
@@ -547,3 +554,7 @@ def _living(seen: orders.Seen) -> list[str]:
 
 def _counts(counts: dict[str, int]) -> str:
     return ",".join(f"{name}:{count}" for name, count in sorted(counts.items()))
+
+
+def _finite(rate: float) -> float:
+    return 0.0 if math.isinf(rate) else rate

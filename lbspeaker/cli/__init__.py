@@ -21,6 +21,7 @@ COMMANDS = {
     "controller": "run:controller",
     "speaker": "run:speaker",
     "status": "status:status",
+    "page": "page:page",
     "drain": "move:drain",
     "move": "move:move",
     "doctor": "doctor:doctor",
@@ -54,7 +55,7 @@ def lbspeaker() -> None:
     See what it would do:                        lbspeaker plan pools.yaml services.yaml
     Ask why a Service is announced, or not:      lbspeaker explain default/web
     Configure and check a BGP router:            lbspeaker upstream config --for frr pools.yaml nodes.yaml
-    See whether all is well:                     lbspeaker status
+    See whether all is well:                     lbspeaker status, or in a browser: lbspeaker page
     Take a node out, one Service elsewhere:      lbspeaker drain NODE, lbspeaker move SERVICE --to NODE
     Find out what is wrong, and what to do:      lbspeaker doctor
     Bring MetalLB's configuration over:          lbspeaker migrate metallb.yaml

@@ -56,7 +56,7 @@ _METRICS = (
     click.option(
         "--metrics",
         metavar="[HOST]:PORT",
-        callback=lambda _context, _parameter, value: _address(value),
+        callback=lambda _context, _parameter, value: address(value),
         help="Serve /metrics (Prometheus), /healthz and /readyz here, without authentication (a speaker: "
         "/status, too); without HOST on all addresses. Default: not at all.",
     ),
@@ -76,9 +76,29 @@ def metered(command: Command) -> Command:
     return command
 
 
+def paged(command: Command) -> Command:
+    """The options that say where the status page is, and who may see it."""
+    token = click.option(
+        "--page-token",
+        "page_token",
+        type=click.Path(path_type=Path, dir_okay=False),
+        metavar="FILE",
+        help="Who wants to see the page must know what stands in this file (any user name, this as password; "
+        "or as a bearer token). Needed for any address but a loopback one.",
+    )
+    return token(command)
+
+
 @click.command()
 @sources
 @metered
+@click.option(
+    "--page",
+    metavar="[HOST]:PORT",
+    callback=lambda _context, _parameter, value: address(value),
+    help="Serve the status page here; kubectl port-forward reaches 127.0.0.1, too. Default: not at all.",
+)
+@paged
 @click.option(
     "--api-group",
     "group",
@@ -96,7 +116,7 @@ def controller(log_format: Any, log_level: str, **options: Any) -> None:
     Example:
       lbspeaker controller --kubeconfig ~/.kube/config
       lbspeaker controller --config ./announcements     # without a cluster
-      lbspeaker controller --metrics :7473 --metrics-compat metallb
+      lbspeaker controller --metrics :7473 --metrics-compat metallb --page 127.0.0.1:7475
     """
     from lbspeaker.controller import Options, run
 
@@ -141,7 +161,7 @@ def speaker(log_format: Any, log_level: str, **options: Any) -> None:
     _run(run(Options(**options)))
 
 
-def _address(text: str | None) -> tuple[str, int] | None:
+def address(text: str | None) -> tuple[str, int] | None:
     """Read HOST:PORT, where HOST may be an IPv6 address in brackets, or empty."""
     if not text:
         return None

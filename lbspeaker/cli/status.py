@@ -18,11 +18,11 @@ from rich.table import Table
 from rich.text import Text
 
 from lbspeaker.cli import screen
-from lbspeaker.cli.overview import Overview, only, overview
 from lbspeaker.cli.source import cluster, meant, unknown
 from lbspeaker.core.explain import ago
 from lbspeaker.errors import Unable, Unavailable
 from lbspeaker.observe.look import look
+from lbspeaker.observe.overview import Overview, only, overview, plainly
 from lbspeaker.wire import status as format_
 
 _PATIENCE_S = 5.0
@@ -143,8 +143,7 @@ def _text(value: Any, output: str) -> str:
 
 def _of_cluster(found: Overview, output: str) -> RenderableType | str:
     if output in ("json", "yaml"):
-        rest = {key: value for key, value in msgspec.to_builtins(found).items() if key != "faults"}
-        return _text({"verdict": found.verdict, "problems": found.problems, **rest}, output)
+        return _text(plainly(found), output)
     wide = output == "wide"
     parts: list[RenderableType] = [Text(found.verdict, style="bold red" if found.problems else "bold green")]
     parts += [Text(f"  {problem}") for problem in found.problems]

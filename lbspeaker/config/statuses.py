@@ -116,7 +116,7 @@ SPEAKER_STATUS: Json = {
         **dict.fromkeys(("dry_run",), _YES_OR_NO),
         **dict.fromkeys(("sent", "held_back"), _COUNTS),
         **dict.fromkeys(("queue", "unpaced", "coalesced", "expired", "repetitive", "storms"), _WHOLE),
-        **dict.fromkeys(("longest_wait_s", "projected_s", "segment_per_s"), _NUMBER),
+        **dict.fromkeys(("longest_wait_s", "projected_s", "segment_per_s", "rate", "segment_rate"), _NUMBER),
     ),
     "peers": _map(
         "By BGPPeer.",

@@ -59,33 +59,47 @@ class Look:
 
 
 def look(
-    kubeconfig: str | None, context: str | None, namespace: str, *, whole: bool = False, instead: str = ""
+    kubeconfig: str | None,
+    context: str | None,
+    namespace: str,
+    *,
+    whole: bool = False,
+    instead: str = "",
+    stays: bool = False,
 ) -> Look:
     """Look at the cluster of this kubeconfig. `whole`: also at namespaces, and Services that are not ours.
 
-    Raises Unable without access, saying what to do `instead`; Unavailable if it does not answer at all.
+    `stays`: the program goes on afterwards, so its garbage must be collected. Raises Unable without access,
+    saying what to do `instead`; Unavailable if it does not answer at all.
     """
     way = access(kubeconfig, context, instead)
     found: list[Look] = []
 
     async def keep() -> None:
         """asyncio prints what its main task returns, for nobody, which takes a third of the time."""
-        found.append(await _look(way, namespace, whole=whole))
+        found.append(await _look(way, "page" if stays else "status", namespace, whole=whole))
 
-    collects = gc.isenabled()
-    gc.disable()  # it looks again and again at what all stays: two thirds of the time
-    try:
+    with contextlib.nullcontext() if stays else _uncollected():
         asyncio.run(keep())
+    return found[0]
+
+
+@contextlib.contextmanager
+def _uncollected() -> Iterator[None]:
+    """Without the collector, which looks again and again at what all stays: two thirds of the time."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
     finally:
         gc.freeze()
         if collects:
             gc.enable()
-    return found[0]
 
 
-async def _look(way: Credentials, namespace: str, *, whole: bool) -> Look:
+async def _look(way: Credentials, program: str, namespace: str, *, whole: bool) -> Look:
     leases = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
-    async with ApiServer(way, "status") as api:
+    async with ApiServer(way, program) as api:
         asked = _Asked(api)
         ours = f"{_GROUP}/{namespace}"
         bodies = await asyncio.gather(

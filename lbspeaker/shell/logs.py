@@ -1,6 +1,11 @@
-"""Log lines: few, on change, with fields; for people by default, JSON for machines."""
+"""Log lines: few, on change, with fields; for people by default, JSON for machines.
 
+SIGUSR1 lets a running program say everything (debug), and again what it said before.
+"""
+
+import itertools
 import logging
+import signal
 import sys
 from typing import Any, Literal
 
@@ -25,11 +30,22 @@ def configure(format: Format = "text", level: str = "info") -> None:
             structlog.processors.format_exc_info,
             _line,
         ]
+    structlog.configure(processors=processors, logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    _set(level)
+    levels = itertools.cycle(["debug", level])
+    signal.signal(signal.SIGUSR1, lambda *_: _change(next(levels)))
+
+
+def _set(level: str) -> None:
     structlog.configure(
-        processors=processors,
-        wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        **structlog.get_config() | {"wrapper_class": structlog.make_filtering_bound_logger(_LEVELS[level])}
     )
+
+
+def _change(level: str) -> None:
+    _set(level)
+    log: Any = structlog.get_logger()
+    log.log(_LEVELS[level], "log-level", now=level)
 
 
 def _line(_logger: object, _name: str, event: Any) -> str:

@@ -16,6 +16,7 @@ from typing import Any
 
 import aiohttp
 import msgspec
+import structlog
 
 from lbspeaker import __version__
 from lbspeaker.errors import Unable, Unavailable
@@ -94,6 +95,7 @@ class Transport:
         self._connections = connections
         self._sessions: dict[str, aiohttp.ClientSession] = {}
         self._streams: set[aiohttp.ClientResponse] = set()
+        self._log: Any = structlog.get_logger()
         self.requests: Counter[str] = Counter()
         self.failures: Counter[tuple[str, str]] = Counter()
 
@@ -124,7 +126,7 @@ class Transport:
         limits = aiohttp.ClientTimeout(total=timeout_s, sock_connect=CONNECT_S)
         request: dict[str, Any] = {"params": query, "data": body, "headers": headers, "timeout": limits}
         where = f"{method} {self.credentials.host}{path}"
-        with self._counted(method), _told(where, timeout_s):
+        with self._counted(method, path), _told(where, timeout_s):
             response = await self._answer("exchanges", where, method, path, request)
             async with response:
                 return await response.read()
@@ -140,7 +142,7 @@ class Transport:
         """
         where = f"WATCH {self.credentials.host}{path}"
         limits = aiohttp.ClientTimeout(total=total_s, sock_connect=CONNECT_S, sock_read=silence_s)
-        with self._counted("WATCH"):
+        with self._counted("WATCH", path):
             with _told(where, answer_s):
                 async with asyncio.timeout(answer_s):
                     request = {"params": query, "timeout": limits}
@@ -153,13 +155,19 @@ class Transport:
                 response.close()
 
     @contextmanager
-    def _counted(self, method: str) -> Iterator[None]:
+    def _counted(self, method: str, path: str) -> Iterator[None]:
         self.requests[method] += 1
+        began, result = time.monotonic(), "done"
         try:
             yield
         except ApiError as error:
+            result = error.reason
             self.failures[method, error.reason if error.reason in _REASONS else "Other"] += 1
             raise
+        finally:
+            if structlog.is_configured():  # a command has no log
+                took_ms = round(1000 * (time.monotonic() - began))
+                self._log.debug("request", method=method, path=path, result=result, took_ms=took_ms)
 
     async def _answer(
         self, use: str, where: str, method: str, path: str, request: dict[str, Any]

@@ -104,12 +104,12 @@ def parse(obj: Mapping[str, Any]) -> Status:
         rows = {list_: _rows(said.get(list_) or {}, keys) for list_, keys in _KEYS.items()}
         for one in rows["ips"]:
             one["services"] = ()
-        started = datetime.fromisoformat(said.get("started") or "1970-01-01T00:00:00Z").timestamp()
         found: Json = {
             "node": name,
             "version": said.get("version") or "",
             "state": said.get("state") or "unknown",
-            "started": started,
+            "started": _unix(said.get("started")),
+            "reported": _unix(said.get("reported")),
             "api_silent_s": 0.0,
             "pins": {},
             "problems": said.get("problems") or (),
@@ -118,6 +118,10 @@ def parse(obj: Mapping[str, Any]) -> Status:
         return msgspec.convert(found, Status)
     except (msgspec.ValidationError, ValueError, TypeError, AttributeError) as error:
         raise Malformed(f"the status of Speaker {name} cannot be read: {error}") from None
+
+
+def _unix(text: str | None) -> float:
+    return datetime.fromisoformat(text).timestamp() if text else 0.0
 
 
 _EMPTY: Json = {

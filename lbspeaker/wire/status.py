@@ -17,7 +17,11 @@ class Member(msgspec.Struct, frozen=True):
 
 
 class Guard(msgspec.Struct, frozen=True):
-    """What the guard of a link did since the answerer began; frames by occasion."""
+    """What the guard of a link did since the answerer began; frames by occasion.
+
+    `rate`: unsolicited frames that the link may carry in a second, and `segment_rate` those of all speakers
+    on its segment; 0: as many as there are.
+    """
 
     link: str
     protocol: str
@@ -34,6 +38,13 @@ class Guard(msgspec.Struct, frozen=True):
     repetitive: int
     segment_per_s: float
     storms: int
+    rate: float = 0.0
+    segment_rate: float = 0.0
+
+    @property
+    def unsolicited(self) -> int:
+        """Frames that nobody had asked for."""
+        return sum(self.sent.values()) - self.sent.get("answer", 0)
 
 
 class IP(msgspec.Struct, frozen=True):
@@ -91,7 +102,7 @@ class Peer(msgspec.Struct, frozen=True):
 
 
 class Status(msgspec.Struct, frozen=True):
-    """All of it. `problems`: each in one line, with what to do."""
+    """All of it. `problems`: each in one line, with what to do. `reported`: when its speaker said so."""
 
     node: str
     version: str
@@ -105,6 +116,7 @@ class Status(msgspec.Struct, frozen=True):
     problems: tuple[str, ...]
     bfd: tuple[BFD, ...] = ()
     peers: tuple[Peer, ...] = ()
+    reported: float = 0.0  # Unix time; 0: now
 
 
 _encode = msgspec.json.Encoder().encode

@@ -25,9 +25,9 @@ from lbspeaker.observe.look import Look
 from lbspeaker.wire import speaker_object
 from lbspeaker.wire.status import IP, Guard, Member, Peer, Status
 from tests.build import ip, snapshot
-from tests.cli.test_overview import FIRST, NOW, OWNED, WEB, look, says
 from tests.cli.test_plan import CLUSTER, service
 from tests.lab import apiserver_backends
+from tests.test_overview import FIRST, NOW, OWNED, WEB, look, says
 
 ROOT = Path(__file__).parent.parent.parent
 LAYER2 = str(ROOT / "examples" / "layer2")

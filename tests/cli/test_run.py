@@ -4,11 +4,11 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
-from lbspeaker.cli.run import _address, controller, speaker
+from lbspeaker.cli.run import address, controller, speaker
 
 
 @pytest.mark.parametrize(
-    ("text", "address"),
+    ("text", "found"),
     [
         ("127.0.0.1:7474", ("127.0.0.1", 7474)),
         ("[::1]:7474", ("::1", 7474)),
@@ -17,8 +17,8 @@ from lbspeaker.cli.run import _address, controller, speaker
         (None, None),
     ],
 )
-def test_an_address_to_serve_metrics_at(text: str | None, address: tuple[str, int] | None) -> None:
-    assert _address(text) == address
+def test_an_address_to_serve_at(text: str | None, found: tuple[str, int] | None) -> None:
+    assert address(text) == found
 
 
 def run(program: click.Command, *options: str) -> Result:
@@ -41,3 +41,10 @@ def test_only_known_names_can_be_had_beside_our_own(program: click.Command) -> N
     )  # type: ignore[arg-type]
     assert done.exit_code == 2
     assert "'purelb' is not 'metallb'" in done.output
+
+
+def test_a_page_that_everybody_could_see_is_refused_before_anything_begins() -> None:
+    asked = CliRunner().invoke(controller, ["--kubeconfig", "/nonexistent", "--page", ":7475"])
+    assert str(asked.exception).startswith("anybody could look at the page from everywhere; give --page-token")
+    asked = CliRunner().invoke(controller, ["--config", "/nonexistent", "--page", "127.0.0.1:7475"])
+    assert "the page shows a cluster" in str(asked.exception)

@@ -8,14 +8,14 @@ from click.testing import CliRunner
 from msgspec import structs
 
 from lbspeaker.cli import status as module
-from lbspeaker.cli.overview import Overview, PoolRow, only, overview
 from lbspeaker.core.election import rank
 from lbspeaker.errors import Unable
 from lbspeaker.model import ALLOCATED, EXCLUDE, BGPAdvertisement, Condition, PoolStatus
 from lbspeaker.observe.look import Look
+from lbspeaker.observe.overview import Overview, PoolRow, only, overview
 from lbspeaker.wire import status
 from tests.build import ip, service, snapshot
-from tests.wire.test_status import STATUS
+from tests.wire.test_status import GUARD, STATUS
 
 NOW = 1_764_331_200.0
 WEB = service("web", held="192.0.2.10")
@@ -138,6 +138,16 @@ def test_a_move_that_goes_on_and_one_speaker_that_has_ended_before_are_no_proble
         snapshot=replace(snapshot(WEB, nodes=f"{FIRST} {SECOND}"), members=frozenset((FIRST, SECOND))),
     )
     assert overview(gone, NOW).problems == ()
+
+
+def test_the_last_words_of_a_dead_speaker_are_not_what_is() -> None:
+    dead = says(THIRD, peers=(ROUTER,), guards=(GUARD,))
+    world = replace(snapshot(WEB), members=frozenset((FIRST, SECOND)))
+    found = overview(look(says(FIRST, OWNED, peers=(ROUTER,)), dead, snapshot=world), NOW)
+    assert {node: peer.state for node, peer in found.peers} == {FIRST: "up", THIRD: "unknown"}
+    assert found.guards == ()
+    unread = overview(look(dead, snapshot=world, unread=("leases: forbidden",)), NOW)
+    assert [peer.state for _, peer in unread.peers] == ["up"], "who knows whether it is dead"
 
 
 def test_who_has_no_session_announces_nothing_by_bgp() -> None:

@@ -7,6 +7,10 @@ in the way.
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
+
+import msgspec
+from msgspec import structs
 
 from lbspeaker.core.announce import Picture, PlannedRoute, picture
 from lbspeaker.core.nodes import holders
@@ -100,7 +104,7 @@ def overview(look: Look, now: float) -> Overview:
         *(f"{object_} is not in force: {why}" for object_, why in look.refused),
         *_of_speakers(look),
     )
-    said = sorted(look.speakers.items())
+    said = [(node, _now(look, one)) for node, one in sorted(look.speakers.items())]
     return Overview(
         faults,
         look.unread,
@@ -112,6 +116,20 @@ def overview(look: Look, now: float) -> Overview:
             _speaker(look, node, now) for node in sorted(look.snapshot.nodes.keys() | look.speakers.keys())
         ),
     )
+
+
+def _now(look: Look, said: status.Status) -> status.Status:
+    """What a speaker says; of one that is silent, its last words are not what is."""
+    if said.node in look.snapshot.members or any(one.startswith("leases") for one in look.unread):
+        return said
+    peers = tuple(structs.replace(peer, state="unknown") for peer in said.peers)
+    return structs.replace(said, peers=peers, guards=())
+
+
+def plainly(found: Overview) -> dict[str, Any]:
+    """Return it as JSON has it."""
+    rest = {key: value for key, value in msgspec.to_builtins(found).items() if key != "faults"}
+    return {"verdict": found.verdict, "problems": found.problems, **rest}
 
 
 def _told(rows: Iterable[ServiceRow]) -> Iterator[str]:
