@@ -45,6 +45,8 @@ def test_only_known_names_can_be_had_beside_our_own(program: click.Command) -> N
 
 def test_a_page_that_everybody_could_see_is_refused_before_anything_begins() -> None:
     asked = CliRunner().invoke(controller, ["--kubeconfig", "/nonexistent", "--page", ":7475"])
-    assert str(asked.exception).startswith("anybody could look at the page from everywhere; give --page-token")
+    assert str(asked.exception).startswith(
+        "anybody could look at the page from everywhere; give --page-token"
+    )
     asked = CliRunner().invoke(controller, ["--config", "/nonexistent", "--page", "127.0.0.1:7475"])
     assert "the page shows a cluster" in str(asked.exception)
