@@ -43,6 +43,9 @@ class Finding:
 # --- what is looked at: the cluster ---------------------------------------------------------------------
 
 
+LATE_S = 8.0  # without a renewal of its Lease: this program is silent
+
+
 class Part(enum.StrEnum):
     """One source of evidence, by the name that people know."""
 
@@ -53,6 +56,7 @@ class Part(enum.StrEnum):
     PODS = "pods"
     PROGRAMS = "daemonsets"
     PROXY = "kube-proxy"
+    SPEAKERS = "speakers"
     HERE = "this node"
 
 
@@ -232,6 +236,19 @@ class Here:
         return None if every is None or own is None else max(every, own)
 
 
+@dataclass(frozen=True, slots=True)
+class Ours:
+    """What our own programs say. `controller`: who acts, "" nobody.
+
+    `silent_s`: by node with a speaker, for how long it has not renewed its Lease. `problems`: by node, what
+    its speaker complains of, each in one line with what to do.
+    """
+
+    controller: str = ""
+    silent_s: Mapping[str, float] = field(default_factory=dict)
+    problems: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
 # --- together -------------------------------------------------------------------------------------------
 
 
@@ -254,6 +271,7 @@ class Evidence:
     proxy: Proxy | None = None
     service_networks: tuple[Network, ...] = ()
     agents: Mapping[str, str] = field(default_factory=dict)
+    ours: Ours | None = None
     here: Here | None = None
     tried: Mapping[Target, Attempt] = field(default_factory=dict)
     only: frozenset[str] = frozenset()

@@ -67,7 +67,8 @@ def drain(
         return
     if not force:
         _whole(seen)
-    changes = without(seen.snapshot, node)
+    down = {(name, p.name) for name, said in seen.speakers.items() for p in said.peers if p.state != "up"}
+    changes = without(seen.snapshot, node, down)
     gone = lost(changes)
     if output == "json":
         rows = [{"what": c.what, "services": c.services, "now": c.now, "then": c.then} for c in changes]

@@ -145,7 +145,8 @@ def _print(found: Difference) -> None:
     lines += [(False, f"sessions with {peer} may begin anew: its BGPPeer changes") for peer in found.sessions]
     for lost, line in sorted(lines, key=lambda one: not one[0]):
         console.print(f"{'LOST' if lost else '    '}  {line}", markup=False)
-    kept = f"{found.kept} Service{'' if found.kept == 1 else 's'} would keep what they have"
+    whose, have = ("Service", "it has") if found.kept == 1 else ("Services", "they have")
+    kept = f"{found.kept} {whose} would keep what {have}"
     verdict = f"{found.lost} would be lost" if found.lost else "nothing would be lost"
     console.print(f"{verdict}; {kept}" if lines else f"nothing would change; {kept}")
 

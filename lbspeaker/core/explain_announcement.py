@@ -54,8 +54,18 @@ def how_announced(case: Case, key: str, ip: Address) -> str:
 
 def _has_session(case: Case, node: str, peer: str) -> bool:
     """As far as its speaker says."""
-    session = case.said[node].peers.get(peer) if node in case.said else None
+    session = _session(case, node, peer)
     return session is None or session.state == "up"
+
+
+def _session(case: Case, node: str, peer: str) -> SaidPeer | None:
+    """What the speaker says of it; None if it does not. Why it has none may stand in its complaints."""
+    said = case.said.get(node)
+    if said is None or peer in said.peers:
+        return said.peers[peer] if said else None
+    begin = f"peer {peer}: "
+    why = next((one.removeprefix(begin) for one in said.problems if one.startswith(begin)), "")
+    return SaidPeer("absent", last_error=why) if why else None
 
 
 # --- advertisements -------------------------------------------------------------------------------------
@@ -135,10 +145,7 @@ def _why_owner(case: Case, found: L2Announcement, service: Service) -> Iterator[
     elif found.preferred:
         yield f"{owner}: the Service asks for it"
     elif pin is not None and pin.node == owner and _unpinned(found) != owner:
-        yield (
-            f"{owner}: pinned there (failback, spread, a cordon, or flapping), though"
-            f" {_unpinned(found)} comes before it"
-        )
+        yield f"{owner}: pinned there ({_why_pinned(case, found)}), though {_unpinned(found)} comes before it"
     elif len(found.equals) <= others:
         behind = len(found.candidates) - len(found.equals)
         yield f"{owner}: preferred (preferredNodeSelectors) to {behind} of the others"
@@ -153,6 +160,16 @@ def _why_owner(case: Case, found: L2Announcement, service: Service) -> Iterator[
             yield f"{node} would come before it: {why.message}"
     if len(found.services) > 1:
         yield f"it is shared by {listed(found.services)}"
+
+
+def _why_pinned(case: Case, found: L2Announcement) -> str:
+    """What makes a speaker pin an IP to itself (see `core.placement`), as far as it can be told from here."""
+    first = _unpinned(found)
+    if found.moves_on_cordon and case.snapshot.nodes[first].cordoned:
+        return f"onCordon is Move, and {first} is cordoned"
+    if found.sticky:
+        return "failback is Never"
+    return "so that no node has more than its share; or it has moved too often"
 
 
 def _unpinned(found: L2Announcement) -> str:
@@ -234,7 +251,7 @@ def _routes(case: Case, service: Service, ip: Address, ads: Sequence[BGPAdvertis
         here = list(_mine(case, service.key, ip, node))
         refusal = _missed(case, service.key, ip, "bgp", node)
         for peer, prefix, planned in here:
-            session = case.said[node].peers.get(peer) if node in case.said else None
+            session = _session(case, node, peer)
             lines.append(f"{node} → {peer}: {prefix}{_attributes(planned)}{_state(case, session)}")
             routes, known = routes + 1, known + (session is not None)
             sent += session is not None and session.state == "up" and session.sent > 0
@@ -281,6 +298,8 @@ def _state(case: Case, session: SaidPeer | None) -> str:
     if session.state == "up":
         return f": session up, {session.sent} of {session.desired} routes sent"
     error = f": {session.last_error}" if session.last_error else ""
+    if session.state == "absent":
+        return f": not sent{error}"
     return f": not sent: session {session.state} for {ago(session.since, case.now)}{error}"
 
 

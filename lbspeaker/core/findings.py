@@ -1,8 +1,9 @@
 """What `lbspeaker doctor` knows: all checks, and what they say of one look at a cluster and a node.
 
 Each topic is a module of its own, `findings_…`: a Service and its Pods (`pods`, `connect`), what it asks for
-(`services`), the configuration (`rules`), pools (`pools`), other programs (`rivals`), the kernel of this node
-(`node`), its links and ports (`links`). A check that lacks what it needs says UNKNOWN; all others are made.
+(`services`), the configuration (`rules`), pools (`pools`), our own programs (`ours`) and others (`rivals`),
+the kernel of this node (`node`), its links and ports (`links`). A check that lacks what it needs says
+UNKNOWN; all others are made.
 """
 
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ from lbspeaker.core import (
     findings_connect,
     findings_links,
     findings_node,
+    findings_ours,
     findings_pods,
     findings_pools,
     findings_rivals,
@@ -26,6 +28,7 @@ CHECKS: tuple[Check, ...] = (
     *findings_services.CHECKS,
     *findings_rules.CHECKS,
     *findings_pools.CHECKS,
+    *findings_ours.CHECKS,
     *findings_rivals.CHECKS,
     *findings_node.CHECKS,
     *findings_links.CHECKS,

@@ -8,6 +8,7 @@ What is not there, or may not be read, becomes a Lack, with what to do; the rest
 """
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
@@ -16,7 +17,7 @@ from lbspeaker.config.documents import Document, from_object, read
 from lbspeaker.config.parse import is_configuration
 from lbspeaker.core.overlap import overlaps
 from lbspeaker.errors import LbspeakerError, Malformed, Problem, Unavailable
-from lbspeaker.facts import Evidence, Lack, Part, Pod, Program, Wiring
+from lbspeaker.facts import Evidence, Lack, Ours, Part, Pod, Program, Wiring
 from lbspeaker.model import Snapshot
 from lbspeaker.observe.documents import Loaded, load, loaded, wrong_document
 from lbspeaker.wire import kube, kube_facts
@@ -42,7 +43,7 @@ def from_files(paths: Sequence[str]) -> Evidence:
     told = load(paths)
     documents = [_unwrapped(document) for document in told.documents]
     known = {_part(document) for document in documents} - {None}
-    lacks = [_not_given(part) for part in Part if part not in known and part is not Part.HERE]
+    lacks = [_not_given(part) for part in Part if part not in {*known, Part.HERE, Part.SPEAKERS}]
     return _evidence(told, documents, [], frozenset(part for part in known if part), lacks)
 
 
@@ -129,12 +130,27 @@ async def _ask(access: Any, namespace: str) -> _Told:
         told.facts += await told.take(Part.PODS, pods, "list pods")
         programs = once.paged(api, "/apis/apps/v1/daemonsets", _reader("DaemonSet"))
         told.facts += await told.take(Part.PROGRAMS, programs, "list daemonsets.apps")
+        right = f"list leases.coordination.k8s.io,speakers.lbspeaker.io -n {namespace}"
+        told.facts += await told.take(Part.SPEAKERS, _ours(api, namespace), right)
         right = "get configmaps -n kube-system"
         told.documents += await told.take(Part.PROXY, _config_maps(api, (_PROXY,)), right)
         told.documents += await _willing(_config_maps(api, _AGENTS))
         networks = once.paged(api, "/apis/networking.k8s.io/v1/servicecidrs", _reader("ServiceCIDR"))
         told.facts += await _willing(networks)
     return told
+
+
+async def _ours(api: Any, namespace: str) -> list[Ours]:
+    """What our own programs say."""
+    from lbspeaker.observe import look, once
+
+    def read(body: bytes) -> tuple[list[dict[str, Any]], str]:
+        page = once.decoded(body, "leases or speakers")
+        return page.get("items") or [], str((page.get("metadata") or {}).get("continue") or "")
+
+    leases = await once.paged(api, f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases", read)
+    speakers = await once.paged(api, f"/apis/lbspeaker.io/v1beta1/namespaces/{namespace}/speakers", read)
+    return [look.ours(leases, speakers, time.time())]
 
 
 def _reader(kind: str) -> Callable[[bytes], tuple[list[Any], str]]:
@@ -220,7 +236,8 @@ def _evidence(
         pods=tuple(_of(Pod, facts)),
         programs=tuple(_of(Program, facts)),
         proxy=next(iter(proxies), None),
-        service_networks=tuple(one for one in facts if not isinstance(one, (Wiring, Pod, Program))),
+        service_networks=tuple(one for one in facts if not isinstance(one, (Wiring, Pod, Program, Ours))),
+        ours=next(iter(_of(Ours, facts)), None),
         agents=agents,
     )
     return _with_problems(found, [*_beside_overlaps(told.problems, told.snapshot), *wrong])

@@ -18,6 +18,7 @@ import msgspec
 from lbspeaker.config.documents import Document, from_object, unpack
 from lbspeaker.core.world import World
 from lbspeaker.errors import Malformed, Unavailable
+from lbspeaker.facts import LATE_S, Ours
 from lbspeaker.model import (
     Change,
     Config,
@@ -36,7 +37,6 @@ from lbspeaker.wire import kube, speaker_object
 from lbspeaker.wire.status import Status
 
 _GROUP = "/apis/lbspeaker.io/v1beta1/namespaces"
-_LATE_S = 8.0  # of a Lease behind the newest one: this speaker is silent
 _CLOCK_S = 60.0  # so far the clock here may be wrong
 
 
@@ -185,20 +185,15 @@ class _Found:
     ) -> Look:
         documents = tuple(unpack([from_object(obj) for obj in effective])[0])
         config, refused = _configuration(documents), tuple(_refused(effective))
-        said = {}
-        for obj in speakers:
-            try:
-                status = speaker_object.parse(obj)
-                said[status.node] = status
-            except Malformed as error:
-                self._unread.append(str(error))
+        said, malformed = _said(speakers)
+        self._unread += malformed
         silent_s = _silent_s(leases, now)
         written = [change.value for change in self._changes if isinstance(change.value, Written)]
         pools = {one.name: one.status.pool for one in written if one.status.pool is not None}
         return Look(
             self._snapshot(config, silent_s),
             said,
-            {name: for_s for name, for_s in silent_s.items() if not name.startswith("lbspeaker.")},
+            _of_nodes(silent_s),
             pools,
             refused,
             documents,
@@ -214,7 +209,7 @@ class _Found:
         alive = frozenset(
             node
             for node, lease in leases.items()
-            if silent_s.get(node, _LATE_S) < _LATE_S and not lease.draining
+            if silent_s.get(node, LATE_S) < LATE_S and not lease.draining
         )
         links = {node: lease.links for node, lease in leases.items() if lease.links is not None}
         found = replace(world.snapshot(alive), config=config, links=links, pins=world.pins)
@@ -226,6 +221,30 @@ class _Found:
             services={key: value for key, value in values if isinstance(value, Service)},
             namespaces={key: value for key, value in values if isinstance(value, Namespace)},
         )
+
+
+def ours(leases: list[dict[str, Any]], speakers: list[dict[str, Any]], now: float) -> Ours:
+    """Return what these Leases and Speaker objects say of our programs at `now` (Unix time)."""
+    silent_s = _silent_s(leases, now)
+    said, _ = _said(speakers)
+    problems = {node: one.problems for node, one in said.items() if silent_s.get(node, LATE_S) < LATE_S}
+    return Ours(_controller(leases, silent_s) or "", _of_nodes(silent_s), problems)
+
+
+def _of_nodes(silent_s: Mapping[str, float]) -> dict[str, float]:
+    return {name: for_s for name, for_s in silent_s.items() if not name.startswith("lbspeaker.")}
+
+
+def _said(speakers: Iterable[dict[str, Any]]) -> tuple[dict[str, Status], list[str]]:
+    """What Speaker objects say, by node; and what is wrong with others."""
+    said, malformed = {}, []
+    for obj in speakers:
+        try:
+            status = speaker_object.parse(obj)
+            said[status.node] = status
+        except Malformed as error:
+            malformed.append(str(error))
+    return said, malformed
 
 
 def _configuration(documents: Sequence[Document]) -> Config:
@@ -269,7 +288,7 @@ def _controller(leases: list[dict[str, Any]], silent_s: Mapping[str, float]) -> 
         for lease in leases
         if (lease.get("metadata") or {}).get("name") == kube.LEADER
     ]
-    acts = silent_s.get(kube.LEADER, _LATE_S) < _LATE_S
+    acts = silent_s.get(kube.LEADER, LATE_S) < LATE_S
     return str(holders[0]) if holders and holders[0] and acts else ""
 
 

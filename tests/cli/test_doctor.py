@@ -199,7 +199,7 @@ def test_a_cluster(cluster: Client) -> None:
     assert ("selector", "shop/api") in findings(done, "FAIL")
     assert ("target-port", "shop/web") in findings(done, "FAIL")
     unknown = [one for one in json.loads(done.stdout)["findings"] if one["grade"] == "UNKNOWN"]
-    assert {one["subject"] for one in unknown} == {"configuration", "this node"}
+    assert {one["subject"] for one in unknown} == {"configuration", "this node", "speakers"}
     assert "does the controller run?" in unknown[0]["remedy"]
 
 
@@ -282,5 +282,5 @@ def test_what_the_controller_has_published_and_what_it_has_refused(tmp_path: Pat
     namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "lbspeaker-system"}}
     done = with_server([*crds, namespace, published], tmp_path, lambda server: None)
     assert findings(done, "UNKNOWN") == []
-    assert findings(done, "FAIL") == [("configuration", "BGPPeer/tor")]
+    assert findings(done, "FAIL") == [("configuration", "BGPPeer/tor"), ("controller", "controller")]
     assert ("advertised", "configuration") in findings(done, "PASS")

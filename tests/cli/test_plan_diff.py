@@ -77,7 +77,7 @@ def test_for_people_what_is_lost_comes_first_and_nodes_are_told_together(old: st
     lines = done.stdout.splitlines()
     assert lines[0] == "LOST  shop/dns changes its IP: 192.0.2.10 becomes 192.0.2.12"
     assert "      192.0.2.11/32 to router from node-a, node-b, node-c: localPref unset becomes 7" in lines
-    assert lines[-1] == "1 would be lost; 1 Service would keep what they have"
+    assert lines[-1] == "1 would be lost; 1 Service would keep what it has"
 
 
 def test_an_advertisement_that_goes_takes_its_ips_off_the_segment(old: str) -> None:

@@ -6,7 +6,7 @@ from ipaddress import ip_interface
 from typing import Any
 
 from lbspeaker.core.findings import examine
-from lbspeaker.facts import Evidence, Finding, Grade, Here, Part, Pod, PodPort, WiredPort, Wiring
+from lbspeaker.facts import Evidence, Finding, Grade, Here, Ours, Part, Pod, PodPort, WiredPort, Wiring
 from lbspeaker.model import Config, Endpoint, L2Advertisement, Link, Node, Service, Snapshot
 from tests.build import LAN, ip, service
 
@@ -67,6 +67,7 @@ def evidence(
     )
     found = Evidence(
         known=CLUSTER | ({Part.HERE} if fields.get("here") else set()),
+        ours=Ours("one", {node.name: 0.0 for node in snapshot.nodes.values()}),
         snapshot=snapshot,
         services={one.key: one for one in services},
         pods=tuple(pods),

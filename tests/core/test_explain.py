@@ -238,8 +238,16 @@ def test_why_this_one_owns_it() -> None:
     other = next(node for node in "abc" if node != owner)
     pinned = replace(snapshot(service("web")), pins={IP: Pin(other, 1)})
     assert step(asked(pinned), "owner").lines[0] == (
-        f"{other}: pinned there (failback, spread, a cordon, or flapping), though {owner} comes before it"
+        f"{other}: pinned there (so that no node has more than its share; or it has moved too often), "
+        f"though {owner} comes before it"
     )
+    for ad, why in (
+        (L2Advertisement("l2", failback="Never"), "failback is Never"),
+        (L2Advertisement("l2", on_cordon="Move"), f"onCordon is Move, and {owner} is cordoned"),
+    ):
+        world = snapshot(service("web"), l2=(ad,), node_fields={owner: {"cordoned": True}})
+        line = step(asked(replace(world, pins={IP: Pin(other, 1)})), "owner").lines[0]
+        assert line == f"{other}: pinned there ({why}), though {owner} comes before it"
     likes = L2Advertisement("l2", preferences=(NodePreference(5, selector(disk="ssd")),))
     liked = snapshot(service("web"), l2=(likes,), node_fields={other: {"labels": {"disk": "ssd"}}})
     assert step(asked(liked), "owner").lines[0] == (
@@ -416,6 +424,12 @@ def test_sessions_tell_whether_routes_are_sent() -> None:
         "a → router: 192.0.2.10/32: sent; session up for 5 min",
         "b → router: 192.0.2.10/32: not sent: session connecting for 2 min: the connection was refused",
     )
+    lacking = Said(problems=("peer tor: no", "peer router: Secret x/tor is missing; create it"))
+    found = says(world, {"a": lacking, "b": lacking})
+    assert step(found, "routes").lines[0] == (
+        "a → router: 192.0.2.10/32: not sent: Secret x/tor is missing; create it"
+    )
+    assert found.verdict == "no"
     held = Said(peers={"router": SaidPeer("held", 880.0, 1, 1)})
     assert says(world, {"a": held, "b": held}).verdict == "no"
     found = says(world, {"a": down, "b": down})

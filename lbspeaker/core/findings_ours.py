@@ -1,0 +1,48 @@
+"""What our own programs say: whether a controller acts, which node has no speaker, what speakers miss."""
+
+from collections import defaultdict
+from collections.abc import Iterator
+
+from lbspeaker.core.checks import Check, fail, named, warn
+from lbspeaker.facts import LATE_S, Evidence, Finding, Ours, Part
+
+_LOOK = "kubectl -n lbspeaker-system get pods -o wide, and its log"
+
+
+def controller(evidence: Evidence) -> Iterator[Finding]:
+    if not _ours(evidence).controller:
+        yield fail("controller", "none acts", "new Services get no IP, and edits are not read", _LOOK)
+
+
+def speakers(evidence: Evidence) -> Iterator[Finding]:
+    ours = _ours(evidence)
+    without = [name for name in sorted(evidence.snapshot.nodes) if name not in ours.silent_s]
+    if without:
+        why = "it announces nothing"
+        yield fail(named(without), "there is no speaker", why, "kubectl -n lbspeaker-system get daemonsets")
+    for node, silent_s in sorted(ours.silent_s.items()):
+        if silent_s >= LATE_S and node in evidence.snapshot.nodes:
+            what = f"its speaker has been silent for {silent_s:.0f} s"
+            yield fail(node, what, "others have its IPs", _LOOK)
+    nodes: dict[str, list[str]] = defaultdict(list)
+    for node, problems in sorted(ours.problems.items()):
+        for problem in problems:
+            nodes[problem].append(node)
+    for problem, some in nodes.items():
+        what, _, remedy = problem.partition("; ")
+        yield warn(f"speaker of {named(some)}", what, "", remedy or "lbspeaker status there says more")
+
+
+def _ours(evidence: Evidence) -> Ours:
+    return evidence.ours or Ours()
+
+
+CHECKS = (
+    Check("controller", "one acts", controller, frozenset({Part.SPEAKERS})),
+    Check(
+        "speakers",
+        "each node has a speaker that has nothing to complain of",
+        speakers,
+        frozenset({Part.SPEAKERS}),
+    ),
+)

@@ -1,0 +1,43 @@
+"""`doctor`: what our own programs say; each fault broken and mended."""
+
+from dataclasses import replace
+
+from lbspeaker.facts import Grade, Ours, Part
+from lbspeaker.model import Node
+from tests.core.findings import about, evidence, only, passes
+
+WELL = Ours("one", {"a": 0.5, "b": 1.0}, {"a": (), "b": ()})
+NODES = (Node("a"), Node("b"))
+
+
+def test_no_controller_acts() -> None:
+    found = only(evidence(ours=replace(WELL, controller="")), "controller")
+    assert (found.grade, found.what) == (Grade.FAIL, "none acts")
+    assert passes(evidence(ours=WELL), "controller")
+
+
+def test_a_node_without_a_speaker_and_one_whose_speaker_is_silent() -> None:
+    two = Ours("one", {"b": 30.0, "gone": 900.0}, {})
+    lacking, silent = about(evidence(ours=two, nodes=NODES), "speakers")
+    assert (lacking.grade, lacking.subject, lacking.what) == (Grade.FAIL, "a", "there is no speaker")
+    assert (silent.grade, silent.subject) == (Grade.FAIL, "b")
+    assert silent.what == "its speaker has been silent for 30 s"
+    assert passes(evidence(ours=WELL, nodes=NODES), "speakers")
+
+
+def test_what_speakers_complain_of_is_told_once_with_what_to_do() -> None:
+    secret = "peer router: Secret lbspeaker-system/tor is missing; create it"
+    told = evidence(ours=replace(WELL, problems={"a": (secret,), "b": (secret, "odd")}), nodes=NODES)
+    first, second = about(told, "speakers")
+    assert (first.grade, first.subject) == (Grade.WARN, "speaker of a, b")
+    assert (first.what, first.remedy) == ("peer router: Secret lbspeaker-system/tor is missing", "create it")
+    assert (second.subject, second.what, second.remedy) == (
+        "speaker of b",
+        "odd",
+        "lbspeaker status there says more",
+    )
+
+
+def test_documents_say_nothing_of_it() -> None:
+    told = evidence()
+    assert not about(replace(told, known=told.known - {Part.SPEAKERS}), "speakers")
