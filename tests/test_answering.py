@@ -443,4 +443,26 @@ def test_an_ip_is_only_rehearsed_where_all_its_links_are() -> None:
     assert roles() == ["probing", "probing"]
     assert roles(replace(quiet, interfaces=frozenset({"eth0"}))) == ["dry-run", "probing"]
     assert roles(quiet) == ["dry-run", "dry-run"]
-    assert found.problems(0.0, found.ips()) == found.problems(0.0, found.ips())
+
+
+def test_what_left_unasked_lately_is_told_second_by_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    found, _ = layer2()
+    now = 1_764_331_200.0
+    monkeypatch.setattr("time.time", lambda: now)
+
+    def recent(**sent: int) -> dict[str, int]:
+        nonlocal now
+        now += 1.0
+        found.heard(orders.Stats("eth0", "arp", sent, {}, 0, 0.0), now)
+        (guard,) = found.guards()
+        assert (guard.budget, guard.segment_budget) == (11, 120), "the profile is standard"
+        return guard.recent
+
+    assert recent(new=3) == {"1764331201.0": 3}
+    assert recent(new=3, answer=500) == {"1764331201.0": 3}
+    assert recent(new=8, probe=3, answer=500) == {"1764331201.0": 3, "1764331203.0": 8}
+    assert recent(takeover=2) == {"1764331201.0": 3, "1764331203.0": 8, "1764331204.0": 2}, "a new answerer"
+    now += 69
+    assert recent(takeover=2) == {"1764331204.0": 2}
+    now += 9
+    assert recent(takeover=2) == {}

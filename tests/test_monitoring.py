@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import subprocess
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -114,7 +115,9 @@ def test_the_component_lets_the_operator_reach_both_programs(tmp_path: Path) -> 
         (found,) = template["spec"]["containers"]
         (port,) = found["ports"]
         assert port["name"] == endpoint["port"]
-        assert found["args"][-1].removeprefix("--metrics=") == f":{port['containerPort']}", "all addresses"
+        words = " ".join(found["args"]).replace("=", " ").split()
+        *_, (_, at) = [two for two in pairwise(words) if two[0] == "--metrics"]  # the last one counts
+        assert at == f":{port['containerPort']}", "all addresses"
     assert json.loads(objects["ConfigMap", "lbspeaker-dashboard"]["data"]["lbspeaker.json"]) == DASHBOARD
 
 

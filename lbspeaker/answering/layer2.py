@@ -6,7 +6,7 @@ became of their services on the segment.
 
 import math
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Collection, Coroutine
 from dataclasses import replace
 from ipaddress import ip_address
@@ -28,6 +28,7 @@ STORM_S = 60.0  # so long a storm is shown
 FASTER = "if the network can take more, give a LinkPolicy the profile fast, or a rate of its own"
 MOST_NOWHERE = 5  # Services that are named, of those that no node can announce
 MISSED_EVERY_S = 5.0  # so often at most the log says that others did not hear this node
+RECENT_S = 70  # frames are told of so long: a report comes each minute
 SLOW_S = 5.0  # who needs longer to tell everything is told of the profile that helps
 
 
@@ -89,6 +90,7 @@ class Layer2:
         self._identities: dict[str, object] = {}  # of the links that are used
         self._seen: dict[str, orders.Seen] = {}  # by link
         self._stats: dict[tuple[str, str], orders.Stats] = {}  # by link and protocol
+        self._recent: dict[tuple[str, str], deque[tuple[float, int]]] = {}  # frames that nobody had asked for
         self._slow: set[tuple[str, str]] = set()  # links that need long to tell everything
         self._ready_at = -math.inf  # when the answerer began
         self._missed_at = -math.inf  # when the log said last that others did not hear this node
@@ -341,6 +343,10 @@ class Layer2:
 
     def _measured(self, report: orders.Stats) -> None:
         key = (report.port, report.protocol)
+        before = self._stats.get(key)
+        left = report.unasked - (before.unasked if before and before.unasked <= report.unasked else 0)
+        if left:
+            self._recent.setdefault(key, deque(maxlen=RECENT_S)).append((time.time(), left))
         self._stats[key] = report
         if report.projected_s > SLOW_S and key not in self._slow:
             self._slow.add(key)
@@ -476,12 +482,18 @@ class Layer2:
                 protocol,
                 profiles[link].name,
                 **{name: getattr(found, name) for name in _OF_STATS},
-                rate=_finite(profiles[link].rate),
-                segment_rate=_finite(profiles[link].segment_rate),
+                budget=_a_second(profiles[link].rate, profiles[link].burst),
+                segment_budget=_a_second(profiles[link].segment_rate, profiles[link].segment_burst),
+                recent=self._recently(link, protocol),
             )
             for (link, protocol), found in sorted(self._stats.items())
             if link in profiles
         )
+
+    def _recently(self, link: str, protocol: str) -> dict[str, int]:
+        """The frames of the last minute, as the answerer has told of them, once a second."""
+        told, since = self._recent.get((link, protocol), ()), time.time() - RECENT_S
+        return {f"{at:.1f}": frames for at, frames in told if at >= since}
 
     def problems(self, now: float, rows: tuple[status.IP, ...]) -> list[str]:
         """What does not go as it should, each in one line. `rows`: what `ips` returned."""
@@ -556,5 +568,6 @@ def _counts(counts: dict[str, int]) -> str:
     return ",".join(f"{name}:{count}" for name, count in sorted(counts.items()))
 
 
-def _finite(rate: float) -> float:
-    return 0.0 if math.isinf(rate) else rate
+def _a_second(rate: float, burst: int) -> int:
+    """What a bucket gives in any second; 0: there is no limit."""
+    return 0 if math.isinf(rate) else burst + int(rate)

@@ -8,7 +8,6 @@ import click
 
 from lbspeaker.config.place import nearest
 from lbspeaker.errors import ConfigError, Unable, Unavailable
-from lbspeaker.ledger import remembered
 from lbspeaker.model import Snapshot
 from lbspeaker.observe import Loaded, load
 
@@ -48,6 +47,8 @@ def read(
 
         loaded = load_cluster(kubeconfig, context, namespace)
     right(loaded)
+    from lbspeaker.ledger import remembered  # it brings the allocator, which status has no use for
+
     return loaded, remembered(loaded.snapshot, paths)
 
 

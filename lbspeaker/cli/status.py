@@ -1,7 +1,6 @@
 """`lbspeaker status`: whether all is well, in the whole cluster or on one node."""
 
 import http.client
-import json
 import os
 import socket
 import time
@@ -19,7 +18,7 @@ from rich.text import Text
 
 from lbspeaker.cli import screen
 from lbspeaker.cli.source import cluster, meant, unknown
-from lbspeaker.core.explain import ago
+from lbspeaker.core.words import ago
 from lbspeaker.errors import Unable, Unavailable
 from lbspeaker.observe.look import look
 from lbspeaker.observe.overview import Overview, only, overview, plainly
@@ -132,10 +131,9 @@ def _complain(found: Overview, services: Sequence[str], node: str | None) -> Non
 
 
 def _text(value: Any, output: str) -> str:
-    plain = msgspec.to_builtins(value)
     if output == "yaml":
-        return str(yaml.safe_dump(plain, sort_keys=False))
-    return json.dumps(plain, indent=2) + "\n"
+        return str(yaml.safe_dump(msgspec.to_builtins(value), sort_keys=False))
+    return msgspec.json.format(msgspec.json.encode(value)).decode() + "\n"
 
 
 # --- the cluster ----------------------------------------------------------------------------------------

@@ -12,10 +12,10 @@ from rich.text import Text
 from lbspeaker.cli import screen
 from lbspeaker.cli.source import Command, cluster, read
 from lbspeaker.core.allocator import ours
-from lbspeaker.core.refusals import listed
 from lbspeaker.core.upstream import expected as routes_of
 from lbspeaker.core.upstream import upstream as decided
 from lbspeaker.core.upstream_check import check as compare
+from lbspeaker.core.words import listed
 from lbspeaker.errors import Unable, plain
 from lbspeaker.model import Network, Peer, Snapshot
 from lbspeaker.upstream import Expected, Finding, RouterView, Upstream

@@ -114,9 +114,12 @@ SPEAKER_STATUS: Json = {
         "By link/protocol: frames by why they were sent, and what had to wait.",
         **dict.fromkeys(("profile",), _WORD),
         **dict.fromkeys(("dry_run",), _YES_OR_NO),
-        **dict.fromkeys(("sent", "held_back"), _COUNTS),
-        **dict.fromkeys(("queue", "unpaced", "coalesced", "expired", "repetitive", "storms"), _WHOLE),
-        **dict.fromkeys(("longest_wait_s", "projected_s", "segment_per_s", "rate", "segment_rate"), _NUMBER),
+        **dict.fromkeys(("sent", "held_back", "recent"), _COUNTS),
+        **dict.fromkeys(
+            ("queue", "unpaced", "coalesced", "expired", "repetitive", "storms", "budget", "segment_budget"),
+            _WHOLE,
+        ),
+        **dict.fromkeys(("longest_wait_s", "projected_s", "segment_per_s"), _NUMBER),
     ),
     "peers": _map(
         "By BGPPeer.",

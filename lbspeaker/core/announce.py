@@ -49,6 +49,8 @@ Routes = dict[str, dict[Network, PlannedRoute]]  # by peer and prefix
 
 def bgp(snapshot: Snapshot, held: Holders, node: str) -> tuple[Routes, list[Unannounced]]:
     """Return what `node` announces to each of its peers, and what it does not, and why."""
+    if not snapshot.config.bgp_advertisements:
+        return {}, []
     missed: list[Unannounced] = []
     refusal = node_refusal(snapshot, node)
     labels = snapshot.nodes[node].labels if node in snapshot.nodes else {}

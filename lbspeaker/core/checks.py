@@ -8,7 +8,7 @@ A look says only what is wrong. It may say PASS itself where there is something 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from lbspeaker.core.refusals import listed
+from lbspeaker.core.words import listed
 from lbspeaker.facts import Evidence, Finding, Grade, Here, Part
 
 MOST_NAMED = 4

@@ -131,12 +131,3 @@ def refused(
         refusal.reason,
         remedy(refusal.reason, service),
     )
-
-
-def ago(then: float, now: float) -> str:
-    """ "5 min": how long ago `then` was, both Unix times."""
-    seconds = max(now - then, 0.0)
-    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.0f} s"

@@ -4,11 +4,11 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from lbspeaker.core.announce import PlannedRoute, bgp_advertisements, told_from
-from lbspeaker.core.explain import Case, Step, ago, refused
+from lbspeaker.core.explain import Case, Step, refused
 from lbspeaker.core.layer2 import candidacy, l2_advertisements
 from lbspeaker.core.nodes import miss, node_refusal, outside
-from lbspeaker.core.refusals import listed
 from lbspeaker.core.said import SaidPeer
+from lbspeaker.core.words import ago, listed
 from lbspeaker.model import (
     Address,
     BGPAdvertisement,

@@ -6,7 +6,8 @@ from lbspeaker.core.book import Book
 from lbspeaker.core.explain import Case, Explanation, Step
 from lbspeaker.core.explain_service import explain_service
 from lbspeaker.core.pools import slot_of
-from lbspeaker.core.refusals import listed, outside_pools
+from lbspeaker.core.refusals import outside_pools
+from lbspeaker.core.words import listed
 from lbspeaker.model import Address, Pool, Refusal, address_of
 
 

@@ -4,11 +4,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from lbspeaker.core.announce import peers_of
-from lbspeaker.core.explain import Case, Explanation, Step, ago, first, refused
+from lbspeaker.core.explain import Case, Explanation, Step, first, refused
 from lbspeaker.core.layer2 import l2_advertisements
 from lbspeaker.core.layer2 import why_not as l2_why_not
 from lbspeaker.core.nodes import node_refusal
-from lbspeaker.core.refusals import listed
+from lbspeaker.core.words import ago, listed
 from lbspeaker.model import Address, Refusal
 
 

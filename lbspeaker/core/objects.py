@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from lbspeaker.core.book import Cooling
 from lbspeaker.core.pools import Slot, slot_of
-from lbspeaker.core.refusals import listed
 from lbspeaker.core.usage import Usage
+from lbspeaker.core.words import listed
 from lbspeaker.model import (
     MOST,
     Condition,

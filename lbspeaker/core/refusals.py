@@ -6,9 +6,9 @@ from dataclasses import replace
 
 from lbspeaker.core.book import Book, families
 from lbspeaker.core.pools import slot_of
+from lbspeaker.core.words import listed
 from lbspeaker.model import Address, Family, Pool, Reason, Refusal, Service
 
-_MOST = 5  # pools or ranges are named in a message
 _REMEDIES = {
     Reason.QUOTA_REACHED: "delete services, or raise namespaceQuota",
     Reason.POOL_EXHAUSTED: "add addresses to a pool",
@@ -158,12 +158,6 @@ def kept_outside(book: Book, service: Service, ips: Sequence[Address]) -> Refusa
             )
             return Refusal(Reason.OUTSIDE_POOL, message, (pool,))
     return None
-
-
-def listed(words: Sequence[str], most: int = _MOST) -> str:
-    """Return the first words, and how many more there are."""
-    more = f" and {len(words) - most} more" if len(words) > most else ""
-    return ", ".join(words[:most]) + more
 
 
 def _why_closed(pool: Pool) -> str:

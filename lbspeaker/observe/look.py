@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import gc
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -98,40 +98,29 @@ def _uncollected() -> Iterator[None]:
 
 
 async def _look(way: Credentials, program: str, namespace: str, *, whole: bool) -> Look:
-    leases = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
+    ours = f"{_GROUP}/{namespace}"
+    some = {} if whole else {"fieldSelector": "spec.type=LoadBalancer"}
     async with ApiServer(way, program) as api:
         asked = _Asked(api)
-        ours = f"{_GROUP}/{namespace}"
-        bodies = await asyncio.gather(
-            asked.list("/api/v1/nodes"),
-            asked.list("/api/v1/services", **({} if whole else {"fieldSelector": "spec.type=LoadBalancer"})),
-            asked.list("/apis/discovery.k8s.io/v1/endpointslices"),
-            asked.list(leases),
+        found = _Found(asked.unread, whole=whole)
+        leases, speakers, effective, *_ = await asyncio.gather(
+            asked.list(f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases", found.take(Kind.LEASE)),
             asked.list(f"{ours}/speakers"),
-            asked.list(f"{ours}/ipaddresspools"),
             asked.list(f"{ours}/effectiveconfigurations"),
-            asked.list("/api/v1/namespaces") if whole else _nothing(),
+            asked.list("/api/v1/nodes", found.take(Kind.NODE)),
+            asked.list("/api/v1/services", found.take(Kind.SERVICE), **some),
+            asked.list("/apis/discovery.k8s.io/v1/endpointslices", found.take(Kind.ENDPOINT_SLICE)),
+            asked.list(f"{ours}/ipaddresspools", found.take(Kind.CONFIG)),
+            *([asked.list("/api/v1/namespaces", found.take(Kind.NAMESPACE))] if whole else []),
         )
     if asked.worked == 0:
         raise Unavailable(asked.unread[0], "does the API server answer: kubectl get nodes")
-    nodes, services, slices, lease_pages, speakers, pools, effective, namespaces = bodies
-    found = _Found(asked, whole=whole)
-    found.take(Kind.NAMESPACE, namespaces)
-    found.take(Kind.NODE, nodes)
-    found.take(Kind.SERVICE, services)
-    found.take(Kind.ENDPOINT_SLICE, slices)
-    found.take(Kind.LEASE, lease_pages)
-    found.take(Kind.CONFIG, pools)
     objects = (
-        _objects("leases", lease_pages),
+        _objects("leases", leases),
         _objects("speakers", speakers),
         _objects("effectiveconfigurations", effective),
     )
     return found.look(*objects, time.time())
-
-
-async def _nothing() -> list[bytes]:
-    return []
 
 
 class _Asked:
@@ -142,12 +131,17 @@ class _Asked:
         self.worked = 0
         self.unread: list[str] = []
 
-    async def list(self, path: str, **query: str) -> list[bytes]:
-        """All pages of a list; none, if it may not be read or is not there."""
+    async def list(self, path: str, take: Callable[[bytes], None] | None = None, **query: str) -> list[bytes]:
+        """All pages of a list; none, if it may not be read or is not there.
+
+        `take` is given each as it comes, while the server is busy with others.
+        """
         pages: list[bytes] = []  # those before an error count
 
         def read(body: bytes) -> tuple[list[bytes], str]:
             pages.append(body)
+            if take is not None:
+                take(body)
             return [], _next(body)
 
         try:
@@ -164,17 +158,22 @@ class _Asked:
 class _Found:
     """What was found so far."""
 
-    def __init__(self, asked: _Asked, *, whole: bool) -> None:
-        self._unread = asked.unread
+    def __init__(self, unread: list[str], *, whole: bool) -> None:
+        self._unread = unread
         self._whole = whole
         self._changes: list[Change] = []
 
-    def take(self, kind: Kind, pages: Iterable[bytes]) -> None:
-        for body in pages:
+    def take(self, kind: Kind) -> Callable[[bytes], None]:
+        """Return what takes a page of objects of this kind."""
+        codec = kube.codec(kind)
+
+        def page(body: bytes) -> None:
             try:
-                self._changes += kube.codec(kind).page(body).changes
+                self._changes += codec.page(body).changes
             except Malformed as error:
                 self._unread.append(f"{kind.value}: {error}")
+
+        return page
 
     def look(
         self,

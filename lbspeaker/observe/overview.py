@@ -14,8 +14,8 @@ from msgspec import structs
 
 from lbspeaker.core.announce import Picture, PlannedRoute, picture
 from lbspeaker.core.nodes import holders
-from lbspeaker.core.refusals import listed
 from lbspeaker.core.remedies import remedy
+from lbspeaker.core.words import listed
 from lbspeaker.model import Address, Network, Service, Unannounced
 from lbspeaker.observe.look import Look
 from lbspeaker.wire import status

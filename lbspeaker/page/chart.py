@@ -1,49 +1,49 @@
-"""How near a segment came to its budgets in the last ten minutes, as a line."""
+"""How near a segment came to its budgets in each second of the last ten minutes, as a line."""
 
-from collections.abc import Iterable, Iterator
-from itertools import pairwise
+from collections.abc import Iterator, Sequence
 
 from lbspeaker.page.markup import Element, e
-from lbspeaker.page.rates import KEPT_S, Sample, Segment
+from lbspeaker.page.rates import KEPT_S, Sample, Segment, Span
 
-WIDTH, HEIGHT = 560, 130
-_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 8, 10, 24
-_HIGHEST = 1.5  # of a budget: a burst is more than its rate
-_GAP_S = 90.0  # nobody looked
+WIDTH, HEIGHT = 560, 120
+_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 8, 8, 22
+_HIGHEST = 1.2  # of a budget: what is more is drawn as this
+_LATELY_S = 60
 
 
 def chart(segment: Segment, now: float) -> Element:
     """Return the picture of a segment, with what it says in words."""
     lines = (("busiest", 0), ("together", 1))
-    return e(
-        "figure",
-        e(
-            "svg",
-            *_scale(),
-            *(line for name, which in lines for line in _lines(segment.samples, which, name, now)),
-            viewBox=f"0 0 {WIDTH} {HEIGHT}",
-            role="img",
-            aria_label=f"Segment {segment.name}, the last ten minutes",
-        ),
-        e("figcaption", e("strong", segment.name), f": {said(segment)}"),
+    svg = e(
+        "svg",
+        *_scale(),
+        *(_line(span, segment.samples, which, name, now) for span in segment.known for name, which in lines),
+        viewBox=f"0 0 {WIDTH} {HEIGHT}",
+        role="img",
+        aria_label=f"Segment {segment.name}, the last ten minutes",
     )
+    return e("figure", svg, e("figcaption", e("strong", segment.name), f": {said(segment, now)}"))
 
 
-def said(segment: Segment) -> str:
-    """Return in words how much leaves now, and how much left at most."""
+def said(segment: Segment, now: float) -> str:
+    """Return in words how much left in the last minute, and how near that came to a budget before."""
     if not segment.samples:
-        return "nothing is known of its frames yet; speakers report within a minute"
-    last = segment.samples[-1]
+        return "nothing has left unasked in the last ten minutes, as far as is known"
+    lately = [sample for sample in segment.samples if sample.at >= now - _LATELY_S]
     peak = max(max(sample.shares) for sample in segment.samples)
+    before = f"at most {peak:.0%} of a budget in the last ten"
+    if not lately:
+        return f"nothing has left unasked in the last minute; {before}"
+    busiest = max(lately, key=lambda sample: sample.shares[0])
+    together = max(lately, key=lambda sample: sample.shares[1])
     return (
-        f"the busiest link sends {_per_s(last.busiest, last.budget)}, "
-        f"all links together {_per_s(last.together, last.segment_budget)}; "
-        f"at most {peak:.0%} of a budget in the last ten minutes"
+        f"in any second of the last minute at most {_of(busiest.busiest, busiest.budget)} from one link, "
+        f"{_of(together.together, together.segment_budget)} from all; {before}"
     )
 
 
-def _per_s(rate: float, budget: float) -> str:
-    return f"{rate:.1f} of {budget:g} frames/s" if budget else f"{rate:.1f} frames/s (no limit)"
+def _of(frames: int, budget: int) -> str:
+    return f"{frames} of {budget} frames" if budget else f"{frames} frames (no limit)"
 
 
 def _scale() -> Iterator[Element]:
@@ -57,22 +57,17 @@ def _scale() -> Iterator[Element]:
     yield e("text", "now", x=WIDTH - _RIGHT, y=HEIGHT - 6, text_anchor="end")
 
 
-def _lines(samples: Iterable[Sample], which: int, name: str, now: float) -> Iterator[Element]:
-    """The line of one budget; in pieces, where nobody looked meanwhile."""
-    piece: list[Sample] = []
-    for before, sample in pairwise((None, *samples)):
-        if before is not None and sample is not None and sample.at - before.at > _GAP_S:
-            yield _line(piece, which, name, now)
-            piece = []
-        if sample is not None:
-            piece.append(sample)
-    if piece:
-        yield _line(piece, which, name, now)
-
-
-def _line(piece: Iterable[Sample], which: int, name: str, now: float) -> Element:
-    points = [f"{_x(sample.at, now):.1f},{_y(sample.shares[which]):.1f}" for sample in piece]
-    return e("polyline", points=" ".join(points if len(points) > 1 else points * 2), class_=f"line {name}")
+def _line(span: Span, samples: Sequence[Sample], which: int, name: str, now: float) -> Element:
+    """The line of one budget, as long as it is known: each second that has something is a step."""
+    since, until = span
+    points = [(since, 0.0)]
+    for sample in samples:
+        if since <= sample.at <= until:
+            share = sample.shares[which]
+            points += [(sample.at, 0.0), (sample.at, share), (sample.at + 1, share), (sample.at + 1, 0.0)]
+    points.append((max(until, points[-1][0]), 0.0))
+    text = " ".join(f"{_x(at, now):.1f},{_y(share):.1f}" for at, share in points)
+    return e("polyline", points=text, class_=f"line {name}")
 
 
 def _x(at: float, now: float) -> float:

@@ -2,11 +2,10 @@
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from lbspeaker import __version__
-from lbspeaker.core.explain import ago
-from lbspeaker.core.refusals import listed
+from lbspeaker.core.words import ago, listed
 from lbspeaker.observe.overview import Overview, ServiceRow
 from lbspeaker.page.chart import chart
 from lbspeaker.page.markup import Child, Element, e, table, text
@@ -24,7 +23,7 @@ class View:
 
     found: Overview
     segments: tuple[Segment, ...] = ()
-    at: float = field(default=0.0)
+    at: float = 0.0
     error: str = ""
 
 

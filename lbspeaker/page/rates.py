@@ -1,32 +1,34 @@
-"""How many frames left for each segment lately, beside what its budgets allow.
+"""How many frames left unasked on each segment, second by second, beside what its budgets allow.
 
-Speakers report what their guards have counted: within two seconds when something moves, else once a minute.
-What a report tells more than the one before is spread over the time between them.
+Speakers tell of the last minute what left in each second: within two seconds when something moves, else once
+a minute. So the last minute may still change, and what nobody looked at for longer is not known.
 """
 
-from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from lbspeaker.model import Network
 from lbspeaker.observe.look import Look
+from lbspeaker.wire.status import Guard
 
-KEPT_S = 600.0
+KEPT_S = 600
+TOLD_S = 60  # so far a report reaches back
 Port = tuple[str, str]  # a node, and a link of it
+Span = tuple[float, float]  # from, to
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """Unsolicited frames per second at a moment (Unix time), with their budgets, 0 where there is none.
+    """Frames that left within the second `at` (Unix time), with their budgets, 0 where there is none.
 
-    `busiest`: of the link that is nearest to its budget; `together`: of all links of the segment.
+    `busiest`: of the link that was nearest to its budget; `together`: of all links of the segment.
     """
 
-    at: float
-    busiest: float
-    budget: float
-    together: float
-    segment_budget: float
+    at: int
+    busiest: int
+    budget: int
+    together: int
+    segment_budget: int
 
     @property
     def shares(self) -> tuple[float, float]:
@@ -38,18 +40,20 @@ class Sample:
 class Segment:
     """Links that hear each other: their network, or "node link" for one without any.
 
-    `ips`: how many service IPs are of this network.
+    `ips`: how many service IPs are of this network. `samples`: seconds in which something left, of the spans
+    that are `known`.
     """
 
     name: str
     ports: tuple[Port, ...]
     ips: int = 0
     samples: tuple[Sample, ...] = ()
+    known: tuple[Span, ...] = ()
 
     @property
     def idle(self) -> bool:
         """Whether nothing happens there that concerns us."""
-        return not self.ips and not any(sample.together for sample in self.samples)
+        return not self.ips and not self.samples
 
 
 def segments(look: Look) -> tuple[Segment, ...]:
@@ -69,62 +73,56 @@ def segments(look: Look) -> tuple[Segment, ...]:
     return tuple(sorted(found, key=lambda one: -one.ips))
 
 
-@dataclass(slots=True)
-class _Counted:
-    reported: float
-    frames: int
+Seconds = dict[int, dict[tuple[str, str, str], Sample]]  # what each guard told of a second
 
 
 @dataclass(slots=True)
 class Rates:
     """The last ten minutes."""
 
-    _last: dict[tuple[str, str, str], _Counted] = field(default_factory=dict)
-    _samples: dict[str, deque[Sample]] = field(default_factory=dict)
+    _left: dict[str, Seconds] = field(default_factory=dict)
+    _known: list[Span] = field(default_factory=list)
 
     def observe(self, look: Look, now: float) -> tuple[Segment, ...]:
-        """Take note of what speakers have reported up to `now` (Unix time); return what is known."""
-        rates = self._news(look)
+        """Take note of what speakers have told up to `now` (Unix time); return what is known."""
         found = segments(look)
         on = {port: segment.name for segment in found for port in segment.ports}
         home = {node: name for (node, _), name in reversed(on.items())}  # of guards of several links
-        by_segment: dict[str, list[tuple[float, float, float]]] = {segment.name: [] for segment in found}
-        for (node, link), row in rates.items():
-            name = on.get((node, link), home.get(node, ""))
-            by_segment.get(name, []).append(row)
-        for name, rows in by_segment.items():
-            kept = self._samples.setdefault(name, deque())
-            if rows:
-                kept.append(_sample(now, rows))
-            while kept and kept[0].at < now - KEPT_S:
-                kept.popleft()
-        self._samples = {name: kept for name, kept in self._samples.items() if kept}
-        return tuple(replace(one, samples=tuple(self._samples.get(one.name, ()))) for one in found)
-
-    def _news(self, look: Look) -> Mapping[Port, tuple[float, float, float]]:
-        """By link: frames per second of the protocol that is nearest to its budget, and the budgets."""
-        found: dict[Port, tuple[float, float, float]] = {}
-        last: dict[tuple[str, str, str], _Counted] = {}
         for node, said in look.speakers.items():
-            for guard in said.guards if node in look.snapshot.members else ():
-                key = (node, guard.link, guard.protocol)
-                now, before = _Counted(said.reported, guard.unsolicited), self._last.get(key)
-                last[key] = now
-                if before is None or now.frames < before.frames:
-                    continue  # the first report, or a new answerer
-                took_s = now.reported - before.reported
-                rate = (now.frames - before.frames) / took_s if took_s > 0 else 0.0
-                row = (rate, guard.rate, guard.segment_rate)
-                found[node, guard.link] = max(found.get((node, guard.link), row), row)
-        self._last = last
-        return found
+            for guard in said.guards:
+                self._take(on.get((node, guard.link), home.get(node, "")), node, guard)
+        self._left = {name: _kept(seconds, now) for name, seconds in self._left.items()}
+        if self._known and self._known[-1][1] >= now - TOLD_S:
+            self._known[-1] = (self._known[-1][0], now)
+        else:
+            self._known.append((now - TOLD_S, now))
+        self._known = [(since, until) for since, until in self._known if until >= now - KEPT_S]
+        return tuple(
+            replace(one, samples=tuple(_samples(self._left.get(one.name, {}))), known=tuple(self._known))
+            for one in found
+        )
+
+    def _take(self, segment: str, node: str, guard: Guard) -> None:
+        key = (node, guard.link, guard.protocol)
+        for at, frames in guard.recent.items():
+            second = int(float(at))
+            here = self._left.setdefault(segment, {}).setdefault(second, {})
+            if key not in here or here[key].busiest < frames:
+                here[key] = Sample(second, frames, guard.budget, frames, guard.segment_budget)
 
 
-def _sample(now: float, rows: list[tuple[float, float, float]]) -> Sample:
-    busiest, budget, _ = max(rows, key=lambda row: (_share(row[0], row[1]), row[0]))
-    together = sum(rate for rate, _, _ in rows)
-    return Sample(now, busiest, budget, together, max(of_segment for *_, of_segment in rows))
+def _kept(seconds: Seconds, now: float) -> Seconds:
+    return {second: rows for second, rows in seconds.items() if second >= now - KEPT_S}
 
 
-def _share(rate: float, budget: float) -> float:
-    return rate / budget if budget else 0.0
+def _samples(seconds: Seconds) -> Iterable[Sample]:
+    for second in sorted(seconds):
+        rows = seconds[second].values()
+        busiest = max(rows, key=lambda row: (row.shares[0], row.busiest))
+        together = sum(row.busiest for row in rows)
+        most = max(row.segment_budget for row in rows)
+        yield replace(busiest, together=together, segment_budget=most)
+
+
+def _share(frames: int, budget: int) -> float:
+    return frames / budget if budget else 0.0

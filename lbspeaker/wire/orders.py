@@ -218,6 +218,11 @@ class Stats(msgspec.Struct, frozen=True, tag="stats"):
     storms: int = 0
     dry_run: bool = False
 
+    @property
+    def unasked(self) -> int:
+        """Frames that were no answers."""
+        return sum(self.sent.values()) - self.sent.get("answer", 0)
+
 
 Report = Ready | Turns | Answering | Opened | Failed | Claimed | InUse | Seen | Missed | Woke | Storm | Stats
 

@@ -28,7 +28,7 @@ _KEYS: Mapping[str, tuple[str, ...]] = {  # what a row of each list is known by
 _COUNTERS = {"sent", "received", "dropped"}  # of BFD: several each second
 _RESTLESS = {  # of a guard: what changes all the time, and is no news
     *("sent", "held_back", "queue", "longest_wait_s", "projected_s", "unpaced"),
-    *("coalesced", "expired", "repetitive", "segment_per_s"),
+    *("coalesced", "expired", "repetitive", "segment_per_s", "recent"),
 }
 
 
@@ -127,6 +127,7 @@ def _unix(text: str | None) -> float:
 _EMPTY: Json = {
     "sent": {},
     "held_back": {},
+    "recent": {},
     "received": 0,
     "dropped": {},
     "why": "",

@@ -19,8 +19,8 @@ class Member(msgspec.Struct, frozen=True):
 class Guard(msgspec.Struct, frozen=True):
     """What the guard of a link did since the answerer began; frames by occasion.
 
-    `rate`: unsolicited frames that the link may carry in a second, and `segment_rate` those of all speakers
-    on its segment; 0: as many as there are.
+    `recent`: of the last minute, when (Unix time, as text) how many frames had left unasked within about a
+    second. `budget`: how many may do so, and `segment_budget` of all speakers on the segment; 0: any number.
     """
 
     link: str
@@ -38,13 +38,9 @@ class Guard(msgspec.Struct, frozen=True):
     repetitive: int
     segment_per_s: float
     storms: int
-    rate: float = 0.0
-    segment_rate: float = 0.0
-
-    @property
-    def unsolicited(self) -> int:
-        """Frames that nobody had asked for."""
-        return sum(self.sent.values()) - self.sent.get("answer", 0)
+    budget: int = 0
+    segment_budget: int = 0
+    recent: dict[str, int] = msgspec.field(default_factory=dict)
 
 
 class IP(msgspec.Struct, frozen=True):

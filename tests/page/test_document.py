@@ -11,7 +11,7 @@ from lbspeaker.model import ALLOCATED, Condition
 from lbspeaker.observe.overview import overview
 from lbspeaker.page import document as module
 from lbspeaker.page.document import View, document
-from lbspeaker.page.rates import Sample, Segment
+from lbspeaker.page.rates import Sample, Segment, Span
 from tests.build import service, snapshot
 from tests.test_overview import FIRST, NOW, OWNED, ROUTER, SECOND, WEB, look, says
 from tests.wire.test_status import GUARD
@@ -136,27 +136,37 @@ def test_what_is_too_long_says_how_much_is_missing(monkeypatch: pytest.MonkeyPat
     assert page.words["services"][-1] == "and 1 more: kubectl lbspeaker status"
 
 
-def samples(*frames: float) -> tuple[Sample, ...]:
-    end = NOW - 2 * (len(frames) - 1)
-    return tuple(Sample(end + 2 * n, rate, 8.0, 2 * rate, 100.0) for n, rate in enumerate(frames))
+def moment(at: float, frames: int) -> Sample:
+    return Sample(int(NOW + at), frames, 11, 2 * frames, 120)
+
+
+def charted(*samples: Sample, known: tuple[Span, ...] = ((NOW - 600, NOW),)) -> Reader:
+    return read(replace(view(), segments=(replace(LAN, ips=1, samples=samples, known=known),)))
+
+
+def heights(line: dict[str, str | None]) -> list[float]:
+    return [float(point.split(",")[1]) for point in str(line["points"]).split()]
 
 
 def test_the_chart_says_in_words_what_it_draws() -> None:
-    page = read(replace(view(), segments=(replace(LAN, samples=samples(0, 8, 4)),)))
-    assert page.words["rates"][1:] != []
+    page = charted(moment(-200, 11), moment(-20, 4), moment(-19, 2))
     said = " ".join(page.words["rates"])
-    assert "the busiest link sends 4.0 of 8 frames/s, all links together 8.0 of 100 frames/s" in said
-    assert "at most 100% of a budget in the last ten minutes" in said
+    assert (
+        "in any second of the last minute at most 4 of 11 frames from one link, 8 of 120 frames from" in said
+    )
+    assert "at most 100% of a budget in the last ten" in said
     busiest, together = [attrs for tag, attrs in page.tags if tag == "polyline"]
     assert busiest["class"] == "line busiest" and together["class"] == "line together"
-    heights = [float(point.split(",")[1]) for point in str(busiest["points"]).split()]
     budget = next(attrs for tag, attrs in page.tags if attrs.get("class") == "budget")
-    assert heights[1] == pytest.approx(float(str(budget["y1"])), abs=0.1)
-    assert heights[0] > heights[2] > heights[1]
+    assert min(heights(busiest)) == pytest.approx(float(str(budget["y1"])), abs=0.1)
+    assert min(heights(together)) > min(heights(busiest))
+    quiet = " ".join(charted(moment(-200, 11)).words["rates"])
+    assert "nothing has left unasked in the last minute; at most 100% of a budget" in quiet
+    assert "nothing has left unasked in the last ten minutes" in " ".join(charted().words["rates"])
 
 
-def test_where_nobody_looked_the_line_has_a_gap() -> None:
-    early, late = samples(1, 2), samples(3, 4)
-    early = tuple(replace(one, at=one.at - 300) for one in early)
-    page = read(replace(view(), segments=(replace(LAN, samples=(*early, *late)),)))
-    assert len([tag for tag, _ in page.tags if tag == "polyline"]) == 4
+def test_what_nobody_looked_at_is_not_drawn() -> None:
+    page = charted(moment(-590, 3), moment(-300, 5), known=((NOW - 600, NOW - 580), (NOW - 60, NOW)))
+    lines = [attrs for tag, attrs in page.tags if tag == "polyline"]
+    assert len(lines) == 4
+    assert [len(set(heights(line))) for line in lines] == [2, 2, 1, 1]

@@ -1,14 +1,13 @@
-"""Frames per second out of counters that are told now and then."""
+"""Frames second by second, out of what speakers tell now and then."""
 
 from dataclasses import replace
 from ipaddress import ip_network
 
-import pytest
 from msgspec import structs
 
 from lbspeaker.model import MemberLink
 from lbspeaker.observe.look import Look
-from lbspeaker.page.rates import KEPT_S, Rates, segments
+from lbspeaker.page.rates import KEPT_S, Rates, Sample, segments
 from lbspeaker.wire.status import Guard
 from tests.build import snapshot
 from tests.test_overview import NOW, WEB, look, says
@@ -23,23 +22,24 @@ OWN = replace(
         "c": (MemberLink("eth0", b"\5" * 6, (LAN6,)),),
     },
 )
+AT = int(NOW)
 
 
-def guard(sent: int, link: str = "eth0", protocol: str = "arp", rate: float = 8.0) -> Guard:
-    """One that has sent so many unsolicited frames, and answered a lot."""
-    counts = {"new": sent, "answer": 1000 * sent}
+def guard(recent: dict[float, int], link: str = "eth0", protocol: str = "arp", budget: int = 11) -> Guard:
+    told = {f"{AT + at:.1f}": frames for at, frames in recent.items()}
+    most = 120 if budget else 0
     return structs.replace(
-        GUARD, link=link, protocol=protocol, sent=counts, rate=rate, segment_rate=rate and 100.0
+        GUARD, link=link, protocol=protocol, budget=budget, segment_budget=most, recent=told
     )
 
 
-def told(at: float, **guards: tuple[Guard, ...]) -> Look:
-    """What speakers have reported at a time."""
-    return look(*(says(node, guards=some, reported=at) for node, some in guards.items()), snapshot=OWN)
+def told(**guards: tuple[Guard, ...]) -> Look:
+    """What speakers have told."""
+    return look(*(says(node, guards=some) for node, some in guards.items()), snapshot=OWN)
 
 
 def test_links_of_one_network_are_one_segment() -> None:
-    assert [(one.name, one.ports, one.ips) for one in segments(told(NOW))] == [
+    assert [(one.name, one.ports, one.ips) for one in segments(told())] == [
         ("192.0.2.0/24", (("a", "eth0"), ("b", "ens1")), 1),
         ("a tap0", (("a", "tap0"),), 0),
         ("2001:db8::/64", (("c", "eth0"),), 0),
@@ -53,53 +53,48 @@ def test_where_service_ips_are_comes_first() -> None:
     assert [one.idle for one in found] == [False, True]
 
 
-def test_what_a_report_tells_more_is_spread_over_the_time_since_the_last() -> None:
+def test_each_second_has_the_busiest_link_and_all_links_together() -> None:
+    said = told(a=(guard({-5.0: 8, -3.2: 2}),), b=(guard({-4.7: 3}, "ens1"),), c=(guard({-5: 9}),))
+    lan, tap, other = Rates().observe(said, NOW)
+    assert lan.samples == (Sample(AT - 5, 8, 11, 11, 120), Sample(AT - 4, 2, 11, 2, 120))
+    assert lan.samples[0].shares == (8 / 11, 11 / 120)
+    assert (tap.samples, len(other.samples)) == ((), 1)
+
+
+def test_what_is_told_again_counts_once_and_what_is_told_late_counts_then() -> None:
     rates = Rates()
-    first = rates.observe(told(NOW, a=(guard(100),), b=(guard(7, "ens1"),)), NOW)
-    assert [one.samples for one in first] == [(), (), ()], "of a counter alone nothing follows"
-    lan, *others = rates.observe(told(NOW + 2, a=(guard(116),), b=(guard(11, "ens1"),)), NOW + 3)
-    (sample,) = lan.samples
-    assert (sample.at, sample.busiest, sample.budget) == (NOW + 3, 8.0, 8.0)
-    assert (sample.together, sample.segment_budget) == (10.0, 100.0)
-    assert sample.shares == (1.0, 0.1)
-    assert not any(one.samples for one in others)
-    lan, *_ = rates.observe(told(NOW + 2, a=(guard(116),), b=(guard(11, "ens1"),)), NOW + 5)
-    assert lan.samples[-1].together == 0, "no news"
-
-
-@pytest.mark.parametrize(
-    "later", [(guard(3),), (guard(3, "eth1"),), ()], ids=["began anew", "another link", "no link"]
-)
-def test_a_counter_that_is_another_one_tells_nothing(later: tuple[Guard, ...]) -> None:
-    rates = Rates()
-    rates.observe(told(NOW, a=(guard(50),)), NOW)
-    assert not any(one.samples for one in rates.observe(told(NOW + 2, a=later), NOW + 2))
-
-
-def test_of_both_protocols_the_one_that_is_nearer_to_its_budget_counts() -> None:
-    rates = Rates()
-    rates.observe(told(NOW, a=(guard(0), guard(0, protocol="ndp"))), NOW)
-    lan, *_ = rates.observe(told(NOW + 2, a=(guard(4), guard(12, protocol="ndp"))), NOW + 2)
-    assert lan.samples[-1].busiest == 6.0
+    rates.observe(told(a=(guard({-5.0: 8}),)), NOW)
+    lan, *_ = rates.observe(told(a=(guard({-5.0: 8}),), b=(guard({-5.0: 4}, "ens1"),)), NOW + 50)
+    assert lan.samples == (Sample(AT - 5, 8, 11, 12, 120),)
 
 
 def test_the_busiest_link_is_the_one_that_is_nearest_to_its_budget() -> None:
-    rates = Rates()
-    rates.observe(told(NOW, a=(guard(0, rate=100.0),), b=(guard(0, "ens1"),)), NOW)
-    lan, *_ = rates.observe(told(NOW + 2, a=(guard(40, rate=100.0),), b=(guard(8, "ens1"),)), NOW + 2)
-    assert (lan.samples[-1].busiest, lan.samples[-1].budget) == (4.0, 8.0)
+    fast = guard({-5.0: 40}, budget=150)
+    lan, *_ = Rates().observe(told(a=(fast,), b=(guard({-5.0: 6}, "ens1"),)), NOW)
+    assert lan.samples == (Sample(AT - 5, 6, 11, 46, 120),)
+    both = (guard({-5.0: 4}), guard({-5.0: 7}, protocol="ndp"))
+    lan, *_ = Rates().observe(told(a=both), NOW)
+    assert lan.samples[0].busiest == 7
 
 
 def test_without_a_budget_there_is_no_share_of_it() -> None:
-    rates = Rates()
-    rates.observe(told(NOW, a=(guard(0, rate=0.0),)), NOW)
-    lan, *_ = rates.observe(told(NOW + 2, a=(guard(4000, rate=0.0),)), NOW + 2)
-    assert (lan.samples[-1].busiest, lan.samples[-1].shares) == (2000.0, (0.0, 0.0))
+    lan, *_ = Rates().observe(told(a=(guard({-5.0: 2000}, budget=0),)), NOW)
+    assert lan.samples[0].shares == (0.0, 0.0)
 
 
-def test_ten_minutes_are_kept() -> None:
+def test_ten_minutes_are_kept_and_what_nobody_looked_at_is_not_known() -> None:
     rates = Rates()
-    for number in range(400):
-        at = NOW + 2 * number
-        lan, *_ = rates.observe(told(at, a=(guard(number),)), at)
-    assert (len(lan.samples), lan.samples[0].at) == (301, at - KEPT_S)
+    for at in range(0, 400, 2):
+        lan, *_ = rates.observe(told(a=(guard({float(at): 1}),)), NOW + at)
+    assert lan.known == ((NOW - 60, NOW + 398),)
+    lan, *_ = rates.observe(told(), NOW + 500)
+    assert lan.known == ((NOW - 60, NOW + 398), (NOW + 440, NOW + 500))
+    lan, *_ = rates.observe(told(), NOW + 700)
+    assert lan.samples[0].at == AT + 700 - KEPT_S
+    lan, *_ = rates.observe(told(), NOW + 1500)
+    assert (lan.samples, lan.known) == ((), ((NOW + 1440, NOW + 1500),))
+
+
+def test_a_guard_of_several_links_counts_for_the_first_segment_of_its_node() -> None:
+    lan, *_ = Rates().observe(told(a=(guard({-5.0: 5}, "group core"),)), NOW)
+    assert lan.samples[0].busiest == 5

@@ -145,10 +145,10 @@ def test_a_burst_is_drawn_below_the_budget(world: World, page: webdriver.Chrome)
             """How much of its budget the busiest link used, as it is drawn."""
             return [float(share) for share in page.execute_script(SHARES)]
 
-        wait_for(lambda: max(shares()) > 0.3, "the burst is drawn", 90)
+        wait_for(lambda: max(shares()) > 0.6, "the burst is drawn", 30)
         time.sleep(4)
         shot(page, "burst")
-        assert max(shares()) < 1.4, "three frames at once are more than the rate, for a moment"
+        assert max(shares()) < 1.1, "12 of 11, if the answerer was held up"
     finally:
         for number in range(30):
             world.delete(f"{SERVICES}/burst{number}")

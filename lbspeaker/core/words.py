@@ -1,0 +1,20 @@
+"""How things are said in a line: some of many names, how long ago."""
+
+from collections.abc import Sequence
+
+MOST = 5  # names in a message
+
+
+def listed(words: Sequence[str], most: int = MOST) -> str:
+    """Return the first words, and how many more there are."""
+    more = f" and {len(words) - most} more" if len(words) > most else ""
+    return ", ".join(words[:most]) + more
+
+
+def ago(then: float, now: float) -> str:
+    """ "5 min": how long ago `then` was, both Unix times."""
+    seconds = max(now - then, 0.0)
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"
