@@ -62,6 +62,8 @@ class Options:
     def shown(self) -> serving.Options | None:
         """Where the status page is, if it is to be. Raises Unable if everybody could see it."""
         if self.page is None:
+            if self.page_token is not None:
+                raise Unable("--page-token without a page", "say where it is: --page [HOST]:PORT")
             return None
         found = serving.Options(self.kubeconfig, self.context, self.namespace, self.page, self.page_token)
         serving.door(found)

@@ -466,3 +466,8 @@ def test_what_left_unasked_lately_is_told_second_by_second(monkeypatch: pytest.M
     assert recent(takeover=2) == {"1764331204.0": 2}
     now += 9
     assert recent(takeover=2) == {}
+    found.heard(orders.Stats("eth0", "arp", {"takeover": 20}, {}, 0, 0.0, span_s=3.1), now)
+    assert [*recent(takeover=20).values()] == [6, 6, 6], "three seconds, in which the speaker was busy"
+    found.heard(orders.Stats("eth0", "arp", {"takeover": 22}, {}, 0, 0.0), now)
+    found.heard(orders.Stats("eth0", "arp", {"takeover": 23}, {}, 0, 0.0), now)
+    assert [*recent(takeover=23).values()][-1] == 3, "two reports in one turn"

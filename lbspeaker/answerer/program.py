@@ -9,6 +9,8 @@ import time
 from collections.abc import Collection
 from ipaddress import ip_address
 
+from msgspec import structs
+
 from lbspeaker.answerer.link import ARP, NDP, OpenLink
 from lbspeaker.core.guard import Guard, Occasion, profile_of
 from lbspeaker.errors import LbspeakerError, Malformed
@@ -48,7 +50,7 @@ class Answerer:
         self._alive_at = 0.0  # when the speaker was last heard
         self._leaving = False
         self._epoll = select.epoll()
-        self._report_at = 0.0
+        self._report_at, self._stats_at = 0.0, time.monotonic()
         self._reported: dict[_Key, orders.Stats] = {}
         self._unsent = bytearray()
         self._wake_at = 0.0
@@ -87,7 +89,7 @@ class Answerer:
         if now >= self._report_at:
             self._report_at = now + REPORT_EVERY_S
             self._send_reports()
-            self._report_stats()
+            self._report_stats(now)
         if self._unsent:
             self._send_reports()
         # A speaker that lost reports would be wrong for good; with another answerer it begins anew.
@@ -278,9 +280,10 @@ class Answerer:
 
     # -- reports --
 
-    def _report_stats(self) -> None:
+    def _report_stats(self, now: float) -> None:
         if self._unsent:  # later ones will say the same, and more
             return
+        span_s, self._stats_at = round(now - self._stats_at, 1), now
         for (name, protocol), guard in self._guards.items():
             members = [link for link in self._links.values() if link.guards[protocol] is guard]
             counts = guard.counts
@@ -302,7 +305,7 @@ class Answerer:
             )
             if stats != self._reported.get((name, protocol)):
                 self._reported[name, protocol] = stats
-                self._report(stats)
+                self._report(structs.replace(stats, span_s=span_s))
 
     def _report(self, report: orders.Report) -> None:
         if isinstance(report, orders.InUse) or (isinstance(report, orders.Claimed) and report.yielded):

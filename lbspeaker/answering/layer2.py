@@ -90,7 +90,9 @@ class Layer2:
         self._identities: dict[str, object] = {}  # of the links that are used
         self._seen: dict[str, orders.Seen] = {}  # by link
         self._stats: dict[tuple[str, str], orders.Stats] = {}  # by link and protocol
-        self._recent: dict[tuple[str, str], deque[tuple[float, int]]] = {}  # frames that nobody had asked for
+        self._recent: dict[
+            tuple[str, str], deque[tuple[float, float]]
+        ] = {}  # frames that nobody had asked for
         self._slow: set[tuple[str, str]] = set()  # links that need long to tell everything
         self._ready_at = -math.inf  # when the answerer began
         self._missed_at = -math.inf  # when the log said last that others did not hear this node
@@ -346,7 +348,9 @@ class Layer2:
         before = self._stats.get(key)
         left = report.unasked - (before.unasked if before and before.unasked <= report.unasked else 0)
         if left:
-            self._recent.setdefault(key, deque(maxlen=RECENT_S)).append((time.time(), left))
+            seconds = min(max(round(report.span_s), 1), RECENT_S)  # more, if the speaker was busy
+            recent = self._recent.setdefault(key, deque(maxlen=RECENT_S))
+            recent.extend((time.time() - ago, left / seconds) for ago in reversed(range(seconds)))
         self._stats[key] = report
         if report.projected_s > SLOW_S and key not in self._slow:
             self._slow.add(key)
@@ -493,7 +497,11 @@ class Layer2:
     def _recently(self, link: str, protocol: str) -> dict[str, int]:
         """The frames of the last minute, as the answerer has told of them, once a second."""
         told, since = self._recent.get((link, protocol), ()), time.time() - RECENT_S
-        return {f"{at:.1f}": frames for at, frames in told if at >= since}
+        found: Counter[str] = Counter()
+        for at, frames in told:
+            if at >= since:
+                found[f"{at:.1f}"] += math.ceil(frames)
+        return dict(found)
 
     def problems(self, now: float, rows: tuple[status.IP, ...]) -> list[str]:
         """What does not go as it should, each in one line. `rows`: what `ips` returned."""

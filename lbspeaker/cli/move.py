@@ -67,8 +67,7 @@ def drain(
         return
     if not force:
         _whole(seen)
-    down = {(name, p.name) for name, said in seen.speakers.items() for p in said.peers if p.state != "up"}
-    changes = without(seen.snapshot, node, down)
+    changes = without(seen.snapshot, node, seen.without_session)
     gone = lost(changes)
     if output == "json":
         rows = [{"what": c.what, "services": c.services, "now": c.now, "then": c.then} for c in changes]

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import signal
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
@@ -175,9 +176,15 @@ def _run(program: Coroutine[Any, Any, None]) -> None:
     """Run a program; out of the group in which its tasks fail, tell the one failure that matters."""
     with contextlib.suppress(KeyboardInterrupt):
         try:
-            asyncio.run(program)
+            asyncio.run(_listening(program))
         except* LbspeakerError as failures:
             raise _first(failures) from None
+
+
+async def _listening(program: Coroutine[Any, Any, None]) -> None:
+    """Run a program that logs more, or less, after a SIGUSR1."""
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, logs.change)
+    await program
 
 
 def _first(failures: BaseExceptionGroup[LbspeakerError]) -> LbspeakerError:

@@ -1,4 +1,4 @@
-"""What goes to the terminal: its width, tables, and letters that cannot do anything there."""
+"""What goes to the terminal: its width, and tables."""
 
 import sys
 

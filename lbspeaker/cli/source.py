@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 _CLUSTER = (
-    click.option("--kubeconfig", metavar="FILE", help="Kubeconfig of the cluster."),
+    click.option(
+        "--kubeconfig", metavar="FILE", help="Kubeconfig of the cluster (default: as kubectl does)."
+    ),
     click.option("--context", metavar="NAME", help="Context of the kubeconfig."),
     click.option("--namespace", default="lbspeaker-system", show_default=True, help="Where lbspeaker lives."),
 )

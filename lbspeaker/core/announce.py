@@ -9,12 +9,20 @@ A service IP that is not announced has a reason, for the whole cluster (node Non
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Network, IPv6Network
 
 from lbspeaker.core.layer2 import l2
-from lbspeaker.core.nodes import Holders, endpoint_refusal, miss, node_refusal, outside, unadvertised
+from lbspeaker.core.nodes import (
+    Holders,
+    endpoint_refusal,
+    miss,
+    node_refusal,
+    outside,
+    serving_nodes,
+    unadvertised,
+)
 from lbspeaker.model import (
     GRACEFUL_SHUTDOWN,
     Address,
@@ -195,25 +203,88 @@ def picture(snapshot: Snapshot, held: Holders) -> Picture:
     for node in sorted(snapshot.nodes):
         routes[node], missed = bgp(snapshot, held, node)
         rows += missed
+    rows += _nowhere(snapshot, held, _Tellers(snapshot))
+    return Picture(announcements, routes, tuple(_without_needless(rows)))
+
+
+Told = Mapping[str, frozenset[str]]  # peers by node
+
+
+@dataclass(frozen=True, slots=True)
+class Outline:
+    """What is announced, and what by no node at all, without a route for each node: for very many of both.
+
+    `bgp`: by Service and family, which peers each node tells of it; many have the same.
+    """
+
+    l2: Mapping[Address, L2Announcement]
+    bgp: Mapping[tuple[str, int], Told]
+    unannounced: tuple[Unannounced, ...]
+
+
+def outline(snapshot: Snapshot, held: Holders) -> Outline:
+    """Decide for every node at once what `status` needs to know."""
+    announcements, rows = l2(snapshot, held)
+    tellers = _Tellers(snapshot)
+    found: dict[tuple[str, int], Told] = {}
     for ip, services in held.items():
         for service in services:
-            refusal = _bgp_refusal(snapshot, ip, service)
+            told = tellers.of(ip, service)
+            if told:
+                found[service.key, ip.version] = told
+    rows += _nowhere(snapshot, held, tellers)
+    return Outline(announcements, found, tuple(_without_needless(rows)))
+
+
+class _Tellers:
+    """Which nodes tell which peers of what an advertisement is about."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self._snapshot = snapshot
+        config, nodes = snapshot.config, snapshot.nodes if snapshot.config.bgp_advertisements else {}
+        self.told = {name: told_from(config, node.labels) for name, node in nodes.items()}
+        self._able = [name for name in self.told if node_refusal(snapshot, name) is None]
+        self._by_ads: dict[tuple[str, ...], Told] = {}
+
+    def of(self, ip: Address, service: Service) -> Told:
+        """The peers that each node tells of `ip` for the sake of `service`."""
+        ads = bgp_advertisements(self._snapshot.config, ip, service)
+        if isinstance(ads, Refusal):
+            return {}
+        if endpoint_refusal(self._snapshot, service, None) is not None:
+            return self._of(tuple(ad.name for ad in ads if ad.when_no_endpoints == "Keep"))
+        told = self._of(tuple(ad.name for ad in ads))
+        if not service.local:
+            return told
+        serving = serving_nodes(self._snapshot.endpoints.get(service.key, ()))
+        return {node: told[node] for node in sorted(serving) if node in told}
+
+    def _of(self, ads: tuple[str, ...]) -> Told:
+        if ads not in self._by_ads:
+            peers = {
+                node: frozenset(peer for ad in ads for peer in self.told[node].get(ad, ()))
+                for node in self._able
+            }
+            self._by_ads[ads] = {node: some for node, some in peers.items() if some}
+        return self._by_ads[ads]
+
+
+def _nowhere(snapshot: Snapshot, held: Holders, tellers: _Tellers) -> Iterator[Unannounced]:
+    """What no node at all announces by BGP, apart from what each node says itself."""
+    chosen = {ad for told in tellers.told.values() for ad, peers in told.items() if peers}
+    for ip, services in held.items():
+        for service in services:
+            ads = bgp_advertisements(snapshot.config, ip, service)
+            refusal = ads if isinstance(ads, Refusal) else _no_peer(snapshot.config, ads, chosen)
             if refusal is not None:
-                rows.append(Unannounced(service.key, ip, "bgp", None, refusal))
-    rows = _without_needless(rows)
-    return Picture(announcements, routes, tuple(rows))
+                yield Unannounced(service.key, ip, "bgp", None, refusal)
 
 
-def _bgp_refusal(snapshot: Snapshot, ip: Address, service: Service) -> Refusal | None:
-    """Why no node at all announces `ip` by BGP, apart from what each node says itself."""
-    ads = bgp_advertisements(snapshot.config, ip, service)
-    if isinstance(ads, Refusal):
-        return ads
-    for node in snapshot.nodes.values():
-        told = told_from(snapshot.config, node.labels)
-        if any(told.get(ad.name) for ad in ads):
-            return None
-    if not snapshot.config.peers:
+def _no_peer(config: Config, ads: Sequence[BGPAdvertisement], chosen: Collection[str]) -> Refusal | None:
+    """Why none of `ads` reaches a router; `chosen`: those by which some node tells some peer."""
+    if any(ad.name in chosen for ad in ads):
+        return None
+    if not config.peers:
         return Refusal(Reason.NO_PEER, "there is no BGPPeer; create one for the router")
     names = ", ".join(ad.name for ad in ads)
     return Refusal(Reason.NO_PEER, f"BGPAdvertisement {names} selects no peer on any node")

@@ -4,7 +4,8 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 from lbspeaker.core.checks import Check, fail, named, warn
-from lbspeaker.facts import LATE_S, Evidence, Finding, Ours, Part
+from lbspeaker.core.words import timeless
+from lbspeaker.facts import LATE_S, Evidence, Finding, Grade, Ours, Part
 
 _LOOK = "kubectl -n lbspeaker-system get pods -o wide, and its log"
 
@@ -24,10 +25,14 @@ def speakers(evidence: Evidence) -> Iterator[Finding]:
         if silent_s >= LATE_S and node in evidence.snapshot.nodes:
             what = f"its speaker has been silent for {silent_s:.0f} s"
             yield fail(node, what, "others have its IPs", _LOOK)
+    if Part.NODES not in evidence.known:
+        for lack in evidence.lacks:
+            if lack.part is Part.NODES:
+                yield Finding("", Grade.UNKNOWN, "nodes", "whether each has a speaker", lack.why, lack.remedy)
     nodes: dict[str, list[str]] = defaultdict(list)
     for node, problems in sorted(ours.problems.items()):
         for problem in problems:
-            nodes[problem].append(node)
+            nodes[timeless(problem)].append(node)
     for problem, some in nodes.items():
         what, _, remedy = problem.partition("; ")
         yield warn(f"speaker of {named(some)}", what, "", remedy or "lbspeaker status there says more")

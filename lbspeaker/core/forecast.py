@@ -1,6 +1,6 @@
 """What becomes of announcements when a node is taken out: asked before it is done."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from lbspeaker.core.announce import Routes, picture
@@ -19,17 +19,20 @@ class Change:
     then: tuple[str, ...]
 
 
-def without(snapshot: Snapshot, node: str, down: Collection[tuple[str, str]] = ()) -> tuple[Change, ...]:
+Absent = Callable[[str, str], bool]
+
+
+def without(snapshot: Snapshot, node: str, absent: Absent = lambda _node, _peer: False) -> tuple[Change, ...]:
     """Return what changes when `node` announces nothing any more.
 
-    `down`: nodes and peers that have no session, so that nothing is announced there.
+    `absent`: whether a node has no session with a peer, so that nothing is announced there.
     """
     labels = {**snapshot.nodes[node].labels, EXCLUDE: ""}
     after = replace(snapshot, nodes={**snapshot.nodes, node: replace(snapshot.nodes[node], labels=labels)})
-    return tuple(_changes(snapshot, after, down))
+    return tuple(_changes(snapshot, after, absent))
 
 
-def _changes(before: Snapshot, after: Snapshot, down: Collection[tuple[str, str]]) -> Iterator[Change]:
+def _changes(before: Snapshot, after: Snapshot, absent: Absent) -> Iterator[Change]:
     held = holders(before.services.values())
     now, then = picture(before, held), picture(after, held)
     for ip, found in sorted(now.l2.items(), key=lambda one: slot_of(one[0])):
@@ -37,7 +40,7 @@ def _changes(before: Snapshot, after: Snapshot, down: Collection[tuple[str, str]
         owner = (later.owner,) if later is not None else ()
         if owner != (found.owner,):
             yield Change(str(ip), found.services, (found.owner,), owner)
-    routes, later_routes = _routes(now.bgp, down), _routes(then.bgp, down)
+    routes, later_routes = _routes(now.bgp, absent), _routes(then.bgp, absent)
     for (peer, prefix), (nodes, services) in sorted(routes.items(), key=lambda one: str(one[0])):
         left, _ = later_routes.get((peer, prefix), ((), ()))
         if left != nodes:
@@ -45,13 +48,13 @@ def _changes(before: Snapshot, after: Snapshot, down: Collection[tuple[str, str]
 
 
 def _routes(
-    by_node: Mapping[str, Routes], down: Collection[tuple[str, str]]
+    by_node: Mapping[str, Routes], absent: Absent
 ) -> dict[tuple[str, Network], tuple[tuple[str, ...], tuple[str, ...]]]:
     """By peer and prefix: which nodes announce it, and for which Services."""
     found: dict[tuple[str, Network], tuple[set[str], set[str]]] = {}
     for node, tables in by_node.items():
         for peer, table in tables.items():
-            for prefix, planned in table.items() if (node, peer) not in down else ():
+            for prefix, planned in table.items() if not absent(node, peer) else ():
                 nodes, services = found.setdefault((peer, prefix), (set(), set()))
                 nodes.add(node)
                 services.update(planned.services)

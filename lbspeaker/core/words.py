@@ -1,14 +1,21 @@
 """How things are said in a line: some of many names, how long ago."""
 
+import re
 from collections.abc import Sequence
 
 MOST = 5  # names in a message
+_FOR = re.compile(r" for \d+ s\b")
 
 
 def listed(words: Sequence[str], most: int = MOST) -> str:
     """Return the first words, and how many more there are."""
     more = f" and {len(words) - most} more" if len(words) > most else ""
     return ", ".join(words[:most]) + more
+
+
+def timeless(text: str) -> str:
+    """Return it without for how long it is so: what is the same of many differs only in that."""
+    return _FOR.sub("", text)
 
 
 def ago(then: float, now: float) -> str:

@@ -57,6 +57,11 @@ class Look:
     controller: str | None = ""  # who acts; "": nobody; None: not known
     unread: tuple[str, ...] = ()
 
+    def without_session(self, node: str, peer: str) -> bool:
+        """Whether the speaker of the node says that it has none with this peer, or does not know of it."""
+        said = self.speakers.get(node)
+        return said is not None and not any(one.name == peer and one.state == "up" for one in said.peers)
+
 
 def look(
     kubeconfig: str | None,

@@ -4,7 +4,7 @@ What should be comes from the deciders, what is from the speakers. Where the two
 in the way.
 """
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,11 +12,11 @@ from typing import Any
 import msgspec
 from msgspec import structs
 
-from lbspeaker.core.announce import Picture, PlannedRoute, picture
+from lbspeaker.core.announce import Outline, outline
 from lbspeaker.core.nodes import holders
 from lbspeaker.core.remedies import remedy
-from lbspeaker.core.words import listed
-from lbspeaker.model import Address, Network, Service, Unannounced
+from lbspeaker.core.words import listed, timeless
+from lbspeaker.model import Address, Service, Unannounced
 from lbspeaker.observe.look import Look
 from lbspeaker.wire import status
 
@@ -170,11 +170,12 @@ def _of_speakers(look: Look) -> Iterator[str]:
             yield f"{node}: its speaker has ended"
         else:
             yield f"{node}: its speaker has been silent for {silent_s:.0f} s, others have its IPs; is it up?"
-    says: dict[str, list[str]] = defaultdict(list)
+    says: dict[str, list[tuple[str, str]]] = defaultdict(list)
     for node, one in sorted(look.speakers.items()):
         for problem in one.problems if node in look.snapshot.members else ():
-            says[problem].append(node)
-    for problem, nodes in says.items():
+            says[timeless(problem)].append((node, problem))
+    for same in says.values():
+        nodes, (problem, *_) = [node for node, _ in same], [problem for _, problem in same]
         yield f"{listed(nodes, MOST_NAMED)}: {problem}"
 
 
@@ -205,7 +206,7 @@ def _pools(look: Look) -> Iterator[PoolRow]:
 def _services(look: Look, now: float) -> Iterator[ServiceRow]:
     services = look.snapshot.services
     held = holders(services.values())
-    decided = picture(look.snapshot, held)
+    decided = outline(look.snapshot, held)
     announcing = _announcing(decided, look)
     answering = _answering(look)
     refused = {(row.service, row.ip): _why(row) for row in decided.unannounced if row.node is None}
@@ -258,32 +259,24 @@ class _Nodes:
 Announcing = Mapping[tuple[str, int], _Nodes]  # by Service and family
 
 
-def _announcing(decided: Picture, look: Look) -> Announcing:
-    up = {
-        (node, peer.name) for node, one in look.speakers.items() for peer in one.peers if peer.state == "up"
+def _announcing(decided: Outline, look: Look) -> Announcing:
+    absent = {
+        (node, peer.name): look.without_session(node, peer.name)
+        for node in look.speakers
+        for peer in look.snapshot.config.peers
     }
-    should, do = Counter[tuple[str, int]](), Counter[tuple[str, int]]()
-    for node, routes in decided.bgp.items():
-        should.update({about for table in routes.values() for about in _about(table)})
-        do.update(
-            {
-                about
-                for peer, table in routes.items()
-                if node not in look.speakers or (node, peer) in up
-                for about in _about(table)
-            }
-        )
-    return {about: _Nodes(count, do[about]) for about, count in should.items()}
-
-
-def _about(table: Mapping[Network, PlannedRoute]) -> Iterator[tuple[str, int]]:
-    return ((key, prefix.version) for prefix, planned in table.items() for key in planned.services)
+    counted: dict[int, _Nodes] = {}  # by identity: very many have the same
+    for told in decided.bgp.values():
+        if id(told) not in counted:
+            do = sum(any(not absent.get((node, peer)) for peer in peers) for node, peers in told.items())
+            counted[id(told)] = _Nodes(len(told), do)
+    return {about: counted[id(told)] for about, told in decided.bgp.items()}
 
 
 def _service(
     key: str,
     ip: Address,
-    decided: Picture,
+    decided: Outline,
     announcing: Announcing,
     answering: Answering,
     refusal: str,

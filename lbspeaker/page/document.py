@@ -19,12 +19,16 @@ MOST_MOVES, MOVED_S = 20, 3600.0
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What was seen at `at` (Unix time). `error`: why it could not be looked again since, "" if it could."""
+    """What was seen at `at` (Unix time; 0: nothing yet). `error`: why it cannot be seen now, "" if it can."""
 
     found: Overview
     segments: tuple[Segment, ...] = ()
     at: float = 0.0
     error: str = ""
+
+    @property
+    def verdict(self) -> str:
+        return f"cannot tell: {self.error}" if self.error else self.found.verdict
 
 
 def document(view: View) -> bytes:
@@ -34,7 +38,7 @@ def document(view: View) -> bytes:
         "head",
         e("meta", charset="utf-8"),
         e("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        e("title", f"lbspeaker: {found.verdict}"),
+        e("title", f"lbspeaker: {view.verdict}"),
         e("link", rel="stylesheet", href="/page.css"),
         e("link", rel="icon", href="data:,"),
         e("script", src="/page.js", defer=""),
@@ -55,7 +59,7 @@ def document(view: View) -> bytes:
         *_head(view),
         e(
             "main",
-            _section("problems", "What is wrong", _problems(found)),
+            _section("problems", "What is wrong", _problems(view)),
             *(_section(id_, title, parts) for id_, title, parts in sections),
         ),
     )
@@ -64,16 +68,14 @@ def document(view: View) -> bytes:
 
 def _head(view: View) -> Iterator[Element]:
     found = view.found
-    if view.error:
-        verdict, class_ = f"cannot tell: {view.error}", "unsure"
-    else:
-        verdict, class_ = found.verdict, "bad" if found.problems else "unsure" if found.unread else "well"
-    seen = time.strftime("%H:%M:%S", time.gmtime(view.at))
+    bad = found.problems and not view.error
+    class_ = "bad" if bad else "unsure" if view.error or found.unread else "well"
+    seen = f"as of {time.strftime('%H:%M:%S', time.gmtime(view.at))} UTC, " if view.at else ""
     yield e(
         "header",
         e("h1", "lbspeaker"),
-        e("p", verdict, class_=f"verdict {class_}", id="verdict", role="status", data_live=""),
-        e("p", f"as of {seen} UTC, lbspeaker {__version__}", class_="soft", id="seen", data_live=""),
+        e("p", view.verdict, class_=f"verdict {class_}", id="verdict", role="status", data_live=""),
+        e("p", f"{seen}lbspeaker {__version__}", class_="soft", id="seen", data_live=""),
         e(
             "p",
             "The page cannot be fetched: what stands here may be old.",
@@ -90,10 +92,15 @@ def _section(id_: str, title: str, parts: Iterable[Element]) -> Element:
     return e("section", e("h2", title, id=name), *content, id=id_, aria_labelledby=name, data_live="")
 
 
-def _problems(found: Overview) -> Iterator[Element]:
+def _problems(view: View) -> Iterator[Element]:
+    found = view.found
     lines = [*found.problems, *(f"not seen: {what}" for what in found.unread)]
+    if view.error:
+        old = " What stands below was seen before." if view.at else ""
+        yield e("p", f"The cluster cannot be looked at now: {view.error}.{old}")
     if lines:
-        yield e("ul", *(e("li", line) for line in lines))
+        yield e("ul", *(e("li", line) for line in lines[:MOST_ROWS]))
+    yield from _more(lines)
 
 
 def _pools(found: Overview) -> Iterator[Element]:
@@ -105,10 +112,11 @@ def _pools(found: Overview) -> Iterator[Element]:
             f"{row.used} of {row.size}",
             str(row.pending),
         )
-        for row in found.pools
+        for row in found.pools[:MOST_ROWS]
     ]
     if rows:
         yield table("Pools", ("Pool", "Family", "Used", "IPs", "Pending"), rows)
+    yield from _more(found.pools)
 
 
 def _charts(view: View) -> Iterator[Element]:
@@ -196,10 +204,11 @@ def _speakers(found: Overview, now: float) -> Iterator[Element]:
             *(row.node, row.state, ago(row.since, now) if row.since else ""),
             *(row.version, str(row.owned), ", ".join(row.links), str(row.problems)),
         )
-        for row in found.speakers
+        for row in sorted(found.speakers, key=lambda one: one.alive and not one.problems)[:MOST_ROWS]
     ]
     if rows:
         yield table("Speakers", head, rows)
+    yield from _more(found.speakers)
 
 
 def _more(rows: Sequence[object]) -> Iterator[Element]:

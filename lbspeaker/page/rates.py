@@ -4,8 +4,10 @@ Speakers tell of the last minute what left in each second: within two seconds wh
 a minute. So the last minute may still change, and what nobody looked at for longer is not known.
 """
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from ipaddress import ip_network
 
 from lbspeaker.model import Network
 from lbspeaker.observe.look import Look
@@ -13,6 +15,7 @@ from lbspeaker.wire.status import Guard
 
 KEPT_S = 600
 TOLD_S = 60  # so far a report reaches back
+SKEW_S = 2  # so much clocks may differ
 Port = tuple[str, str]  # a node, and a link of it
 Span = tuple[float, float]  # from, to
 
@@ -67,13 +70,21 @@ def segments(look: Look) -> tuple[Segment, ...]:
             ports.setdefault(name, []).append((node, link.name))
             if networks:
                 known[name] = networks[0]
-    held = [ip for service in look.snapshot.services.values() for ip in service.held]
-    ips = {name: sum(ip in network for ip in held) for name, network in known.items()}
+    lengths = {network.prefixlen for network in known.values()}
+    within = Counter(
+        ip_network((ip, length), strict=False)
+        for service in look.snapshot.services.values()
+        for ip in service.held
+        for length in lengths
+        if length <= ip.max_prefixlen
+    )
+    ips = {name: within[network] for name, network in known.items()}
     found = [Segment(name, tuple(some), ips.get(name, 0)) for name, some in ports.items()]
     return tuple(sorted(found, key=lambda one: -one.ips))
 
 
-Seconds = dict[int, dict[tuple[str, str, str], Sample]]  # what each guard told of a second
+Key = tuple[str, str, str]  # node, link, protocol
+Seconds = dict[int, dict[Key, Sample]]  # what each guard told of a second
 
 
 @dataclass(slots=True)
@@ -90,8 +101,11 @@ class Rates:
         home = {node: name for (node, _), name in reversed(on.items())}  # of guards of several links
         for node, said in look.speakers.items():
             for guard in said.guards:
-                self._take(on.get((node, guard.link), home.get(node, "")), node, guard)
-        self._left = {name: _kept(seconds, now) for name, seconds in self._left.items()}
+                self._take(on.get((node, guard.link), home.get(node, "")), node, guard, now)
+        self._left = {
+            name: {second: rows for second, rows in seconds.items() if second >= now - KEPT_S}
+            for name, seconds in self._left.items()
+        }
         if self._known and self._known[-1][1] >= now - TOLD_S:
             self._known[-1] = (self._known[-1][0], now)
         else:
@@ -102,26 +116,30 @@ class Rates:
             for one in found
         )
 
-    def _take(self, segment: str, node: str, guard: Guard) -> None:
+    def _take(self, segment: str, node: str, guard: Guard, now: float) -> None:
         key = (node, guard.link, guard.protocol)
         for at, frames in guard.recent.items():
             second = int(float(at))
+            if not now - KEPT_S <= second <= now + SKEW_S:
+                continue  # that clock is another one than ours
             here = self._left.setdefault(segment, {}).setdefault(second, {})
             if key not in here or here[key].busiest < frames:
                 here[key] = Sample(second, frames, guard.budget, frames, guard.segment_budget)
 
 
-def _kept(seconds: Seconds, now: float) -> Seconds:
-    return {second: rows for second, rows in seconds.items() if second >= now - KEPT_S}
+def _samples(seconds: Seconds) -> Iterator[Sample]:
+    for _, told in sorted(seconds.items()):
+        yield max(
+            (_sum(told, protocol) for protocol in {key[-1] for key in told}), key=lambda one: one.shares
+        )
 
 
-def _samples(seconds: Seconds) -> Iterable[Sample]:
-    for second in sorted(seconds):
-        rows = seconds[second].values()
-        busiest = max(rows, key=lambda row: (row.shares[0], row.busiest))
-        together = sum(row.busiest for row in rows)
-        most = max(row.segment_budget for row in rows)
-        yield replace(busiest, together=together, segment_budget=most)
+def _sum(told: Mapping[Key, Sample], protocol: str) -> Sample:
+    """One second of one protocol, which has budgets of its own."""
+    rows = [row for (*_, of), row in told.items() if of == protocol]
+    busiest = max(rows, key=lambda row: (row.shares[0], row.busiest))
+    together = sum(row.busiest for row in rows)
+    return replace(busiest, together=together, segment_budget=max(row.segment_budget for row in rows))
 
 
 def _share(frames: int, budget: int) -> float:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from lbspeaker.errors import LbspeakerError, Unable
+from lbspeaker.errors import LbspeakerError, Unable, Unavailable
 from lbspeaker.observe.look import Look, look
 from lbspeaker.observe.overview import Overview, overview, plainly
 from lbspeaker.page.document import View, document
@@ -17,7 +17,7 @@ from lbspeaker.page.rates import Rates
 from lbspeaker.shell import http
 
 EVERY_S = 2.0
-_BREATH = 3  # as many times as a look took, it rests after it
+_BREATH, _LONGEST_S = 3, 10.0  # as many times as a look took, it rests after it; at most so long
 _SHORTEST = 16  # characters of a token: guessing must not pay
 _NOTHING = Overview((), (), (), (), (), (), ())
 
@@ -70,50 +70,51 @@ def _token(path: Path) -> str:
 
 
 class Watching:
-    """The cluster, looked at by `see` when it is asked for, but not too often."""
+    """The cluster, looked at by `see` in a thread: when it is asked for, but not too often."""
 
     def __init__(self, see: Callable[[], Look]) -> None:
         self._see = see
         self._rates = Rates()
-        self._view: View | None = None
+        self._view = View(_NOTHING)
+        self._page = b""
         self._next = 0.0  # of the loop's clock
         self._turn = asyncio.Lock()
 
-    async def view(self) -> View:
-        """Return what was seen lately. Raises LbspeakerError if nothing was ever seen."""
+    async def page(self) -> bytes:
+        """Return the page; if nothing can be seen, it says so."""
+        await self._look()
+        return self._page
+
+    async def status(self) -> bytes:
+        """Return what was seen, as JSON. Raises Unavailable if nothing can be seen now."""
+        await self._look()
+        if self._view.error:
+            raise Unavailable(self._view.error)
+        return msgspec.json.encode(plainly(self._view.found) | {"seen": self._view.at})
+
+    async def _look(self) -> None:
         loop = asyncio.get_running_loop()
         async with self._turn:
             began = loop.time()
-            if self._view is None or began >= self._next:
-                await self._look()
-                took_s = loop.time() - began
-                self._next = loop.time() + max(EVERY_S / 2, _BREATH * took_s)
-        assert self._view is not None
-        return self._view
+            if began >= self._next:
+                self._view, self._page = await asyncio.to_thread(self._seen)
+                rest_s = min(_BREATH * (loop.time() - began), _LONGEST_S)
+                self._next = loop.time() + max(rest_s, EVERY_S / 2)
 
-    async def _look(self) -> None:
+    def _seen(self) -> tuple[View, bytes]:
         try:
-            seen = await asyncio.to_thread(self._see)
+            seen, now = self._see(), time.time()
+            view = View(overview(seen, now), self._rates.observe(seen, now), now)
         except LbspeakerError as error:
-            self._view = replace(self._view or View(_NOTHING, at=time.time()), error=str(error))
-            return
-        now = time.time()
-        self._view = View(overview(seen, now), self._rates.observe(seen, now), now)
+            view = replace(self._view, error=str(error))
+        return view, document(view)
 
 
 def pages(watching: Watching) -> dict[str, http.Page]:
     """Return what is served, by path."""
-
-    async def page() -> bytes:
-        return document(await watching.view())
-
-    async def status() -> bytes:
-        view = await watching.view()
-        return msgspec.json.encode(plainly(view.found) | {"seen": view.at, "error": view.error})
-
     return {
-        "/": ("text/html; charset=utf-8", page),
-        "/status.json": ("application/json", status),
+        "/": ("text/html; charset=utf-8", watching.page),
+        "/status.json": ("application/json", watching.status),
         "/page.css": ("text/css; charset=utf-8", lambda: _file("page.css")),
         "/page.js": ("text/javascript; charset=utf-8", lambda: _file("page.js")),
     }

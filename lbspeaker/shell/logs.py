@@ -1,17 +1,14 @@
-"""Log lines: few, on change, with fields; for people by default, JSON for machines.
-
-SIGUSR1 lets a running program say everything (debug), and again what it said before.
-"""
+"""Log lines: few, on change, with fields; for people by default, JSON for machines."""
 
 import itertools
 import logging
-import signal
 import sys
 from typing import Any, Literal
 
 import structlog
 
 Format = Literal["text", "json"]
+_levels = itertools.cycle(["debug", "info"])
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
 
@@ -32,8 +29,8 @@ def configure(format: Format = "text", level: str = "info") -> None:
         ]
     structlog.configure(processors=processors, logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     _set(level)
-    levels = itertools.cycle(["debug", level])
-    signal.signal(signal.SIGUSR1, lambda *_: _change(next(levels)))
+    global _levels
+    _levels = itertools.cycle(["debug", level])
 
 
 def _set(level: str) -> None:
@@ -42,7 +39,9 @@ def _set(level: str) -> None:
     )
 
 
-def _change(level: str) -> None:
+def change() -> None:
+    """Say everything from now on; the next time, what was said before."""
+    level = next(_levels)
     _set(level)
     log: Any = structlog.get_logger()
     log.log(_LEVELS[level], "log-level", now=level)

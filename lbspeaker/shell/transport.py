@@ -157,9 +157,10 @@ class Transport:
     @contextmanager
     def _counted(self, method: str, path: str) -> Iterator[None]:
         self.requests[method] += 1
-        began, result = time.monotonic(), "done"
+        began, result = time.monotonic(), "broken off"
         try:
             yield
+            result = "done"
         except ApiError as error:
             result = error.reason
             self.failures[method, error.reason if error.reason in _REASONS else "Other"] += 1

@@ -217,6 +217,7 @@ class Stats(msgspec.Struct, frozen=True, tag="stats"):
     segment_per_s: float = 0.0  # unsolicited frames of other members that were heard
     storms: int = 0
     dry_run: bool = False
+    span_s: float = 1.0  # since the answerer looked the last time, and could tell
 
     @property
     def unasked(self) -> int:

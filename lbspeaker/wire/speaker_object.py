@@ -109,13 +109,15 @@ def parse(obj: Mapping[str, Any]) -> Status:
             "version": said.get("version") or "",
             "state": said.get("state") or "unknown",
             "started": _unix(said.get("started")),
-            "reported": _unix(said.get("reported")),
             "api_silent_s": 0.0,
             "pins": {},
             "problems": said.get("problems") or (),
             **rows,
         }
-        return msgspec.convert(found, Status)
+        status = msgspec.convert(found, Status)
+        for guard in status.guards:
+            [*map(float, guard.recent)]  # each name is a time
+        return status
     except (msgspec.ValidationError, ValueError, TypeError, AttributeError) as error:
         raise Malformed(f"the status of Speaker {name} cannot be read: {error}") from None
 

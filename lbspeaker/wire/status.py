@@ -98,7 +98,7 @@ class Peer(msgspec.Struct, frozen=True):
 
 
 class Status(msgspec.Struct, frozen=True):
-    """All of it. `problems`: each in one line, with what to do. `reported`: when its speaker said so."""
+    """All of it. `problems`: each in one line, with what to do."""
 
     node: str
     version: str
@@ -112,7 +112,6 @@ class Status(msgspec.Struct, frozen=True):
     problems: tuple[str, ...]
     bfd: tuple[BFD, ...] = ()
     peers: tuple[Peer, ...] = ()
-    reported: float = 0.0  # Unix time; 0: now
 
 
 _encode = msgspec.json.Encoder().encode

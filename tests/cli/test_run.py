@@ -50,3 +50,5 @@ def test_a_page_that_everybody_could_see_is_refused_before_anything_begins() -> 
     )
     asked = CliRunner().invoke(controller, ["--config", "/nonexistent", "--page", "127.0.0.1:7475"])
     assert "the page shows a cluster" in str(asked.exception)
+    asked = CliRunner().invoke(controller, ["--kubeconfig", "/nonexistent", "--page-token", "/nonexistent"])
+    assert str(asked.exception).startswith("--page-token without a page; say where it is")

@@ -16,6 +16,7 @@ from lbspeaker.core.announce import (
     SetPeer,
     SetRoutes,
     desired,
+    outline,
     picture,
     plan,
 )
@@ -29,6 +30,7 @@ from lbspeaker.model import (
     L2Announcement,
     MemberLink,
     NodePreference,
+    Peer,
     Pin,
     Reason,
     Refusal,
@@ -686,3 +688,67 @@ def test_who_is_announced_from_here() -> None:
     world = snapshot(web, api, nodes="a", bgp=(BGPAdvertisement("bgp", aggregation_length=24),))
     found = desired(world, holders(world.services.values()), "a").announced(world.services)
     assert found == {(one.key, protocol, one.held[0]) for one in (web, api) for protocol in ("layer2", "bgp")}
+
+
+# --- the outline is the picture, without its routes ----------------------------------------------------
+
+SIDES = st.sampled_from([(), (selector(side="east"),), (selector(side="west"),)])
+ADS = st.builds(
+    lambda name, sides, peers, keep: BGPAdvertisement(
+        name,
+        scope(node_selectors=sides),
+        peers=frozenset(peers),
+        when_no_endpoints="Keep" if keep else "Withdraw",
+    ),
+    st.sampled_from(["one", "two"]),
+    SIDES,
+    st.sets(st.sampled_from(["router", "tor"]), max_size=1),
+    st.booleans(),
+)
+PEERS = st.lists(
+    st.builds(lambda name, sides: replace(ROUTER, name=name, node_selectors=sides),
+              st.sampled_from(["router", "tor"]), SIDES),
+    max_size=2, unique_by=lambda peer: peer.name,
+)  # fmt: skip
+
+
+@given(
+    st.lists(ADS, max_size=2, unique_by=lambda ad: ad.name),
+    PEERS,
+    st.booleans(),
+    st.sets(st.sampled_from("abcd")),
+    st.sets(st.sampled_from("abcd")),
+)
+def test_the_outline_is_the_picture_without_its_routes(
+    ads: list[BGPAdvertisement], peers: list[Peer], local: bool, on: set[str], members: set[str]
+) -> None:
+    services = (
+        service("web", held="192.0.2.10", local=local),
+        service("dns", held="192.0.2.11"),
+        service("odd", held="198.51.100.1"),
+    )
+    fields = {
+        "a": {"labels": {"side": "east"}},
+        "b": {"labels": {"side": "east"} | EXCLUDED["labels"]},
+        "c": {"labels": {"side": "west"}},
+    }
+    world = snapshot(
+        *services,
+        nodes="a b c d",
+        on=" ".join(sorted(on)),
+        members=" ".join(sorted(members)),
+        bgp=tuple(ads),
+        peers=tuple(peers),
+        node_fields=fields,
+    )
+    held = holders(world.services.values())
+    drawn, found = picture(world, held), outline(world, held)
+    told: dict[tuple[str, int], dict[str, set[str]]] = {}
+    for node, tables in drawn.bgp.items():
+        for peer, table in tables.items():
+            for prefix, planned in table.items():
+                for key in planned.services:
+                    told.setdefault((key, prefix.version), {}).setdefault(node, set()).add(peer)
+    assert {about: {node: {*some} for node, some in one.items()} for about, one in found.bgp.items()} == told
+    assert found.l2 == drawn.l2
+    assert found.unannounced == tuple(row for row in drawn.unannounced if row.node is None)

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from lbspeaker.facts import Grade, Ours, Part
+from lbspeaker.facts import Grade, Lack, Ours, Part
 from lbspeaker.model import Node
 from tests.core.findings import about, evidence, only, passes
 
@@ -36,6 +36,16 @@ def test_what_speakers_complain_of_is_told_once_with_what_to_do() -> None:
         "odd",
         "lbspeaker status there says more",
     )
+
+
+def test_the_same_of_many_is_told_once_and_without_nodes_it_cannot_be_told_who_lacks_one() -> None:
+    away = {name: (f"peer router: no session for {n} s: no answer",) for n, name in enumerate("ab", 9)}
+    told = evidence(ours=replace(WELL, problems=away), nodes=NODES)
+    assert [one.subject for one in about(told, "speakers")] == ["speaker of a, b"]
+    lack = Lack(Part.NODES, "no permission to list nodes", "kubectl create …")
+    blind = replace(evidence(ours=WELL, nodes=()), known=frozenset({Part.SPEAKERS}), lacks=(lack,))
+    found = only(blind, "speakers")
+    assert (found.grade, found.why) == (Grade.UNKNOWN, "no permission to list nodes")
 
 
 def test_documents_say_nothing_of_it() -> None:

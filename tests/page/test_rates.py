@@ -72,9 +72,17 @@ def test_the_busiest_link_is_the_one_that_is_nearest_to_its_budget() -> None:
     fast = guard({-5.0: 40}, budget=150)
     lan, *_ = Rates().observe(told(a=(fast,), b=(guard({-5.0: 6}, "ens1"),)), NOW)
     assert lan.samples == (Sample(AT - 5, 6, 11, 46, 120),)
-    both = (guard({-5.0: 4}), guard({-5.0: 7}, protocol="ndp"))
+
+
+def test_each_protocol_has_budgets_of_its_own() -> None:
+    both = (guard({-5.0: 10}), guard({-5.0: 11}, protocol="ndp"))
     lan, *_ = Rates().observe(told(a=both), NOW)
-    assert lan.samples[0].busiest == 7
+    assert lan.samples == (Sample(AT - 5, 11, 11, 11, 120),)
+
+
+def test_a_clock_that_is_another_one_is_left_out() -> None:
+    lan, *_ = Rates().observe(told(a=(guard({3600.0: 8, 1.0: 3, -7200.0: 2}),)), NOW)
+    assert [sample.at for sample in lan.samples] == [AT + 1]
 
 
 def test_without_a_budget_there_is_no_share_of_it() -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import json
 import socket
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -145,10 +146,10 @@ def test_it_looks_when_it_is_asked_and_once_for_all_who_ask(monkeypatch: pytest.
         watching = Watching(see)
         await asyncio.sleep(0.3)
         assert not looks
-        views = await asyncio.gather(*(watching.view() for _ in range(20)))
-        assert len(looks) == 1 and len({id(one) for one in views}) == 1
+        shown = await asyncio.gather(*(watching.page() for _ in range(20)), watching.status())
+        assert len(looks) == 1 and len({*shown[:-1]}) == 1
         await asyncio.sleep(0.3)
-        await watching.view()
+        await watching.page()
         assert len(looks) == 2
 
     asyncio.run(story())
@@ -166,21 +167,31 @@ def test_while_the_cluster_does_not_answer_the_last_view_stays(monkeypatch: pyte
     async def story() -> None:
         nonlocal gone
         watching = Watching(see)
-        first = await watching.view()
+        assert b"192.0.2.10" in await watching.page()
+        assert json.loads(await watching.status())["verdict"] == "well"
         gone = True
         await asyncio.sleep(0.2)
-        second = await watching.view()
-        assert (second.error, second.found) == ("the API server does not answer; is it up?", first.found)
-        assert second.at == first.at
+        shown = (await watching.page()).decode()
+        assert "cannot tell: the API server does not answer; is it up?" in shown
+        assert "What stands below was seen before." in shown and "192.0.2.10" in shown
+        with pytest.raises(Unavailable, match="does not answer"):
+            await watching.status()
         gone = False
         await asyncio.sleep(0.2)
-        assert (await watching.view()).error == ""
+        assert "cannot tell" not in (await watching.page()).decode()
 
     asyncio.run(story())
 
 
-def test_a_cluster_that_never_answered_is_a_page_too() -> None:
+def test_a_cluster_that_never_answered_is_not_well(free_port: int) -> None:
     def see() -> Look:
         raise Unable("no kubeconfig", "give --kubeconfig")
 
-    assert asyncio.run(Watching(see).view()).error == "no kubeconfig; give --kubeconfig"
+    async def story() -> None:
+        async with served(see, http.Door(), free_port) as url:
+            status, text, _ = await get(url)
+            assert status == 200 and "<title>lbspeaker: cannot tell: no kubeconfig" in text
+            assert "well" not in text and "seen before" not in text
+            assert (await get(f"{url}/status.json"))[:2] == (503, "no kubeconfig; give --kubeconfig\n")
+
+    asyncio.run(story())

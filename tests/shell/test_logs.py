@@ -7,15 +7,19 @@ import sys
 import pytest
 
 STORY = """
-import os, signal, structlog
+import asyncio, os, signal, structlog
+from lbspeaker.cli.run import _listening
 from lbspeaker.shell import logs
 logs.configure({format!r}, {level!r})
 log = structlog.get_logger()
-for turn in range(3):
-    log.debug("detail", turn=turn)
-    log.info("news", turn=turn)
-    log.error("trouble", turn=turn)
-    os.kill(os.getpid(), signal.SIGUSR1)
+async def story():
+    for turn in range(3):
+        log.debug("detail", turn=turn)
+        log.info("news", turn=turn)
+        log.error("trouble", turn=turn)
+        os.kill(os.getpid(), signal.SIGUSR1)
+        await asyncio.sleep(0.01)
+asyncio.run(_listening(story()))
 """
 DETAIL, NEWS, TROUBLE = "detail", "news", "trouble"
 

@@ -43,7 +43,6 @@ def test_it_comes_back_without_what_others_say() -> None:
         pins={},
         ips=tuple(msgspec.structs.replace(one, services=()) for one in IPS),
         bfd=(msgspec.structs.replace(SAID.bfd[0], sent=0, received=0, dropped={}),),
-        reported=1764331300.0,
     )
     assert back(speaker_object.body(SAID, 1764331300.0)) == expected
 
