@@ -283,6 +283,12 @@ class BGP:
         return found + self._detecting.problems()
 
 
+def unusable_row(peer: Peer, why: str) -> status.Peer:
+    """The row of a peer with which no session can be."""
+    address, asn = str(peer.address or "auto"), peer.peer_asn or 0
+    return status.Peer(peer.name, address, asn, "unusable", 0.0, 0, 0, 0, 0, "", why, peer.port)
+
+
 def _row(peering: Peering) -> status.Peer:
     one = peering.status
     return status.Peer(

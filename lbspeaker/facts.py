@@ -43,7 +43,7 @@ class Finding:
 # --- what is looked at: the cluster ---------------------------------------------------------------------
 
 
-LATE_S = 8.0  # without a renewal of its Lease: this program is silent
+LATE_S = 4.0  # without a renewal of its Lease, which is for 3 s, this speaker is silent
 
 
 class Part(enum.StrEnum):

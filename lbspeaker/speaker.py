@@ -29,9 +29,9 @@ from prometheus_client.core import Metric
 from lbspeaker import __version__, detecting
 from lbspeaker.answering.child import Steady
 from lbspeaker.answering.layer2 import Layer2
-from lbspeaker.bgp import BGP, Word
+from lbspeaker.bgp import BGP, Word, unusable_row
 from lbspeaker.core import speaker as core
-from lbspeaker.core.announce import Release, SetPeer, SetRoutes
+from lbspeaker.core.announce import Release, SetPeer, SetRoutes, peers_of
 from lbspeaker.core.lifecycle import State
 from lbspeaker.errors import Unable, Unavailable
 from lbspeaker.events import Events
@@ -246,8 +246,15 @@ class Program:
                 *self._bgp.problems(),
             ),
             self._bgp.bfd_rows(),
-            self._bgp.rows(),
+            (*self._bgp.rows(), *self._unusable_peers()),
         )
+
+    def _unusable_peers(self) -> Iterator[status.Peer]:
+        """Those of this node that have no session for want of their password."""
+        lacking = self._core.world.without_password() if self._knows_secrets else {}
+        for peer in peers_of(self._core.world.config, self._core.world.labels):
+            if peer.name in lacking and not lacking[peer.name].goes_on:
+                yield unusable_row(peer, "; ".join(lacking[peer.name][:2]))
 
     def _not_serving(self) -> list[str]:
         waited_s = time.time() - self._started

@@ -253,7 +253,7 @@ def test_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
     ("asked", "hint"),
     [
         (("default/wbe",), "did you mean default/web?"),
-        (("nowhere/",), "there are: default/web. If there is one: lbspeaker explain nowhere/"),
+        (("nowhere/",), "there are: default/web."),
         (("--node", "z"), "there are: a, b, c"),
     ],
 )

@@ -35,8 +35,10 @@ def page(listen: tuple[str, int], page_token: Path | None, **access: Any) -> Non
       lbspeaker page --listen :7475 --page-token ./token
     """
     options = serving.Options(**access, address=listen, token_file=page_token)
-    serving.door(options)
     host = f"[{listen[0]}]" if ":" in listen[0] else listen[0] or "localhost"
-    click.echo(f"the page: http://{host}:{listen[1]}/   (Ctrl-C ends it)", err=True)
+
+    def bound() -> None:
+        click.echo(f"the page: http://{host}:{listen[1]}/   (Ctrl-C ends it)", err=True)
+
     with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(serving.serve(options))
+        asyncio.run(serving.serve(options, bound))

@@ -3,6 +3,7 @@
 import http.client
 import os
 import socket
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -108,6 +109,10 @@ def _once(show: Callable[[], tuple[RenderableType | str, int]]) -> int:
 def _watch(show: Callable[[], tuple[RenderableType | str, int]]) -> int:
     code = 0
     try:
+        while not sys.stdout.isatty():  # into a pipe: one after the other
+            code = _once(show)
+            sys.stdout.flush()
+            time.sleep(_WATCH_S)
         with Live(console=screen.console(), auto_refresh=False) as live:
             while True:
                 shown, code = show()
@@ -123,7 +128,9 @@ def _complain(found: Overview, services: Sequence[str], node: str | None) -> Non
     for name in services:
         there = any(one.startswith(name) if name.endswith("/") else one == name for one in known)
         if not there and not any("services" in what.partition(":")[0] for what in found.unread):
-            hint = f"{meant(name, known)} If there is one: lbspeaker explain {name}"
+            hint = meant(name, known)
+            if not name.endswith("/"):
+                hint += f" If there is one: lbspeaker explain {name}"
             raise Unable(f"no Service {name} of type LoadBalancer is lbspeaker's", hint)
     nodes = [row.node for row in found.speakers]
     if node is not None and node not in nodes:
@@ -217,7 +224,7 @@ def _speakers(found: Overview, wide: bool) -> Table:
 
 def _peer(peer: format_.Peer) -> tuple[str, ...]:
     sent = str(peer.sent) if peer.sent == peer.desired else f"{peer.sent} of {peer.desired}"
-    session = (peer.state, _ago(peer.since), sent, peer.bfd or "-", str(peer.ended))
+    session = (peer.state, _ago(peer.since) if peer.since else "-", sent, peer.bfd or "-", str(peer.ended))
     return (peer.name, peer.address, str(peer.asn or "-"), *session, peer.last_error or "-")
 
 

@@ -21,6 +21,8 @@ from lbspeaker.model import (
     Service,
 )
 
+_CHECK = "lbspeaker upstream check (--help says how)"
+
 
 def announcement(case: Case, service: Service, ip: Address) -> Iterator[Step]:
     """Yield the steps from the advertisements to the routes."""
@@ -54,18 +56,8 @@ def how_announced(case: Case, key: str, ip: Address) -> str:
 
 def _has_session(case: Case, node: str, peer: str) -> bool:
     """As far as its speaker says."""
-    session = _session(case, node, peer)
+    session = case.said[node].peers.get(peer) if node in case.said else None
     return session is None or session.state == "up"
-
-
-def _session(case: Case, node: str, peer: str) -> SaidPeer | None:
-    """What the speaker says of it; None if it does not. Why it has none may stand in its complaints."""
-    said = case.said.get(node)
-    if said is None or peer in said.peers:
-        return said.peers[peer] if said else None
-    begin = f"peer {peer}: "
-    why = next((one.removeprefix(begin) for one in said.problems if one.startswith(begin)), "")
-    return SaidPeer("absent", last_error=why) if why else None
 
 
 # --- advertisements -------------------------------------------------------------------------------------
@@ -251,7 +243,7 @@ def _routes(case: Case, service: Service, ip: Address, ads: Sequence[BGPAdvertis
         here = list(_mine(case, service.key, ip, node))
         refusal = _missed(case, service.key, ip, "bgp", node)
         for peer, prefix, planned in here:
-            session = _session(case, node, peer)
+            session = case.said[node].peers.get(peer) if node in case.said else None
             lines.append(f"{node} → {peer}: {prefix}{_attributes(planned)}{_state(case, session)}")
             routes, known = routes + 1, known + (session is not None)
             sent += session is not None and session.state == "up" and session.sent > 0
@@ -274,8 +266,9 @@ def _routes(case: Case, service: Service, ip: Address, ads: Sequence[BGPAdvertis
         why = "no speaker says whether it is sent"
         next_step = case.look_at_speakers
         return Step("routes", "unknown", tuple(lines), ip, why, None, next_step)
-    why = f"no session has sent it{f': {errors[0]}' if errors else ''}"
-    return Step("routes", "no", tuple(lines), ip, why, None, "ask the router: lbspeaker upstream check")
+    cause, _, remedy = errors[0].partition("; ") if errors else ("", "", "")
+    why = f"no session has sent it{f': {cause}' if cause else ''}"
+    return Step("routes", "no", tuple(lines), ip, why, None, remedy or f"ask the router: {_CHECK}")
 
 
 def _attributes(planned: PlannedRoute) -> str:
@@ -298,9 +291,8 @@ def _state(case: Case, session: SaidPeer | None) -> str:
     if session.state == "up":
         return f": session up, {session.sent} of {session.desired} routes sent"
     error = f": {session.last_error}" if session.last_error else ""
-    if session.state == "absent":
-        return f": not sent{error}"
-    return f": not sent: session {session.state} for {ago(session.since, case.now)}{error}"
+    since = f" for {ago(session.since, case.now)}" if session.since else ""
+    return f": not sent: session {session.state}{since}{error}"
 
 
 def _no_offer(case: Case, node: str, ads: Sequence[BGPAdvertisement]) -> str:

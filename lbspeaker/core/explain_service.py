@@ -24,7 +24,7 @@ _BEGIN = {
     "speakers": "{ip} of {key} is not announced as it should be",
     "routes": "no router is told of {ip} of {key}",
 }
-_WAYS = {"owner": "arping it on their segment", "routes": "lbspeaker upstream check"}
+_WAYS = {"owner": "arping it on their segment", "routes": "lbspeaker upstream check (--help says how)"}
 
 
 def explain_service(case: Case, key: str, only: Address | None = None) -> Explanation:

@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterator
 
-from lbspeaker.core.checks import Check, fail, named, warn
+from lbspeaker.core.checks import Check, fail, named
 from lbspeaker.core.words import timeless
 from lbspeaker.facts import LATE_S, Evidence, Finding, Grade, Ours, Part
 
@@ -35,7 +35,7 @@ def speakers(evidence: Evidence) -> Iterator[Finding]:
             nodes[timeless(problem)].append(node)
     for problem, some in nodes.items():
         what, _, remedy = problem.partition("; ")
-        yield warn(f"speaker of {named(some)}", what, "", remedy or "lbspeaker status there says more")
+        yield fail(f"speaker of {named(some)}", what, "", remedy or "the log of its speaker says more")
 
 
 def _ours(evidence: Evidence) -> Ours:

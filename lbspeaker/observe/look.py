@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 
 from lbspeaker.config.documents import Document, from_object, unpack
+from lbspeaker.core.leadership import DURATION_S
 from lbspeaker.core.world import World
 from lbspeaker.errors import Malformed, Unavailable
 from lbspeaker.facts import LATE_S, Ours
@@ -292,7 +293,7 @@ def _controller(leases: list[dict[str, Any]], silent_s: Mapping[str, float]) -> 
         for lease in leases
         if (lease.get("metadata") or {}).get("name") == kube.LEADER
     ]
-    acts = silent_s.get(kube.LEADER, LATE_S) < LATE_S
+    acts = silent_s.get(kube.LEADER, DURATION_S) < DURATION_S
     return str(holders[0]) if holders and holders[0] and acts else ""
 
 

@@ -16,6 +16,7 @@ from lbspeaker.core.announce import Outline, outline
 from lbspeaker.core.nodes import holders
 from lbspeaker.core.remedies import remedy
 from lbspeaker.core.words import listed, timeless
+from lbspeaker.errors import plain
 from lbspeaker.model import Address, Service, Unannounced
 from lbspeaker.observe.look import Look
 from lbspeaker.wire import status
@@ -86,7 +87,7 @@ class Overview:
     @property
     def problems(self) -> tuple[str, ...]:
         """Everything that is wrong, each in one line; what is the same of many Services, in one."""
-        return (*self.faults, *_told(self.services))
+        return tuple(plain(line) for line in (*self.faults, *_told(self.services)))
 
     @property
     def verdict(self) -> str:
@@ -122,7 +123,7 @@ def _now(look: Look, said: status.Status) -> status.Status:
     """What a speaker says; of one that is silent, its last words are not what is."""
     if said.node in look.snapshot.members or any(one.startswith("leases") for one in look.unread):
         return said
-    peers = tuple(structs.replace(peer, state="unknown") for peer in said.peers)
+    peers = tuple(structs.replace(peer, state="unknown", sent=0) for peer in said.peers)
     return structs.replace(said, peers=peers, guards=())
 
 
@@ -232,8 +233,8 @@ def _why(row: Unannounced) -> str:
 
 def _pending(service: Service) -> str:
     if service.condition is not None:
-        return f"no IP: {service.condition.message} ({service.condition.reason})"
-    return "no IP yet: the controller has not said why; lbspeaker plan does"
+        return plain(f"no IP: {service.condition.message} ({service.condition.reason})")
+    return f"no IP yet: the controller has not said why; lbspeaker explain {service.key} does"
 
 
 Answering = Mapping[str, list[tuple[str, status.IP]]]
@@ -301,7 +302,7 @@ def _service(
         held_back = next((f"{node} holds it back" for node, row in rows if row.role == "held-back"), "")
         why = held_back or f"nobody answers for it yet; {wanted.candidates[0]} should"
     elif by_bgp.should and not nodes:
-        why = "no router is told of it: no session of BGP is up; lbspeaker upstream check"
+        why = "no router is told of it: no session of BGP is up; what sessions say stands with the peers"
     moves = max((row.moves for _, row in rows), default=0)
     return ServiceRow(key, str(ip), "+".join(modes), ", ".join(said), since, moves, conflict, why)
 

@@ -60,7 +60,7 @@ def document(view: View) -> bytes:
         e(
             "main",
             _section("problems", "What is wrong", _problems(view)),
-            *(_section(id_, title, parts) for id_, title, parts in sections),
+            *(_section(id_, title, parts, "old" if view.error else None) for id_, title, parts in sections),
         ),
     )
     return text(e("html", head, body, lang="en"))
@@ -86,10 +86,11 @@ def _head(view: View) -> Iterator[Element]:
     )
 
 
-def _section(id_: str, title: str, parts: Iterable[Element]) -> Element:
+def _section(id_: str, title: str, parts: Iterable[Element], class_: str | None = None) -> Element:
     content = [*parts] or [e("p", "Nothing.", class_="soft")]
     name = f"{id_}-title"
-    return e("section", e("h2", title, id=name), *content, id=id_, aria_labelledby=name, data_live="")
+    words = {"id": id_, "class_": class_, "aria_labelledby": name, "data_live": ""}
+    return e("section", e("h2", title, id=name), *content, **words)
 
 
 def _problems(view: View) -> Iterator[Element]:
@@ -183,7 +184,7 @@ def _peer(node: str, peer: Peer, now: float) -> Sequence[Child]:
     routes = f"{peer.sent} of {peer.desired}"
     return (
         *(node, peer.name, peer.address, as_, peer.state),
-        *(ago(peer.since, now), routes, peer.bfd, peer.last_error),
+        *(ago(peer.since, now) if peer.since else "", routes, peer.bfd, peer.last_error),
     )
 
 

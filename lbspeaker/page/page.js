@@ -1,5 +1,5 @@
 // Fetches the page again and again, and replaces what has changed: who reads, scrolls or tabs there stays there.
-const EVERY_MS = 2000;
+const EVERY_MS = 2000, PATIENCE_MS = 5000;
 
 function replace(part, fresh) {
   if (part.getAttribute("role") === "status") { // so that it is read out
@@ -17,13 +17,14 @@ function replace(part, fresh) {
 async function refresh() {
   const lost = document.getElementById("lost");
   try {
-    const answer = await fetch(location.pathname, { cache: "no-store" });
+    const answer = await fetch(location.pathname, { cache: "no-store", signal: AbortSignal.timeout(PATIENCE_MS) });
     const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
     if (!answer.ok) throw new Error(answer.status);
     for (const part of document.querySelectorAll("[data-live]")) {
       const now = fresh.getElementById(part.id);
       if (now && now.outerHTML !== part.outerHTML) replace(part, now);
     }
+    document.title = fresh.title;
     lost.hidden = true;
   } catch {
     lost.hidden = false;

@@ -6,7 +6,9 @@ see it.
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from ipaddress import ip_address
 
+from lbspeaker.core.pools import slot_of
 from lbspeaker.observe.overview import Overview, SpeakerRow
 from lbspeaker.page.markup import Element, e
 from lbspeaker.page.rates import Segment
@@ -82,7 +84,7 @@ def _placed(found: Overview, segments: Iterable[Segment]) -> Iterator[tuple[str,
     nodes = {}
     for row in found.speakers:
         peers = [peer.state == "up" for node, peer in found.peers if node == row.node]
-        ips = sorted(set(owned.get(row.node, ())))
+        ips = sorted(set(owned.get(row.node, ())), key=lambda ip: slot_of(ip_address(ip)))
         nodes[row.node] = _Node(row, ips, (sum(peers), len(peers)))
     for segment in segments:
         here = [nodes.pop(node) for node in dict.fromkeys(n for n, _ in segment.ports) if node in nodes]

@@ -33,14 +33,18 @@ class Options:
     token_file: Path | None = None
 
 
-async def serve(options: Options) -> None:
-    """Serve the page, for ever. Raises Unable where it may not be shown, or the address cannot be had."""
+async def serve(options: Options, bound: Callable[[], None] = lambda: None) -> None:
+    """Serve the page, for ever; `bound` is called once it is there.
+
+    Raises Unable where it may not be shown, or the address cannot be had.
+    """
     entrance = door(options)
 
     def see() -> Look:
         return look(options.kubeconfig, options.context, options.namespace, stays=True)
 
-    await http.serve(pages(Watching(see)), None, options.address, door=entrance, of="the page")
+    served = pages(Watching(see))
+    await http.serve(served, None, options.address, door=entrance, of="the page", bound=bound)
 
 
 def door(options: Options) -> http.Door:
@@ -98,7 +102,7 @@ class Watching:
             began = loop.time()
             if began >= self._next:
                 self._view, self._page = await asyncio.to_thread(self._seen)
-                rest_s = min(_BREATH * (loop.time() - began), _LONGEST_S)
+                rest_s = 0.0 if self._view.error else min(_BREATH * (loop.time() - began), _LONGEST_S)
                 self._next = loop.time() + max(rest_s, EVERY_S / 2)
 
     def _seen(self) -> tuple[View, bytes]:

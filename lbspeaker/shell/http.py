@@ -84,11 +84,13 @@ async def serve(
     *,
     door: Door | None = None,
     of: str = "--metrics",
+    bound: Callable[[], None] = lambda: None,
 ) -> None:
     """Serve `pages` by path, for ever. Only the owner of the process may open the socket.
 
-    `address`: host and port; without a host, all addresses of this machine; that is `of` what, errors
-    say. Without a `door` everybody may come in. Raises Unable if the socket or the address cannot be had.
+    `address`: host and port; without a host, all addresses of this machine; that is `of` what, errors say.
+    `bound` is called once it is there. Without a `door` everybody may come in. Raises Unable if the socket or
+    the address cannot be had.
     """
     application = web.Application(middlewares=[_behind(door)] if door else [])
     for path, page in pages.items():
@@ -103,6 +105,7 @@ async def serve(
             socket_path.chmod(0o600)
         if address is not None:
             await web.TCPSite(runner, address[0] or None, address[1]).start()
+        bound()
         await asyncio.Event().wait()
     except OSError as error:
         hint = f"the address of {of} must be free"

@@ -18,6 +18,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from lbspeaker import model
+from lbspeaker.errors import plain
 from lbspeaker.model import ALLOCATED, Change, Kind, Reason, Refusal
 from lbspeaker.wire.kube_status import condition, each
 
@@ -370,7 +371,7 @@ def _annotated(annotations: Mapping[str, str], name: str) -> tuple[str, str] | N
     for prefix in PREFIXES:
         value = annotations.get(prefix + name)
         if value is not None:
-            return (prefix + name, value.strip()) if value.strip() else None
+            return (prefix + name, plain(value.strip())) if value.strip() else None
     return None
 
 

@@ -78,7 +78,8 @@ class BFD(msgspec.Struct, frozen=True):
 
 
 class Peer(msgspec.Struct, frozen=True):
-    """A session of BGP. `state`: idle, connecting, up, held, draining or stopped, since then (Unix time).
+    """A session of BGP. `state`: idle, connecting, up, held, draining or stopped, since then (Unix time);
+    unusable, of a peer whose password is missing.
 
     `sent` routes are on the wire, of `desired`. `ended`: sessions so far; `restarts`: of ExaBGP.
     """

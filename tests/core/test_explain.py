@@ -424,12 +424,13 @@ def test_sessions_tell_whether_routes_are_sent() -> None:
         "a → router: 192.0.2.10/32: sent; session up for 5 min",
         "b → router: 192.0.2.10/32: not sent: session connecting for 2 min: the connection was refused",
     )
-    lacking = Said(problems=("peer tor: no", "peer router: Secret x/tor is missing; create it"))
+    lacking = Said(peers={"router": SaidPeer("unusable", last_error="Secret x/tor is missing; create it")})
     found = says(world, {"a": lacking, "b": lacking})
     assert step(found, "routes").lines[0] == (
-        "a → router: 192.0.2.10/32: not sent: Secret x/tor is missing; create it"
+        "a → router: 192.0.2.10/32: not sent: session unusable: Secret x/tor is missing; create it"
     )
-    assert found.verdict == "no"
+    assert found.diagnosis.endswith("no session has sent it: Secret x/tor is missing")
+    assert found.next_step == "create it"
     held = Said(peers={"router": SaidPeer("held", 880.0, 1, 1)})
     assert says(world, {"a": held, "b": held}).verdict == "no"
     found = says(world, {"a": down, "b": down})

@@ -29,12 +29,12 @@ def test_what_speakers_complain_of_is_told_once_with_what_to_do() -> None:
     secret = "peer router: Secret lbspeaker-system/tor is missing; create it"
     told = evidence(ours=replace(WELL, problems={"a": (secret,), "b": (secret, "odd")}), nodes=NODES)
     first, second = about(told, "speakers")
-    assert (first.grade, first.subject) == (Grade.WARN, "speaker of a, b")
+    assert (first.grade, first.subject) == (Grade.FAIL, "speaker of a, b")
     assert (first.what, first.remedy) == ("peer router: Secret lbspeaker-system/tor is missing", "create it")
     assert (second.subject, second.what, second.remedy) == (
         "speaker of b",
         "odd",
-        "lbspeaker status there says more",
+        "the log of its speaker says more",
     )
 
 

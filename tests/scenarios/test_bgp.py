@@ -344,6 +344,11 @@ def test_a_secret_that_is_missing_is_an_event_of_the_node(bgp: World) -> None:
     try:
         told = lambda: [event["message"] for event in bgp.call("GET", EVENTS)["items"]]  # noqa: E731
         wait_for(lambda: any(missing in message for message in told()), "it is an event", 5)
+        (row,) = [peer for peer in status(bgp, "node-a")["peers"] if peer["name"] == "secret"]
+        assert (row["state"], row["sent"], row["address"]) == ("unusable", 0, spec["peerAddress"])
+        assert missing in row["last_error"]
+        others = [peer["name"] for peer in status(bgp, "node-b")["peers"]]
+        assert others == ["router"], "it is none of theirs"
     finally:
         bgp.delete(f"{CONFIG}/bgppeers/secret")
 

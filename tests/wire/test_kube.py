@@ -163,6 +163,7 @@ def test_families_follow_the_cluster_ips(story: str, spec: dict[str, Any], famil
     [
         ("nothing asked", {}, None),
         ("ours", {"lbspeaker.io/address-pool": "a"}, "a"),
+        ("one that paints", {"lbspeaker.io/address-pool": "a\n\x1b[2J"}, "a��[2J"),
         ("MetalLB's", {"metallb.io/address-pool": "b"}, "b"),
         ("MetalLB's old one", {"metallb.universe.tf/address-pool": "c"}, "c"),
         (
