@@ -75,6 +75,11 @@ class Meter:
         """A turn of the loop has ended, that began then (monotonic)."""
         self._turns.add(time.monotonic() - began)
 
+    @property
+    def configuration(self) -> str:
+        """Which configuration is followed, in a word; "": none yet."""
+        return self._configured.word if self._configured is not None else ""
+
     def value(self, *, ready: bool, counts: Mapping[measures.Count, int] | None = None) -> measures.Measures:
         """Return what was measured so far; `counts`: those of others beside."""
         requests: Counter[str] = Counter()

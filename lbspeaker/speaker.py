@@ -247,6 +247,7 @@ class Program:
             ),
             self._bgp.bfd_rows(),
             (*self._bgp.rows(), *self._unusable_peers()),
+            self._meter.configuration,
         )
 
     def _unusable_peers(self) -> Iterator[status.Peer]:

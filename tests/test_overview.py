@@ -140,6 +140,13 @@ def test_a_move_that_goes_on_and_one_speaker_that_has_ended_before_are_no_proble
     assert overview(gone, NOW).problems == ()
 
 
+def test_who_follows_another_configuration_than_the_published_one() -> None:
+    seen = replace(look(says("a", config="new"), says("b", config="old")), config="new")
+    rows = {one.node: one.config for one in overview(seen, NOW).speakers}
+    assert rows == {"a": "current", "b": "other", "c": ""}
+    assert {one.config for one in overview(replace(seen, config=""), NOW).speakers} == {""}
+
+
 def test_the_last_words_of_a_dead_speaker_are_not_what_is() -> None:
     dead = says(THIRD, peers=(ROUTER,), guards=(GUARD,))
     world = replace(snapshot(WEB), members=frozenset((FIRST, SECOND)))

@@ -212,13 +212,13 @@ def _guards(found: Overview, wide: bool) -> Table:
 
 def _speakers(found: Overview, wide: bool) -> Table:
     table = screen.table("NODE", "ALIVE", "STATE", "SINCE", "OWNED", "PROBLEMS")
-    for title in ("VERSION", "LINKS") if wide else ():
+    for title in ("VERSION", "LINKS", "CONFIG") if wide else ():
         table.add_column(title)
     for row in found.speakers:
         since = _ago(row.since) if row.since else "-"
         cells = [row.node, "yes" if row.alive else "no", row.state, since, str(row.owned), str(row.problems)]
-        more = [row.version or "-", ", ".join(row.links) or "-"] if wide else []
-        table.add_row(*cells, *more)
+        more = (row.version, ", ".join(row.links), row.config) if wide else ()
+        table.add_row(*cells, *(cell or "-" for cell in more))
     return table
 
 

@@ -94,6 +94,7 @@ SPEAKER_STATUS: Json = {
     "state": _text("starting, serving, draining or stopped."),
     "verdict": _text("well, or the first problem."),
     "version": _text("Of lbspeaker."),
+    "config": _text("Which configuration it follows: the same word wherever the same objects are in force."),
     "started": {"type": "string", "format": "date-time"},
     "reported": {"type": "string", "format": "date-time"},
     "problems": _list(_text(), "Each in one line, with what to do."),

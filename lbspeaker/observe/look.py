@@ -23,6 +23,7 @@ from lbspeaker.facts import LATE_S, Ours
 from lbspeaker.model import (
     Change,
     Config,
+    ConfigSet,
     Kind,
     Lease,
     Namespace,
@@ -35,6 +36,7 @@ from lbspeaker.observe.configuration import Configuration
 from lbspeaker.observe.once import access, decoded, paged
 from lbspeaker.shell.apiserver import ApiError, ApiServer, Credentials
 from lbspeaker.wire import kube, speaker_object
+from lbspeaker.wire.measures import configured
 from lbspeaker.wire.status import Status
 
 _GROUP = "/apis/lbspeaker.io/v1beta1/namespaces"
@@ -57,6 +59,7 @@ class Look:
     documents: tuple[Document, ...] = ()
     controller: str | None = ""  # who acts; "": nobody; None: not known
     unread: tuple[str, ...] = ()
+    config: str = ""  # the configuration that is published, in the word that speakers use
 
     def without_session(self, node: str, peer: str) -> bool:
         """Whether the speaker of the node says that it has none with this peer, or does not know of it."""
@@ -189,14 +192,14 @@ class _Found:
         now: float,
     ) -> Look:
         documents = tuple(unpack([from_object(obj) for obj in effective])[0])
-        config, refused = _configuration(documents), tuple(_refused(effective))
+        published, refused = _configuration(documents), tuple(_refused(effective))
         said, malformed = _said(speakers)
         self._unread += malformed
         silent_s = _silent_s(leases, now)
         written = [change.value for change in self._changes if isinstance(change.value, Written)]
         pools = {one.name: one.status.pool for one in written if one.status.pool is not None}
         return Look(
-            self._snapshot(config, silent_s),
+            self._snapshot(published.config, silent_s),
             said,
             _of_nodes(silent_s),
             pools,
@@ -204,6 +207,7 @@ class _Found:
             documents,
             _controller(leases, silent_s),
             tuple(self._unread),
+            configured(published, now).word if documents else "",
         )
 
     def _snapshot(self, config: Config, silent_s: Mapping[str, float]) -> Snapshot:
@@ -252,11 +256,11 @@ def _said(speakers: Iterable[dict[str, Any]]) -> tuple[dict[str, Status], list[s
     return said, malformed
 
 
-def _configuration(documents: Sequence[Document]) -> Config:
+def _configuration(documents: Sequence[Document]) -> ConfigSet:
     """What is in force."""
     configuration = Configuration()
     configuration.say("cluster", documents)
-    return configuration.parse().config
+    return configuration.parse()
 
 
 def _refused(effective: Iterable[dict[str, Any]]) -> Iterator[tuple[str, str]]:

@@ -60,7 +60,10 @@ class ServiceRow:
 
 @dataclass(frozen=True, slots=True)
 class SpeakerRow:
-    """A node. `alive`: its Lease is fresh; `since`: when it began, or fell silent (Unix time, 0 unknown)."""
+    """A node. `alive`: its Lease is fresh; `since`: when it began, or fell silent (Unix time, 0 unknown).
+
+    `config`: whether it follows what is published, "current" or "other"; "": not known.
+    """
 
     node: str
     alive: bool
@@ -70,6 +73,7 @@ class SpeakerRow:
     owned: int
     links: tuple[str, ...]
     problems: int
+    config: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +195,9 @@ def _speaker(look: Look, node: str, now: float) -> SpeakerRow:
     if alive and node in look.snapshot.nodes and look.snapshot.nodes[node].excluded:
         state = "taken out"
     since = now - look.silent_s.get(node, 0.0) if state == "silent" else one.started
-    return SpeakerRow(node, alive, state, since, one.version, owned, links, len(one.problems))
+    known = one.config and look.config
+    config = "" if not known else "current" if one.config == look.config else "other"
+    return SpeakerRow(node, alive, state, since, one.version, owned, links, len(one.problems), config)
 
 
 # --- pools, Services ------------------------------------------------------------------------------------

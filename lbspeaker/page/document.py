@@ -199,11 +199,11 @@ def _moves(found: Overview, now: float) -> Iterator[Element]:
 
 
 def _speakers(found: Overview, now: float) -> Iterator[Element]:
-    head = ("Node", "State", "Since", "Version", "IPs", "Links", "Problems")
+    head = ("Node", "State", "Since", "Version", "Config", "IPs", "Links", "Problems")
     rows = [
         (
             *(row.node, row.state, ago(row.since, now) if row.since else ""),
-            *(row.version, str(row.owned), ", ".join(row.links), str(row.problems)),
+            *(row.version, row.config, str(row.owned), ", ".join(row.links), str(row.problems)),
         )
         for row in sorted(found.speakers, key=lambda one: one.alive and not one.problems)[:MOST_ROWS]
     ]

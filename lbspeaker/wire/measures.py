@@ -28,6 +28,11 @@ class Configured:
     refused: int
     hash: int
 
+    @property
+    def word(self) -> str:
+        """The hash as text."""
+        return f"{self.hash:012x}"
+
 
 @dataclass(frozen=True, slots=True)
 class Measures:

@@ -46,6 +46,7 @@ def body(status: Status, now: float) -> Json:
         "state": status.state,
         "verdict": _verdict(status),
         "version": status.version,
+        "config": status.config,
         "started": time_text(status.started),
         "reported": time_text(now),
         "problems": [problem[:PROBLEM_CHARS] for problem in status.problems[:MOST_PROBLEMS]],
@@ -107,6 +108,7 @@ def parse(obj: Mapping[str, Any]) -> Status:
         found: Json = {
             "node": name,
             "version": said.get("version") or "",
+            "config": said.get("config") or "",
             "state": said.get("state") or "unknown",
             "started": _unix(said.get("started")),
             "api_silent_s": 0.0,

@@ -99,7 +99,10 @@ class Peer(msgspec.Struct, frozen=True):
 
 
 class Status(msgspec.Struct, frozen=True):
-    """All of it. `problems`: each in one line, with what to do."""
+    """All of it. `problems`: each in one line, with what to do.
+
+    `config`: which configuration it follows, the same word wherever the same objects are in force.
+    """
 
     node: str
     version: str
@@ -113,6 +116,7 @@ class Status(msgspec.Struct, frozen=True):
     problems: tuple[str, ...]
     bfd: tuple[BFD, ...] = ()
     peers: tuple[Peer, ...] = ()
+    config: str = ""
 
 
 _encode = msgspec.json.Encoder().encode

@@ -7,7 +7,7 @@ import socket
 import stat
 import threading
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,7 +46,8 @@ def serving(
     pages: dict[str, http.Page], directory: Path, address: tuple[str, int] | None = None
 ) -> Iterator[None]:
     loop = asyncio.new_event_loop()
-    task = loop.create_task(http.serve(pages, directory / status.SOCKET, address))
+    there = threading.Event()
+    task = loop.create_task(http.serve(pages, directory / status.SOCKET, address, bound=there.set))
 
     def run() -> None:
         with contextlib.suppress(asyncio.CancelledError):
@@ -55,25 +56,12 @@ def serving(
     thread = threading.Thread(target=run)
     thread.start()
     try:
-        until(lambda: (directory / status.SOCKET).exists() and answers(directory))
+        assert there.wait(10)
         yield
     finally:
         loop.call_soon_threadsafe(task.cancel)
         thread.join(10)
         loop.close()
-
-
-def answers(directory: Path) -> bool:
-    with socket.socket(socket.AF_UNIX) as probe:
-        return probe.connect_ex(str(directory / status.SOCKET)) == 0
-
-
-def until(done: Callable[[], bool]) -> None:
-    for _ in range(500):
-        if done():
-            return
-        threading.Event().wait(0.01)
-    raise AssertionError("not within 5 s")
 
 
 def run(directory: Path, *options: str) -> Result:

@@ -63,8 +63,8 @@ def test_all_of_it_at_one_glance(world: World) -> None:
     assert {(node, peer["state"], peer["sent"]) for node, peer in found["peers"]} == {
         (node, "up", 1) for node in NODES
     }
-    assert [(one["node"], one["alive"], one["state"]) for one in found["speakers"]] == [
-        (node, True, "serving") for node in NODES
+    assert [(one["node"], one["alive"], one["state"], one["config"]) for one in found["speakers"]] == [
+        (node, True, "serving", "current") for node in NODES
     ]
     text = lbspeaker(world, "status").stdout
     assert text.splitlines()[0] == "well"

@@ -33,24 +33,33 @@ ALONE = [  # it asks nobody but this page
 
 
 @pytest.fixture(scope="module")
-def url(world: World) -> Iterator[str]:
-    """Where the page of the lab is, which has a Service on both ways, and one without an IP."""
+def port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def server(world: World, port: int) -> Iterator["subprocess.Popen[bytes]"]:
+    """The page of the lab, which has a Service on both ways."""
     router = str(world.lab.topology.router.ipv4)
     world.create("BGPPeer", "router", myASN=64513, peerASN=64512, peerAddress=router, holdTime="6s")
     world.create("BGPAdvertisement", "bgp")
     world.service("web")
     world.settle(world.ip("web"))
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     argv = [sys.executable, "-m", "lbspeaker", "page", "--kubeconfig", str(world.lab.kubeconfig)]
     process = subprocess.Popen([*argv, "--listen", f"127.0.0.1:{port}"])
     try:
         wait_for(lambda: socket.socket().connect_ex(("127.0.0.1", port)) == 0, "the page is there", 20)
-        yield f"http://127.0.0.1:{port}/"
+        yield process
     finally:
         process.send_signal(signal.SIGINT)
         assert process.wait(10) == 0
+
+
+@pytest.fixture(scope="module")
+def url(server: "subprocess.Popen[bytes]", port: int) -> str:
+    return f"http://127.0.0.1:{port}/"
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +77,14 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chro
 
 
 def words(browser: webdriver.Chrome, id_: str) -> str:
-    return str(browser.find_element(By.ID, id_).get_attribute("textContent"))
+    return str(browser.execute_script("return document.getElementById(arguments[0]).textContent", id_))
+
+
+def box(browser: webdriver.Chrome, css: str) -> tuple[float, float]:
+    """Width and height of an element; in one step, as it may be replaced at any moment."""
+    script = "const box = document.querySelector(arguments[0]).getBoundingClientRect();"
+    width, height = browser.execute_script(f"{script} return [box.width, box.height]", css)
+    return float(width), float(height)
 
 
 def shot(browser: webdriver.Chrome, name: str) -> None:
@@ -103,11 +119,12 @@ def test_one_sees_who_answers_where_and_nothing_is_refused_by_the_browser(
     ip = world.ip("web")
     wait_for(lambda: "BGP 1 of 1 up" in words(page, "picture"), "the sessions are up", 30)
     wait_for(lambda: ip in words(page, "picture"), "somebody answers for the IP", 30)
-    picture = page.find_element(By.CSS_SELECTOR, "#picture svg")
-    assert picture.size["width"] > 600 and picture.size["height"] > 200
-    assert f"router {world.lab.topology.router.ipv4}" in picture.text
-    assert {node.name for node in world.lab.nodes} <= set(picture.text.split())
-    assert page.find_element(By.CSS_SELECTOR, "#pools meter").size["width"] > 50, "it has its style"
+    width, height = box(page, "#picture svg")
+    assert width > 600 and height > 200
+    drawn = words(page, "picture")
+    assert f"router {world.lab.topology.router.ipv4}" in drawn
+    assert all(node.name in drawn for node in world.lab.nodes)
+    assert box(page, "#pools meter")[0] > 50, "it has its style"
     assert "default/web" in words(page, "services-table")
     assert page.find_element(By.ID, "lost").is_displayed() is False
     shot(page, "light")
@@ -123,6 +140,7 @@ def test_what_happens_is_seen_without_a_reload_and_who_reads_is_left_alone(
     world.lab.signal(f"speaker-{dead}", signal.SIGKILL)
     try:
         wait_for(lambda: "problem" in words(page, "verdict"), "a problem is told", 30)
+        wait_for(lambda: "problem" in page.title, "also in the title")
         silent = f"{dead}: its speaker has been silent"
         wait_for(lambda: silent in words(page, "problems"), "and what it is", 30)
         wait_for(lambda: "silent!" in words(page, "picture"), "and drawn")
@@ -152,6 +170,19 @@ def test_a_burst_is_drawn_below_the_budget(world: World, page: webdriver.Chrome)
     finally:
         for number in range(30):
             world.delete(f"{SERVICES}/burst{number}")
+
+
+def test_a_page_that_does_not_answer_any_more_says_that_it_may_be_old(
+    page: webdriver.Chrome, server: "subprocess.Popen[bytes]"
+) -> None:
+    lost = page.find_element(By.ID, "lost")
+    assert not lost.is_displayed()
+    server.send_signal(signal.SIGSTOP)
+    try:
+        wait_for(lost.is_displayed, "it says so", 20)
+    finally:
+        server.send_signal(signal.SIGCONT)
+    wait_for(lambda: not lost.is_displayed(), "and no longer", 20)
 
 
 def test_it_can_be_used_with_the_keyboard_and_read_aloud(page: webdriver.Chrome) -> None:
