@@ -60,11 +60,13 @@ class Options:
     page_token: Path | None = None
 
     def shown(self) -> serving.Options | None:
-        """Where the status page is, if it is to be. Raises Unable if everybody could see it."""
+        """Where the status page is, if it is to be. Raises Unable where it cannot, or all could see it."""
         if self.page is None:
             if self.page_token is not None:
                 raise Unable("--page-token without a page", "say where it is: --page [HOST]:PORT")
             return None
+        if self.directory is not None:
+            raise Unable("the page shows a cluster, and --config is none", "leave --page out")
         found = serving.Options(self.kubeconfig, self.context, self.namespace, self.page, self.page_token)
         serving.door(found)
         return found
@@ -106,16 +108,14 @@ async def run(options: Options) -> None:
 
 
 async def _work(options: Options) -> None:
+    shown = options.shown()
     if options.directory is not None:
-        if options.page is not None:
-            raise Unable("the page shows a cluster, and --config is none", "leave --page out")
         await _run_from_files(options.directory, options)
         return
-    options.shown()
     access = credentials(options.kubeconfig, options.context)
     # The Lease has a connection of its own: it must not stand in line behind slow writes.
     async with ApiServer(access, "controller", WRITERS) as api, ApiServer(access, "controller", 1) as own:
-        await _take_turns(api, own, options)
+        await _take_turns(api, own, options, shown)
 
 
 async def _run_from_files(directory: Path, options: Options) -> None:
@@ -157,7 +157,9 @@ async def _show(page: serving.Options) -> None:
         log.error("page-unserved", why=error.what, hint=error.hint)
 
 
-async def _take_turns(api: ApiServer, own: ApiServer, options: Options) -> None:
+async def _take_turns(
+    api: ApiServer, own: ApiServer, options: Options, shown: serving.Options | None
+) -> None:
     """Act while it is our turn, and wait for it otherwise."""
     log: Any = structlog.get_logger()
     log.info("starting", program="controller", api=api.host)
@@ -167,7 +169,7 @@ async def _take_turns(api: ApiServer, own: ApiServer, options: Options) -> None:
     meter = Meter("controller", api, own)
     front = Front(meter, lambda: leading.trouble, compat=options.metrics_compat)
     beside = [asyncio.create_task(_serve(front, options.metrics))]
-    if shown := options.shown():
+    if shown is not None:
         beside.append(asyncio.create_task(_show(shown)))
     try:
         while True:

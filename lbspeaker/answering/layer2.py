@@ -30,8 +30,6 @@ MOST_NOWHERE = 5  # Services that are named, of those that no node can announce
 MISSED_EVERY_S = 5.0  # so often at most the log says that others did not hear this node
 RECENT_S = 70  # frames are told of so long: a report comes each minute
 SLOW_S = 5.0  # who needs longer to tell everything is told of the profile that helps
-
-
 _OF_STATS = [name for name in orders.Stats.__struct_fields__ if name in status.Guard.__struct_fields__[3:]]
 
 
@@ -90,9 +88,7 @@ class Layer2:
         self._identities: dict[str, object] = {}  # of the links that are used
         self._seen: dict[str, orders.Seen] = {}  # by link
         self._stats: dict[tuple[str, str], orders.Stats] = {}  # by link and protocol
-        self._recent: dict[
-            tuple[str, str], deque[tuple[float, float]]
-        ] = {}  # frames that nobody had asked for
+        self._recent: dict[tuple[str, str], deque[tuple[float, float]]] = {}  # unasked frames, and when
         self._slow: set[tuple[str, str]] = set()  # links that need long to tell everything
         self._ready_at = -math.inf  # when the answerer began
         self._missed_at = -math.inf  # when the log said last that others did not hear this node

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from lbspeaker.cli.run import address, paged
+from lbspeaker.cli import run
 from lbspeaker.cli.source import cluster
 from lbspeaker.page import serving
 
@@ -19,10 +19,10 @@ from lbspeaker.page import serving
     metavar="[HOST]:PORT",
     default="127.0.0.1:7475",
     show_default=True,
-    callback=lambda _context, _parameter, value: address(value),
+    callback=lambda _context, _parameter, value: run.address(value),
     help="Where to serve it; without HOST on all addresses.",
 )
-@paged
+@run.page_token
 def page(listen: tuple[str, int], page_token: Path | None, **access: Any) -> None:
     """Show a cluster in a browser: who answers where, pools, frames against budgets, what is wrong.
 

@@ -77,17 +77,13 @@ def metered(command: Command) -> Command:
     return command
 
 
-def paged(command: Command) -> Command:
-    """The options that say where the status page is, and who may see it."""
-    token = click.option(
-        "--page-token",
-        "page_token",
-        type=click.Path(path_type=Path, dir_okay=False),
-        metavar="FILE",
-        help="Who wants to see the page must know what stands in this file (any user name, this as password; "
-        "or as a bearer token). Needed for any address but a loopback one.",
-    )
-    return token(command)
+page_token = click.option(  # of both that serve the status page
+    "--page-token",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Who wants to see the page must know what stands in this file (any user name, this as password; "
+    "or as a bearer token). Needed for any address but a loopback one.",
+)
 
 
 @click.command()
@@ -99,7 +95,7 @@ def paged(command: Command) -> Command:
     callback=lambda _context, _parameter, value: address(value),
     help="Serve the status page here; kubectl port-forward reaches 127.0.0.1, too. Default: not at all.",
 )
-@paged
+@page_token
 @click.option(
     "--api-group",
     "group",

@@ -9,7 +9,7 @@ A service IP that is not announced has a reason, for the whole cluster (node Non
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Network, IPv6Network
 
@@ -203,7 +203,7 @@ def picture(snapshot: Snapshot, held: Holders) -> Picture:
     for node in sorted(snapshot.nodes):
         routes[node], missed = bgp(snapshot, held, node)
         rows += missed
-    rows += _nowhere(snapshot, held, _Tellers(snapshot))
+    rows += _by_bgp(snapshot, held)[1]
     return Picture(announcements, routes, tuple(_without_needless(rows)))
 
 
@@ -225,15 +225,26 @@ class Outline:
 def outline(snapshot: Snapshot, held: Holders) -> Outline:
     """Decide for every node at once what `status` needs to know."""
     announcements, rows = l2(snapshot, held)
+    told, missed = _by_bgp(snapshot, held)
+    return Outline(announcements, told, tuple(_without_needless([*rows, *missed])))
+
+
+def _by_bgp(snapshot: Snapshot, held: Holders) -> tuple[dict[tuple[str, int], Told], list[Unannounced]]:
+    """Which nodes tell which peers, by Service and family; and what no node at all announces, and why.
+
+    What a node has against it is not said here: it says so itself.
+    """
     tellers = _Tellers(snapshot)
     found: dict[tuple[str, int], Told] = {}
+    missed = []
     for ip, services in held.items():
         for service in services:
             told = tellers.of(ip, service)
-            if told:
+            if isinstance(told, Refusal):
+                missed.append(Unannounced(service.key, ip, "bgp", None, told))
+            elif told:
                 found[service.key, ip.version] = told
-    rows += _nowhere(snapshot, held, tellers)
-    return Outline(announcements, found, tuple(_without_needless(rows)))
+    return found, missed
 
 
 class _Tellers:
@@ -242,15 +253,18 @@ class _Tellers:
     def __init__(self, snapshot: Snapshot) -> None:
         self._snapshot = snapshot
         config, nodes = snapshot.config, snapshot.nodes if snapshot.config.bgp_advertisements else {}
-        self.told = {name: told_from(config, node.labels) for name, node in nodes.items()}
-        self._able = [name for name in self.told if node_refusal(snapshot, name) is None]
+        self._told = {name: told_from(config, node.labels) for name, node in nodes.items()}
+        self._chosen = {ad for told in self._told.values() for ad, peers in told.items() if peers}
+        self._able = [name for name in self._told if node_refusal(snapshot, name) is None]
         self._by_ads: dict[tuple[str, ...], Told] = {}
 
-    def of(self, ip: Address, service: Service) -> Told:
-        """The peers that each node tells of `ip` for the sake of `service`."""
+    def of(self, ip: Address, service: Service) -> Told | Refusal:
+        """The peers that each node tells of `ip` for the sake of `service`; or why none could."""
         ads = bgp_advertisements(self._snapshot.config, ip, service)
         if isinstance(ads, Refusal):
-            return {}
+            return ads
+        if not any(ad.name in self._chosen for ad in ads):
+            return _no_peer(self._snapshot.config, ads)
         if endpoint_refusal(self._snapshot, service, None) is not None:
             return self._of(tuple(ad.name for ad in ads if ad.when_no_endpoints == "Keep"))
         told = self._of(tuple(ad.name for ad in ads))
@@ -262,28 +276,14 @@ class _Tellers:
     def _of(self, ads: tuple[str, ...]) -> Told:
         if ads not in self._by_ads:
             peers = {
-                node: frozenset(peer for ad in ads for peer in self.told[node].get(ad, ()))
+                node: frozenset(peer for ad in ads for peer in self._told[node].get(ad, ()))
                 for node in self._able
             }
             self._by_ads[ads] = {node: some for node, some in peers.items() if some}
         return self._by_ads[ads]
 
 
-def _nowhere(snapshot: Snapshot, held: Holders, tellers: _Tellers) -> Iterator[Unannounced]:
-    """What no node at all announces by BGP, apart from what each node says itself."""
-    chosen = {ad for told in tellers.told.values() for ad, peers in told.items() if peers}
-    for ip, services in held.items():
-        for service in services:
-            ads = bgp_advertisements(snapshot.config, ip, service)
-            refusal = ads if isinstance(ads, Refusal) else _no_peer(snapshot.config, ads, chosen)
-            if refusal is not None:
-                yield Unannounced(service.key, ip, "bgp", None, refusal)
-
-
-def _no_peer(config: Config, ads: Sequence[BGPAdvertisement], chosen: Collection[str]) -> Refusal | None:
-    """Why none of `ads` reaches a router; `chosen`: those by which some node tells some peer."""
-    if any(ad.name in chosen for ad in ads):
-        return None
+def _no_peer(config: Config, ads: Sequence[BGPAdvertisement]) -> Refusal:
     if not config.peers:
         return Refusal(Reason.NO_PEER, "there is no BGPPeer; create one for the router")
     names = ", ".join(ad.name for ad in ads)

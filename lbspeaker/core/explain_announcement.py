@@ -21,7 +21,7 @@ from lbspeaker.model import (
     Service,
 )
 
-_CHECK = "lbspeaker upstream check (--help says how)"
+CHECK = "lbspeaker upstream check (--help says how)"
 
 
 def announcement(case: Case, service: Service, ip: Address) -> Iterator[Step]:
@@ -268,7 +268,7 @@ def _routes(case: Case, service: Service, ip: Address, ads: Sequence[BGPAdvertis
         return Step("routes", "unknown", tuple(lines), ip, why, None, next_step)
     cause, _, remedy = errors[0].partition("; ") if errors else ("", "", "")
     why = f"no session has sent it{f': {cause}' if cause else ''}"
-    return Step("routes", "no", tuple(lines), ip, why, None, remedy or f"ask the router: {_CHECK}")
+    return Step("routes", "no", tuple(lines), ip, why, None, remedy or f"ask the router: {CHECK}")
 
 
 def _attributes(planned: PlannedRoute) -> str:

@@ -9,7 +9,7 @@ from lbspeaker.core.book import families
 from lbspeaker.core.choice import deciding, tried
 from lbspeaker.core.controller import class_mismatch
 from lbspeaker.core.explain import Case, Explanation, Living, Step, first, refused, worst
-from lbspeaker.core.explain_announcement import announcement, how_announced
+from lbspeaker.core.explain_announcement import CHECK, announcement, how_announced
 from lbspeaker.core.nodes import endpoint_refusal
 from lbspeaker.core.remedies import remedy
 from lbspeaker.model import Address, Allocation, Endpoint, Reason, Refusal, Service
@@ -24,7 +24,7 @@ _BEGIN = {
     "speakers": "{ip} of {key} is not announced as it should be",
     "routes": "no router is told of {ip} of {key}",
 }
-_WAYS = {"owner": "arping it on their segment", "routes": "lbspeaker upstream check (--help says how)"}
+_WAYS = {"owner": "arping it on their segment", "routes": CHECK}
 
 
 def explain_service(case: Case, key: str, only: Address | None = None) -> Explanation:

@@ -1,10 +1,9 @@
 """What our own programs say: whether a controller acts, which node has no speaker, what speakers miss."""
 
-from collections import defaultdict
 from collections.abc import Iterator
 
 from lbspeaker.core.checks import Check, fail, named
-from lbspeaker.core.words import timeless
+from lbspeaker.core.words import alike, timeless
 from lbspeaker.facts import LATE_S, Evidence, Finding, Grade, Ours, Part
 
 _LOOK = "kubectl -n lbspeaker-system get pods -o wide, and its log"
@@ -29,13 +28,9 @@ def speakers(evidence: Evidence) -> Iterator[Finding]:
         for lack in evidence.lacks:
             if lack.part is Part.NODES:
                 yield Finding("", Grade.UNKNOWN, "nodes", "whether each has a speaker", lack.why, lack.remedy)
-    nodes: dict[str, list[str]] = defaultdict(list)
-    for node, problems in sorted(ours.problems.items()):
-        for problem in problems:
-            nodes[timeless(problem)].append(node)
-    for problem, some in nodes.items():
-        what, _, remedy = problem.partition("; ")
-        yield fail(f"speaker of {named(some)}", what, "", remedy or "the log of its speaker says more")
+    for nodes, problem in alike(ours.problems):
+        what, _, remedy = timeless(problem).partition("; ")
+        yield fail(f"speaker of {named(nodes)}", what, "", remedy or "the log of its speaker says more")
 
 
 def _ours(evidence: Evidence) -> Ours:

@@ -144,12 +144,8 @@ async def _ours(api: Any, namespace: str) -> list[Ours]:
     """What our own programs say."""
     from lbspeaker.observe import look, once
 
-    def read(body: bytes) -> tuple[list[dict[str, Any]], str]:
-        page = once.decoded(body, "leases or speakers")
-        return page.get("items") or [], str((page.get("metadata") or {}).get("continue") or "")
-
-    leases = await once.paged(api, f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases", read)
-    speakers = await once.paged(api, f"/apis/lbspeaker.io/v1beta1/namespaces/{namespace}/speakers", read)
+    leases = await once.objects(api, f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases")
+    speakers = await once.objects(api, f"/apis/lbspeaker.io/v1beta1/namespaces/{namespace}/speakers")
     return [look.ours(leases, speakers, time.time())]
 
 

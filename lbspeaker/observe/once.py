@@ -64,9 +64,24 @@ async def documents(api: ApiServer, path: str) -> list[Document]:
 
     def read(body: bytes) -> tuple[list[Document], str]:
         page = decoded(body, path)
-        return [from_object(page)], str((page.get("metadata") or {}).get("continue") or "")
+        return [from_object(page)], _next(page)
 
     return await paged(api, path, read)
+
+
+async def objects(api: ApiServer, path: str) -> list[dict[str, Any]]:
+    """Return the objects of all pages of a list. Raises ApiError, Unavailable."""
+
+    def read(body: bytes) -> tuple[list[dict[str, Any]], str]:
+        page = decoded(body, path)
+        return page.get("items") or [], _next(page)
+
+    return await paged(api, path, read)
+
+
+def _next(page: dict[str, Any]) -> str:
+    """The token of the page after this one; "": it is the last."""
+    return str((page.get("metadata") or {}).get("continue") or "")
 
 
 async def paged(

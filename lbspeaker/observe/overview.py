@@ -15,7 +15,7 @@ from msgspec import structs
 from lbspeaker.core.announce import Outline, outline
 from lbspeaker.core.nodes import holders
 from lbspeaker.core.remedies import remedy
-from lbspeaker.core.words import listed, timeless
+from lbspeaker.core.words import alike, listed
 from lbspeaker.errors import plain
 from lbspeaker.model import Address, Service, Unannounced
 from lbspeaker.observe.look import Look
@@ -95,8 +95,7 @@ class Overview:
 
     @property
     def verdict(self) -> str:
-        if self.problems:
-            number = len(self.problems)
+        if number := len(self.problems):
             return f"{number} problem{'' if number == 1 else 's'}"
         return "nothing is wrong, as far as it can be seen" if self.unread else "well"
 
@@ -175,12 +174,8 @@ def _of_speakers(look: Look) -> Iterator[str]:
             yield f"{node}: its speaker has ended"
         else:
             yield f"{node}: its speaker has been silent for {silent_s:.0f} s, others have its IPs; is it up?"
-    says: dict[str, list[tuple[str, str]]] = defaultdict(list)
-    for node, one in sorted(look.speakers.items()):
-        for problem in one.problems if node in look.snapshot.members else ():
-            says[timeless(problem)].append((node, problem))
-    for same in says.values():
-        nodes, (problem, *_) = [node for node, _ in same], [problem for _, problem in same]
+    living = {node: one.problems for node, one in look.speakers.items() if node in look.snapshot.members}
+    for nodes, problem in alike(living):
         yield f"{listed(nodes, MOST_NAMED)}: {problem}"
 
 

@@ -81,11 +81,14 @@ def _placed(found: Overview, segments: Iterable[Segment]) -> Iterator[tuple[str,
     for service in found.services:
         for node in service.owner.split(", ") if "layer2" in service.mode else ():
             owned.setdefault(node, []).append(service.ip)
+    sessions: dict[str, list[bool]] = {}
+    for node, peer in found.peers:
+        sessions.setdefault(node, []).append(peer.state == "up")
     nodes = {}
     for row in found.speakers:
-        peers = [peer.state == "up" for node, peer in found.peers if node == row.node]
+        up = sessions.get(row.node, [])
         ips = sorted(set(owned.get(row.node, ())), key=lambda ip: slot_of(ip_address(ip)))
-        nodes[row.node] = _Node(row, ips, (sum(peers), len(peers)))
+        nodes[row.node] = _Node(row, ips, (sum(up), len(up)))
     for segment in segments:
         here = [nodes.pop(node) for node in dict.fromkeys(n for n, _ in segment.ports) if node in nodes]
         if here:
