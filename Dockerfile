@@ -23,6 +23,6 @@ COPY --from=build /opt/lbspeaker /opt/lbspeaker
 ENV PATH=/opt/lbspeaker/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1
-# The controller's user. The speaker runs as root with one capability: see config/speaker.yaml.
+# The controller's user. The speaker runs as root with one capability: see config/base/speaker.yaml.
 USER 65532:65532
 ENTRYPOINT ["lbspeaker"]

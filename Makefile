@@ -43,9 +43,10 @@ fmt: $(STAMP) ## format the code, and mend what can be mended by itself
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-manifests: $(STAMP) ## write config/crds.yaml from the schemas in the code, and the rules for the Prometheus Operator
-	@$(BIN)/python -m lbspeaker.config.crds > config/crds.yaml
+manifests: $(STAMP) ## write what is generated in config: CRDs, rules of the Prometheus Operator, all in one file
+	@$(BIN)/python -m lbspeaker.config.crds > config/base/crds.yaml
 	@.ci/prometheusrule < config/monitoring/rules.yaml > config/monitoring/prometheusrule.yaml
+	@{ echo '# Everything of `kubectl apply -k config` in one file, by `make manifests`.'; kubectl kustomize config; } > config/lbspeaker.yaml
 
 venv: $(STAMP) ## make .venv, with exactly the versions of .ci/constraints.txt
 

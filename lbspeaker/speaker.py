@@ -74,6 +74,7 @@ class Options:
     runtime_dir: Path = Path("/run/lbspeaker")
     metrics: tuple[str, int] | None = None
     metrics_compat: bool = False  # those of MetalLB, too
+    layer2: bool = True  # False: BGP alone
 
 
 class Drain:
@@ -85,8 +86,9 @@ Item = Change | Synced | tuple[Link, ...] | orders.Report | Steady | detecting.H
 
 async def run(options: Options) -> None:
     """Run until drained (SIGTERM, SIGINT), or cancelled. Raises Unable where it cannot begin."""
-    # Without the permission it must not even be a candidate: it would own IPs and answer for none.
-    open_link("lo", ETH_P_ARP, bpf.nothing()).close()
+    if options.layer2:
+        # Without the permission it must not even be a candidate: it would own IPs and answer for none.
+        open_link("lo", ETH_P_ARP, bpf.nothing()).close()
     with await _alone(options.node):
         if options.directory is not None:
             await Program(options, None).run()
@@ -128,8 +130,10 @@ class Program:
         self._log: Any = structlog.get_logger()
         self._inbox: asyncio.Queue[Item] = asyncio.Queue()
         mine = options.load_balancer_class
-        self._core = core.Speaker(options.node, leases=api is not None, load_balancer_class=mine)
-        self._core.can_answer = False
+        self._core = core.Speaker(
+            options.node, leases=api is not None, load_balancer_class=mine, layer2=options.layer2
+        )
+        self._core.can_answer = not options.layer2  # until the answerer runs
         directory = options.directory
         self._ledger = Ledger(directory, mine) if directory else None
         self._layer2 = Layer2(options.node, options.guard, self._core, self, self._inbox.put_nowait)
@@ -175,7 +179,9 @@ class Program:
             await self._delete_lease(self._api)
 
     def _background(self) -> list[Any]:
-        work: list[Any] = [self._layer2.run(), links.watch(self._inbox.put_nowait), self._serve_status()]
+        work: list[Any] = [links.watch(self._inbox.put_nowait), self._serve_status()]
+        if self._options.layer2:
+            work.append(self._layer2.run())
         if self._api is not None:
             namespace = self._options.namespace
             put = self._inbox.put_nowait

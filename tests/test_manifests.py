@@ -31,30 +31,23 @@ def read(path: Path) -> list[Object]:
     return [document for document in yaml.safe_load_all(path.read_text()) if document]
 
 
-def manifests() -> list[Object]:
-    """Everything that `kubectl apply -k config` applies; without kubectl, the files as they are."""
-    if shutil.which("kubectl"):
-        done = subprocess.run(
-            ["kubectl", "kustomize", CONFIG], capture_output=True, text=True, timeout=60, check=True
-        )
-        return [document for document in yaml.safe_load_all(done.stdout) if document]
-    resources = yaml.safe_load((CONFIG / "kustomization.yaml").read_text())["resources"]
-    objects = [document for name in resources for document in read(CONFIG / name)]
-    for one in objects:
-        if one["kind"] in {"ServiceAccount", "Role", "RoleBinding", "Deployment", "DaemonSet"}:
-            one["metadata"]["namespace"] = NAMESPACE
-    return objects
+def rendered(overlay: str = "") -> str:
+    """What `kubectl apply -k config/OVERLAY` applies."""
+    argv = ["kubectl", "kustomize", CONFIG / overlay]
+    return subprocess.run(argv, capture_output=True, text=True, timeout=60, check=True).stdout
 
 
-OBJECTS = manifests()
+ONE_FILE = CONFIG / "lbspeaker.yaml"
+OBJECTS = read(ONE_FILE)
+needs_kubectl = pytest.mark.skipif(not shutil.which("kubectl"), reason="kubectl is not installed")
 
 
-def the(kind: str, name: str) -> Object:
-    return next(one for one in OBJECTS if (one["kind"], one["metadata"]["name"]) == (kind, name))
+def the(kind: str, name: str, objects: list[Object] = OBJECTS) -> Object:
+    return next(one for one in objects if (one["kind"], one["metadata"]["name"]) == (kind, name))
 
 
-def container(kind: str, name: str) -> Object:
-    found: Object = the(kind, name)["spec"]["template"]["spec"]["containers"][0]
+def container(kind: str, name: str, objects: list[Object] = OBJECTS) -> Object:
+    found: Object = the(kind, name, objects)["spec"]["template"]["spec"]["containers"][0]
     return found
 
 
@@ -71,26 +64,44 @@ def test_an_api_server_takes_all_of_it() -> None:
 
 
 def test_the_crds_are_those_that_the_code_makes() -> None:
-    assert (CONFIG / "crds.yaml").read_text() == crds.text(), "run: make manifests"
+    assert (CONFIG / "base/crds.yaml").read_text() == crds.text(), "run: make manifests"
 
 
-def test_every_file_of_config_is_applied() -> None:
-    listed = yaml.safe_load((CONFIG / "kustomization.yaml").read_text())["resources"]
-    assert {path.name for path in CONFIG.glob("*.yaml")} == {*listed, "kustomization.yaml"}
+def test_every_file_of_the_base_is_applied() -> None:
+    listed = yaml.safe_load((CONFIG / "base/kustomization.yaml").read_text())["resources"]
+    assert {path.name for path in (CONFIG / "base").glob("*.yaml")} == {*listed, "kustomization.yaml"}
 
 
-@pytest.mark.parametrize(
-    ("kind", "name", "powers"),
-    [
-        ("Deployment", "controller", {"drop": ["ALL"]}),
-        ("DaemonSet", "speaker", {"drop": ["ALL"], "add": ["NET_RAW", "SYS_NICE"]}),
-    ],
-)
-def test_the_programs_hold_no_power_that_they_do_not_need(kind: str, name: str, powers: Object) -> None:
-    context = container(kind, name)["securityContext"]
-    assert context["capabilities"] == powers
-    assert context["readOnlyRootFilesystem"]
-    assert not context["allowPrivilegeEscalation"]
+@needs_kubectl
+def test_the_one_file_has_all_that_kustomize_makes() -> None:
+    assert ONE_FILE.read_text().partition("\n")[2] == rendered(), "run: make manifests"
+
+
+OVERLAYS = {"": ["NET_RAW", "SYS_NICE"], "layer2": ["NET_RAW"], "bgp": []}
+
+
+@needs_kubectl
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_the_programs_hold_no_power_that_they_do_not_need(overlay: str) -> None:
+    objects = [document for document in yaml.safe_load_all(rendered(overlay)) if document]
+    assert [one["metadata"] for one in objects] == [one["metadata"] for one in OBJECTS]
+    for kind, name, powers in (("Deployment", "controller", []), ("DaemonSet", "speaker", OVERLAYS[overlay])):
+        context = container(kind, name, objects)["securityContext"]
+        assert context["capabilities"] == {"drop": ["ALL"]} | ({"add": powers} if powers else {})
+        assert context["readOnlyRootFilesystem"]
+        assert not context["allowPrivilegeEscalation"]
+        pod = the(kind, name, objects)["spec"]["template"]["spec"]["securityContext"]
+        assert pod["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert bool(context.get("runAsUser", pod.get("runAsUser"))) == (powers == [])
+
+
+def test_what_guards_the_controller_is_about_its_pods() -> None:
+    labels = the("Deployment", "controller")["spec"]["template"]["metadata"]["labels"]
+    for kind, selector in (("PodDisruptionBudget", "selector"), ("NetworkPolicy", "podSelector")):
+        assert the(kind, "controller")["spec"][selector]["matchLabels"].items() <= labels.items()
+    ports = container("Deployment", "controller")["ports"]
+    (rule,) = the("NetworkPolicy", "controller")["spec"]["ingress"]
+    assert [port["port"] for port in rule["ports"]] == [port["containerPort"] for port in ports]
 
 
 def test_every_binding_gives_a_role_that_exists_to_an_account_that_exists() -> None:
@@ -211,9 +222,11 @@ def stage() -> Iterator[str]:
 
 
 @asynccontextmanager
-async def running(stage: str, kind: str, name: str, kubeconfig: Path, *more: str) -> AsyncIterator[Any]:
-    """A program as its manifest starts it: with these arguments, as root with these capabilities only."""
-    spec = container(kind, name)
+async def running(
+    stage: str, kind: str, name: str, kubeconfig: Path, *more: str, objects: list[Object] = OBJECTS
+) -> AsyncIterator[Any]:
+    """A program as its manifest starts it: with these arguments, and with these capabilities only."""
+    spec = container(kind, name, objects)
     powers = [f"+{power.lower()}" for power in spec["securityContext"]["capabilities"].get("add", [])]
     confined = ["setpriv", "--no-new-privs", f"--bounding-set={','.join(['-all', *powers])}"]
     argv = [sys.executable, "-m", "lbspeaker", *spec["args"], "--kubeconfig", str(kubeconfig), *more]
@@ -277,5 +290,5 @@ def test_the_roles_grant_what_the_programs_ask_for_and_nothing_else(stage: str, 
         rights = granted(account)
         missing = {right for right in asked if not any(grant.allows(right) for grant in rights)}
         needless = {grant for grant in rights if not any(grant.allows(right) for right in asked)}
-        assert not missing, f"config/rbac.yaml does not let {account} {missing}"
-        assert not needless, f"config/rbac.yaml lets {account} do what it never does: {needless}"
+        assert not missing, f"config/base/rbac.yaml does not let {account} {missing}"
+        assert not needless, f"config/base/rbac.yaml lets {account} do what it never does: {needless}"

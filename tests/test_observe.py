@@ -339,7 +339,7 @@ def test_a_cluster_without_our_crds_is_told_what_to_do_and_awaited() -> None:
         asyncio.run(play())
     refused = [line for line in logs if line["event"] == "api-refused"]
     assert [line["why"] for line in refused] == [
-        "the CRDs of lbspeaker are not installed: kubectl apply -f config/crds.yaml"
+        "the CRDs of lbspeaker are not installed: kubectl apply -f config/base/crds.yaml"
     ]
 
 

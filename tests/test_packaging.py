@@ -93,7 +93,7 @@ def test_the_version_is_written_once_and_everything_else_agrees() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert "version" in project["dynamic"]
     assert importlib.metadata.version("lbspeaker") == lbspeaker.__version__
-    images = yaml.safe_load((ROOT / "config/kustomization.yaml").read_text())["images"]
+    images = yaml.safe_load((ROOT / "config/base/kustomization.yaml").read_text())["images"]
     assert images[0]["newTag"] == lbspeaker.__version__
     assert f'image.version="{lbspeaker.__version__}"' in (ROOT / "Dockerfile").read_text()
     assert f"## [{lbspeaker.__version__}]" in (ROOT / "CHANGELOG.md").read_text()

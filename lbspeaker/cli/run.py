@@ -135,6 +135,14 @@ def controller(log_format: Any, log_level: str, **options: Any) -> None:
     "second), strict (11 frames of all kinds), fast; off is for the lab only.",
 )
 @click.option(
+    "--no-layer2",
+    "layer2",
+    flag_value=False,
+    default=True,
+    help="Announce by BGP alone: this node owns no IP on its segments, says no hellos there, and needs no "
+    "capability.",
+)
+@click.option(
     "--runtime-dir",
     type=click.Path(path_type=Path),
     default=Path("/run/lbspeaker"),
@@ -145,7 +153,8 @@ def controller(log_format: Any, log_level: str, **options: Any) -> None:
 def speaker(log_format: Any, log_level: str, **options: Any) -> None:
     """Announce what this node owns, by ARP and by BGP.
 
-    One per node, on the host's network; it needs the capability NET_RAW. SIGTERM hands over, then ends.
+    One per node, on the host's network; for ARP and NDP it needs the capability NET_RAW. SIGTERM hands over,
+    then ends.
 
     \b
     Example:

@@ -1,6 +1,6 @@
 """The CustomResourceDefinitions of our kinds, from the same schemas that read the documents.
 
-`python -m lbspeaker.config.crds > config/crds.yaml` writes the file that is deployed.
+`python -m lbspeaker.config.crds > config/base/crds.yaml` writes the file that is deployed.
 """
 
 from typing import Any

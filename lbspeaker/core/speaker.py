@@ -126,8 +126,10 @@ class Speaker:
         leases: bool = True,
         resumed: bool = False,
         load_balancer_class: str | None = None,
+        layer2: bool = True,
     ) -> None:
         self.node = node
+        self._layer2 = layer2
         self.resumed = resumed
         self.can_answer = True  # False: not yet, or never for long
         self.state = State.STARTING
@@ -189,7 +191,7 @@ class Speaker:
             self._membership.keep_links(frozenset(link.name for link in links))
 
     def _tell_links(self) -> None:
-        told = member_links(self._links, self.world.named_links)
+        told = member_links(self._links, self.world.named_links) if self._layer2 else ()
         if told != self._told_links:
             self._told_links = told
             self._changed = True
@@ -362,9 +364,9 @@ class Speaker:
         """The world as it was last told; a peer whose Secret is missing is left out."""
         snapshot = self.world.snapshot(self._members, default_gateway(self._links))
         if self._membership is None:
-            return snapshot
+            return snapshot if self._layer2 else replace(snapshot, links={self.node: ()})
         links = dict(self._membership.links)
-        if self._links:
+        if self._links or not self._layer2:
             links[self.node] = self._told_links
         silent = self._membership.silent
         return replace(snapshot, links=links, silent=silent, pins=self.world.pins, here=self.node)

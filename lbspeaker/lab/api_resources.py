@@ -170,6 +170,7 @@ BUILT_IN: tuple[Resource, ...] = (
         counted=True,
         blind=False,
     ),
+    Resource("networking.k8s.io", "v1", "networkpolicies", "NetworkPolicy", ("netpol",), counted=True),
     Resource("scheduling.k8s.io", "v1", "priorityclasses", "PriorityClass", ("pc",), namespaced=False),
     Resource(
         "apiextensions.k8s.io",

@@ -16,7 +16,7 @@ from lbspeaker.wire import kube
 DEBOUNCE_S = 0.05  # `kubectl apply` of a whole directory is one change
 
 _GROUP = "lbspeaker.io"
-_NO_CRDS = "the CRDs of lbspeaker are not installed: kubectl apply -f config/crds.yaml"
+_NO_CRDS = "the CRDs of lbspeaker are not installed: kubectl apply -f config/base/crds.yaml"
 _NO_METALLB = "the CRDs of MetalLB are not installed"
 
 

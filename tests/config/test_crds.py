@@ -28,8 +28,8 @@ def openapi(definition: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_the_file_is_up_to_date() -> None:
-    file = (ROOT / "config" / "crds.yaml").read_text()
-    assert file == text(), "write it again: python -m lbspeaker.config.crds > config/crds.yaml"
+    file = (ROOT / "config" / "base" / "crds.yaml").read_text()
+    assert file == text(), "write it again: python -m lbspeaker.config.crds > config/base/crds.yaml"
     assert list(yaml.safe_load_all(file)) == crds()
 
 

@@ -486,6 +486,22 @@ def test_without_an_api_every_known_node_counts() -> None:
     assert 0 < len(announced(effects)) < len(SERVICES)
 
 
+@pytest.mark.parametrize("links", [(), ("192.0.2.1/24",)])
+@pytest.mark.parametrize("leases", [True, False])
+def test_by_bgp_alone_it_tells_of_no_link_and_owns_nothing(leases: bool, links: tuple[str, ...]) -> None:
+    speaker = Speaker("a", leases=leases, layer2=False)
+    alone = snapshot(WEB, nodes="a", bgp=(BGPAdvertisement("bgp"),), peers=(ROUTER,))
+    tell(speaker, alone, 0.0)
+    speaker.observe_links(tuple(link("eth0", address) for address in links))
+    for kind in GATE | {Kind.LEASE}:
+        speaker.observe(Synced(kind), 0.0)
+    renew(speaker, 0.0, "a")
+    effects = speaker.advance(0.0)
+    assert announced(effects) == {}
+    assert routes(effects) == [["192.0.2.10/32"]]
+    assert renewed(effects)[-1:] == ([(False, ())] if leases else [])
+
+
 # --- loans ----------------------------------------------------------------------------------------------
 
 

@@ -22,7 +22,8 @@ pytestmark = [
 
 ROOT = Path(__file__).parents[2]
 HOLD = "import sys; from tests.peers.test_privileges import hold; hold(sys.argv[1])"
-POD = ["--no-new-privs", "--bounding-set=-all,+net_raw,+sys_nice", "--inh-caps=-all"]  # config/speaker.yaml
+# As config/base/speaker.yaml has it.
+POD = ["--no-new-privs", "--bounding-set=-all,+net_raw,+sys_nice", "--inh-caps=-all"]
 DAC_READ_SEARCH = 1 << 2
 NET_RAW = 1 << 13
 
