@@ -238,15 +238,17 @@ class Here:
 
 @dataclass(frozen=True, slots=True)
 class Ours:
-    """What our own programs say. `controller`: who acts, "" nobody.
+    """What our own programs say. `controller`: who acts, "" nobody; `release`: its version, "" not known.
 
     `silent_s`: by node with a speaker, for how long it has not renewed its Lease. `problems`: by node, what
-    its speaker complains of, each in one line with what to do.
+    its speaker complains of, each in one line with what to do. `releases`: by node, its speaker's version.
     """
 
     controller: str = ""
     silent_s: Mapping[str, float] = field(default_factory=dict)
     problems: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    release: str = ""
+    releases: Mapping[str, str] = field(default_factory=dict)
 
 
 # --- together -------------------------------------------------------------------------------------------

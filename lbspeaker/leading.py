@@ -7,6 +7,7 @@ from typing import Any
 
 import structlog
 
+from lbspeaker import __version__
 from lbspeaker.core import leadership
 from lbspeaker.model import LeaderRecord
 from lbspeaker.shell.apiserver import ApiError, ApiServer
@@ -101,7 +102,7 @@ class Leading:
         began = time.monotonic()
         turns = record.transitions + (holder not in ("", record.holder))
         wanted = replace(record, holder=holder, duration_s=leadership.DURATION_S, transitions=turns)
-        body = kube.leader_lease(wanted, self._namespace, time.time())
+        body = kube.leader_lease(wanted, self._namespace, time.time(), __version__)
         method, path = ("PUT", f"{self._leases}/{kube.LEADER}") if record.version else ("POST", self._leases)
         try:
             answer = await self._api.request(method, path, body=body, timeout_s=_REQUEST_S)

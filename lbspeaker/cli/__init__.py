@@ -25,6 +25,7 @@ COMMANDS = {
     "drain": "move:drain",
     "move": "move:move",
     "doctor": "doctor:doctor",
+    "version": "version:version",
     "lab": "lab:lab",
     "demo": "demo:demo",
 }

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
-from lbspeaker.core.checks import Check, fail, named
-from lbspeaker.core.words import alike, timeless
+from lbspeaker.core.checks import Check, fail, named, warn
+from lbspeaker.core.words import alike, listed, timeless
 from lbspeaker.facts import LATE_S, Evidence, Finding, Grade, Ours, Part
 
 _LOOK = "kubectl -n lbspeaker-system get pods -o wide, and its log"
@@ -33,6 +33,25 @@ def speakers(evidence: Evidence) -> Iterator[Finding]:
         yield fail(f"speaker of {named(nodes)}", what, "", remedy or "the log of its speaker says more")
 
 
+def versions(evidence: Evidence) -> Iterator[Finding]:
+    found = _ours(evidence)
+    if several := by_version(found):
+        what = "programs of several versions run"
+        yield warn("cluster", what, listed(several), f"is an upgrade under way? {_LOOK}")
+
+
+def by_version(ours: Ours) -> list[str]:
+    """Who runs which version, in a word for each; none if all that is known is one version."""
+    programs = {ours.release: ["the controller"]} if ours.release else {}
+    nodes: dict[str, list[str]] = {}
+    for node, release in sorted(ours.releases.items()):
+        nodes.setdefault(release, []).append(node)
+    for release, names in nodes.items():
+        programs.setdefault(release, []).append(f"the speaker of {named(names)}")
+    several = len(programs) > 1
+    return [f"{release} by {' and '.join(who)}" for release, who in programs.items() if several]
+
+
 def _ours(evidence: Evidence) -> Ours:
     return evidence.ours or Ours()
 
@@ -45,4 +64,5 @@ CHECKS = (
         speakers,
         frozenset({Part.SPEAKERS}),
     ),
+    Check("versions", "controller and speakers are of one version", versions, frozenset({Part.SPEAKERS})),
 )

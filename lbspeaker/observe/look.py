@@ -18,7 +18,7 @@ import msgspec
 from lbspeaker.config.documents import Document, from_object, unpack
 from lbspeaker.core.leadership import DURATION_S
 from lbspeaker.core.world import World
-from lbspeaker.errors import Malformed, Unavailable
+from lbspeaker.errors import Malformed, Unavailable, plain
 from lbspeaker.facts import LATE_S, Ours
 from lbspeaker.model import (
     Change,
@@ -104,6 +104,27 @@ def _uncollected() -> Iterator[None]:
         gc.freeze()
         if collects:
             gc.enable()
+
+
+def programs(
+    kubeconfig: str | None, context: str | None, namespace: str, instead: str = ""
+) -> tuple[Ours, tuple[str, ...]]:
+    """What our own programs say, and what of that could not be read. Raises as `look`."""
+    way = access(kubeconfig, context, instead)
+    return asyncio.run(_programs(way, namespace))
+
+
+async def _programs(way: Credentials, namespace: str) -> tuple[Ours, tuple[str, ...]]:
+    async with ApiServer(way, "status") as api:
+        asked = _Asked(api)
+        leases, speakers = await asyncio.gather(
+            asked.list(f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"),
+            asked.list(f"{_GROUP}/{namespace}/speakers"),
+        )
+    if asked.worked == 0:
+        raise Unavailable(asked.unread[0], "does the API server answer: kubectl get nodes")
+    found = ours(_objects("leases", leases), _objects("speakers", speakers), time.time())
+    return found, tuple(asked.unread)
 
 
 async def _look(way: Credentials, program: str, namespace: str, *, whole: bool) -> Look:
@@ -235,9 +256,15 @@ class _Found:
 def ours(leases: list[dict[str, Any]], speakers: list[dict[str, Any]], now: float) -> Ours:
     """Return what these Leases and Speaker objects say of our programs at `now` (Unix time)."""
     silent_s = _silent_s(leases, now)
-    said, _ = _said(speakers)
-    problems = {node: one.problems for node, one in said.items() if silent_s.get(node, LATE_S) < LATE_S}
-    return Ours(_controller(leases, silent_s) or "", _of_nodes(silent_s), problems)
+    living = {n: one for n, one in _said(speakers)[0].items() if silent_s.get(n, LATE_S) < LATE_S}
+    controller = _controller(leases, silent_s) or ""
+    return Ours(
+        controller,
+        _of_nodes(silent_s),
+        {node: one.problems for node, one in living.items()},
+        _release(leases) if controller else "",
+        {node: one.version for node, one in living.items()},
+    )
 
 
 def _of_nodes(silent_s: Mapping[str, float]) -> dict[str, float]:
@@ -289,16 +316,23 @@ def _silent_s(leases: Iterable[dict[str, Any]], now: float) -> dict[str, float]:
     return {name: max(newest - at, 0.0) for name, at in renewed.items()}
 
 
+def _leader(leases: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    """The Lease of the controller that acts."""
+    of_controller = (lease for lease in leases if (lease.get("metadata") or {}).get("name") == kube.LEADER)
+    return next(of_controller, {})
+
+
+def _release(leases: Iterable[dict[str, Any]]) -> str:
+    annotations = (_leader(leases).get("metadata") or {}).get("annotations") or {}
+    return plain(str(annotations.get(kube.RELEASE, "")))
+
+
 def _controller(leases: list[dict[str, Any]], silent_s: Mapping[str, float]) -> str | None:
     if not leases:
         return None
-    holders = [
-        (lease.get("spec") or {}).get("holderIdentity")
-        for lease in leases
-        if (lease.get("metadata") or {}).get("name") == kube.LEADER
-    ]
+    holder = (_leader(leases).get("spec") or {}).get("holderIdentity")
     acts = silent_s.get(kube.LEADER, DURATION_S) < DURATION_S
-    return str(holders[0]) if holders and holders[0] and acts else ""
+    return str(holder) if holder and acts else ""
 
 
 def _objects(of: str, pages: Iterable[bytes]) -> list[dict[str, Any]]:

@@ -28,6 +28,7 @@ from lbspeaker.wire.kube_status import condition_body, time_text
 
 GROUP = "lbspeaker.io"
 EFFECTIVE_NAME = "lbspeaker"  # the one EffectiveConfiguration
+RELEASE = "lbspeaker.io/version"  # of the controller that acts, in its Lease
 LEADER = "lbspeaker.controller"  # its Lease; no speaker's begins so (LEASE_PREFIX)
 HELLO_SECRET = "lbspeaker-hello"  # noqa: S105  # by which speakers know each other's hellos
 
@@ -238,8 +239,11 @@ def _links(links: tuple[MemberLink, ...]) -> str:
     return _encode(told).decode()
 
 
-def leader_lease(record: LeaderRecord, namespace: str, now: float) -> bytes:
-    """Return the Lease of the controller that acts: for POST, and (with its version) for PUT."""
+def leader_lease(record: LeaderRecord, namespace: str, now: float, release: str) -> bytes:
+    """Return the Lease of the controller that acts: for POST, and (with its version) for PUT.
+
+    `release` is the version of the program that acts.
+    """
     version = {"resourceVersion": record.version} if record.version else {}
     return _encode(
         {
@@ -252,6 +256,7 @@ def leader_lease(record: LeaderRecord, namespace: str, now: float) -> bytes:
                     "app.kubernetes.io/name": "lbspeaker",
                     "app.kubernetes.io/component": "controller",
                 },
+                "annotations": {RELEASE: release},
                 **version,
             },
             "spec": {

@@ -278,7 +278,7 @@ def test_what_the_controller_has_published_and_what_it_has_refused(tmp_path: Pat
             "refusals": [{"object": "BGPPeer/tor", "message": "spec.peerASN: a number is missing"}],
         },
     }
-    crds = list(yaml.safe_load_all((ROOT / "config" / "crds.yaml").read_text()))
+    crds = list(yaml.safe_load_all((ROOT / "config" / "base" / "crds.yaml").read_text()))
     namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "lbspeaker-system"}}
     done = with_server([*crds, namespace, published], tmp_path, lambda server: None)
     assert findings(done, "UNKNOWN") == []

@@ -201,7 +201,7 @@ def test_a_cluster_is_asked(tmp_path: Path) -> None:
     second, first = rank(ip("192.0.2.44"), dict.fromkeys(("node-a", "node-b"), 0))[::-1]
     file = tmp_path / "cluster.yaml"
     file.write_text(yaml.safe_dump_all([*namespaces(), inside, *others, *written(ours, first, second)]))
-    crds = ("--load", str(ROOT / "config" / "crds.yaml"))
+    crds = ("--load", str(ROOT / "config" / "base" / "crds.yaml"))
     with apiserver_backends.memory(tmp_path, *crds) as api:
         empty = run("shop/web", "--kubeconfig", str(api.kubeconfig))
     assert (empty.returncode, empty.stdout) == (3, "")

@@ -136,7 +136,7 @@ def test_a_cluster_is_what_is_now(tmp_path: Path) -> None:
     new.write_text(
         ours.partition("---")[0].replace("name: lan", "name: more").replace("192.0.2.", "192.0.9.")
     )
-    crds = ("--load", str(ROOT / "config" / "crds.yaml"))
+    crds = ("--load", str(ROOT / "config" / "base" / "crds.yaml"))
     with apiserver_backends.memory(tmp_path, *crds, "--load", str(file)) as api:
         cluster = ("--kubeconfig", str(api.kubeconfig), "-o", "json")
         applied = run("--diff", str(new), *cluster)

@@ -165,7 +165,7 @@ def test_without_files_the_cluster_is_asked_what_is_in_force_there(tmp_path: Pat
     namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "lbspeaker-system"}}
     file = tmp_path / "cluster.json"
     file.write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": [namespace, effective, *nodes]}))
-    crds = ("--load", str(ROOT / "config" / "crds.yaml"))
+    crds = ("--load", str(ROOT / "config" / "base" / "crds.yaml"))
     with apiserver_backends.memory(tmp_path, *crds) as api:
         empty = run("config", "--for", "frr", "--kubeconfig", str(api.kubeconfig))
     assert empty.returncode == 3

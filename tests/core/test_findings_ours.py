@@ -48,6 +48,15 @@ def test_the_same_of_many_is_told_once_and_without_nodes_it_cannot_be_told_who_l
     assert (found.grade, found.why) == (Grade.UNKNOWN, "no permission to list nodes")
 
 
+def test_programs_of_several_versions() -> None:
+    upgraded = replace(WELL, release="0.2.0", releases={"a": "0.2.0", "b": "0.1.0"})
+    found = only(evidence(ours=upgraded, nodes=NODES), "versions")
+    assert (found.grade, found.what) == (Grade.WARN, "programs of several versions run")
+    assert found.why == "0.2.0 by the controller and the speaker of a, 0.1.0 by the speaker of b"
+    for of in ({"a": "0.2.0", "b": "0.2.0"}, {}):
+        assert passes(evidence(ours=replace(WELL, release="0.2.0", releases=of), nodes=NODES), "versions")
+
+
 def test_documents_say_nothing_of_it() -> None:
     told = evidence()
     assert not about(replace(told, known=told.known - {Part.SPEAKERS}), "speakers")
