@@ -140,10 +140,19 @@ def test_no_file_contains(what: str) -> None:
 
 
 def test_every_yaml_file_is_yaml() -> None:
-    paths = [*(ROOT / "config").rglob("*.yaml"), *(ROOT / "examples").rglob("*.yaml")]
-    assert len(paths) > 10
+    paths = [path for path in files() if path.suffix == ".yaml" and "tests" not in path.parts]
+    assert {"config", "examples", ".github", ".ci"} <= {named(path).partition("/")[0] for path in paths}
     for path in paths:
         assert all(isinstance(one, dict) for one in yaml.safe_load_all(path.read_text())), path
+
+
+def test_workflows_and_hooks_call_what_is_there() -> None:
+    paths = [*(ROOT / ".github/workflows").glob("*.yaml"), ROOT / ".ci/pre-commit.yaml"]
+    text = "\n".join(path.read_text() for path in paths)
+    assert set(re.findall(r"entry: make (\w+)", text)) == {"lint", "types", "manifests"} < TARGETS
+    called = {ROOT / name for name in re.findall(r"sudo (\S+)", text)}
+    assert called == {ROOT / ".ci/run", ROOT / ".ci/kind"}
+    assert all(os.access(path, os.X_OK) for path in called)
 
 
 # --- papers ---------------------------------------------------------------------------------------------

@@ -178,8 +178,8 @@ class World:
 class Probe:
     """A client that connects to one IP all the time, and remembers when that worked."""
 
-    def __init__(self, world: World, ip: str, every_s: float = 0.02) -> None:
-        self._world, self._ip, self._every_s = world, ip, every_s
+    def __init__(self, world: World, ip: str, every_s: float = 0.02, member: str = "client") -> None:
+        self._world, self._ip, self._every_s, self._member = world, ip, every_s, member
         self._ok: list[float] = []
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run)
@@ -196,7 +196,7 @@ class Probe:
         while not self._stop.wait(self._every_s):
             began = time.monotonic()
             try:
-                self._world.lab.curl(self._ip, timeout_s=0.25)
+                self._world.lab.curl(self._ip, self._member, timeout_s=0.25)
             except Unavailable:
                 continue
             self._ok.append(began)
