@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import runpy
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import pytest
 import yaml
 from aiohttp import web
 
+from lbspeaker import __version__
 from lbspeaker.config import crds
 from lbspeaker.lab import api_request, apiserver, namespaces, rootless
 
@@ -77,6 +79,45 @@ def test_the_one_file_has_all_that_kustomize_makes() -> None:
     assert ONE_FILE.read_text().partition("\n")[2] == rendered(), "run: make manifests"
 
 
+@needs_kubectl
+def test_the_chart_is_made_of_what_kustomize_makes() -> None:
+    made = runpy.run_path(str(ROOT / ".ci/chart.py"))["files"]()
+    assert {name: (CONFIG / "chart/templates" / name).read_text() for name in made} == made, (
+        "run: make manifests"
+    )
+    assert f"appVersion: {__version__}" in (CONFIG / "chart/Chart.yaml").read_text()
+    assert (CONFIG / "chart/crds/crds.yaml").resolve() == CONFIG / "base/crds.yaml"
+
+
+@needs_kubectl
+@pytest.mark.skipif(not shutil.which("helm"), reason="helm is not installed")
+@pytest.mark.parametrize(("mode", "overlay"), [("both", ""), ("layer2", "layer2"), ("bgp", "bgp")])
+def test_helm_installs_what_kustomize_installs(mode: str, overlay: str) -> None:
+    argv = [
+        "helm",
+        "template",
+        "lbspeaker",
+        CONFIG / "chart",
+        "--namespace",
+        NAMESPACE,
+        "--set",
+        f"mode={mode}",
+    ]
+    argv += ["--kube-version", "1.33.0"]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=True)
+
+    def key(one: Object) -> tuple[str, str]:
+        return one["kind"], one["metadata"]["name"]
+
+    wanted = [one for one in yaml.safe_load_all(rendered(overlay)) if one["kind"] not in OF_THE_CLUSTER]
+    for one in wanted:
+        if one["kind"] in {"DaemonSet", "Deployment"}:
+            one["spec"]["template"]["spec"]["containers"][0]["args"].append(f"--namespace={NAMESPACE}")
+    found = [one for one in yaml.safe_load_all(done.stdout) if one]
+    assert sorted(found, key=key) == sorted(wanted, key=key)
+
+
+OF_THE_CLUSTER = {"CustomResourceDefinition", "Namespace"}  # Helm has other ways for them
 OVERLAYS = {"": ["NET_RAW", "SYS_NICE"], "layer2": ["NET_RAW"], "bgp": []}
 
 
