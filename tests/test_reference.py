@@ -1,0 +1,50 @@
+"""The reference says what the code does: its tables are made from it, and kubectl tells the same sentences."""
+
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lbspeaker.config.crds import crds
+from lbspeaker.config.kinds import AUTHORED, OURS
+from lbspeaker.wire import kube_objects
+
+ROOT = Path(__file__).parent.parent
+CONFIGURATION = (ROOT / "docs/configuration.md").read_text()
+
+
+@pytest.mark.parametrize("name", ["configuration.md", "security.md"])
+def test_the_tables_are_those_that_the_code_makes(name: str, tmp_path: Path) -> None:
+    paper = ROOT / "docs" / name
+    copy = Path(shutil.copy(paper, tmp_path))
+    subprocess.run([sys.executable, ROOT / ".ci/reference", copy], cwd=ROOT, check=True, timeout=60)
+    assert paper.read_text() == copy.read_text(), "run: make manifests"
+    assert "<!-- made: " in paper.read_text()
+
+
+def test_every_annotation_has_its_line() -> None:
+    written = {f"lbspeaker.io/{name}" for name in kube_objects.ANNOTATIONS}
+    leases = {kube_objects.DRAINING, kube_objects.LINKS, kube_objects.DOUBTS, kube_objects.PINS}
+    told = set(re.findall(r"`(lbspeaker\.io/[\w-]+)`", CONFIGURATION)) - {OURS}
+    assert told == written | leases | {"lbspeaker.io/Allocated", "lbspeaker.io/in-use"}
+
+
+def fields(schema: dict[str, Any], path: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    schema = schema.get("items", schema)
+    for key, inner in schema.get("properties", {}).items():
+        yield f"{path}.{key}", inner
+        yield from fields(inner, f"{path}.{key}")
+
+
+@pytest.mark.parametrize("kind", [kind.name for kind in AUTHORED])
+def test_kubectl_can_explain_every_field(kind: str) -> None:
+    (definition,) = [one for one in crds() if one["spec"]["names"]["kind"] == kind]
+    whole = definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]
+    found = dict(fields({"properties": {key: whole[key] for key in ("spec", "status")}}, kind))
+    assert len(found) > 5
+    assert not [path for path, schema in found.items() if not schema.get("description", "").endswith(".")]
