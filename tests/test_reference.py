@@ -1,4 +1,4 @@
-"""The reference says what the code does: its tables are made from it, and kubectl tells the same sentences."""
+"""The reference says what the code does: its tables are made from it, kubectl tells the same sentences."""
 
 import re
 import shutil
