@@ -39,7 +39,7 @@ def _line(cells: Iterable[str]) -> str:
 def _section(kind: Kind) -> str:
     theirs = kind.versions.get(METALLB_2) or kind.versions.get(METALLB)
     served = ", ".join(f"`{version}`" for version in kind.versions)
-    about = f"{kind.description} Read as {served}; `kubectl explain {kind.short}.spec`."
+    about = f"{kind.description}\n\nRead as {served}; `kubectl explain {kind.short}.spec`."
     head = ("field of `spec`", "type", "default", "meaning", "")
     return f"### {kind.name}\n\n{about}\n\n{table(head, *_rows(kind.versions[OURS], theirs))}"
 
