@@ -15,6 +15,7 @@ from lbspeaker.config.kinds import AUTHORED, OURS
 from lbspeaker.wire import kube_objects
 
 ROOT = Path(__file__).parent.parent
+PAPERS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 CONFIGURATION = (ROOT / "docs/configuration.md").read_text()
 
 
@@ -25,6 +26,20 @@ def test_the_tables_are_those_that_the_code_makes(name: str, tmp_path: Path) -> 
     subprocess.run([sys.executable, ROOT / ".ci/reference", copy], cwd=ROOT, check=True, timeout=60)
     assert paper.read_text() == copy.read_text(), "run: make manifests"
     assert "<!-- made: " in paper.read_text()
+
+
+def anchors(paper: Path) -> set[str]:
+    """What one can link to in a paper: its headings, as GitHub names them."""
+    text = re.sub(r"^```.*?^```", "", paper.read_text(), flags=re.MULTILINE | re.DOTALL)
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("paper", PAPERS, ids=lambda paper: paper.name)
+def test_every_link_leads_to_a_heading(paper: Path) -> None:
+    for name, anchor in re.findall(r"\]\(([^):#]*)#([^)]+)\)", paper.read_text()):
+        target = paper.parent / name if name else paper
+        assert anchor in anchors(target), f"{paper.name}: {name}#{anchor}"
 
 
 def test_every_annotation_has_its_line() -> None:
