@@ -13,6 +13,7 @@ import pytest
 from lbspeaker.config.crds import crds
 from lbspeaker.config.kinds import AUTHORED, OURS
 from lbspeaker.wire import kube_objects
+from tests.lab import apiserver_backends
 
 ROOT = Path(__file__).parent.parent
 PAPERS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -63,3 +64,23 @@ def test_kubectl_can_explain_every_field(kind: str) -> None:
     found = dict(fields({"properties": {key: whole[key] for key in ("spec", "status")}}, kind))
     assert len(found) > 5
     assert not [path for path, schema in found.items() if not schema.get("description", "").endswith(".")]
+
+
+@pytest.mark.skipif(not shutil.which("kubectl"), reason="kubectl is not installed")
+def test_kubectl_says_what_the_reference_says(tmp_path: Path) -> None:
+    with apiserver_backends.memory(tmp_path) as client:
+
+        def kubectl(cache: str, *words: str | Path) -> str:
+            place = [f"--kubeconfig={client.kubeconfig}", f"--cache-dir={tmp_path / cache}"]
+            done = subprocess.run(["kubectl", *place, *words], capture_output=True, text=True, timeout=60)
+            assert not done.returncode, done.stderr
+            return " ".join(done.stdout.split())
+
+        kubectl("before", "apply", "-f", ROOT / "config/crds.yaml")
+        for field, sentence in {
+            "ippool.spec.cooldown": "How long a released IP is given to nobody else; at most 24h.",
+            "linkpol.spec.refreshSeconds": "Seconds after which what did not change is announced again",
+            "bgpp.spec.passwordSecret.name": "Name of a Secret of type kubernetes.io/basic-auth.",
+        }.items():
+            assert sentence in kubectl("after", "explain", field)
+            assert sentence in CONFIGURATION
