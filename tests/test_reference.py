@@ -76,7 +76,7 @@ def test_kubectl_says_what_the_reference_says(tmp_path: Path) -> None:
             assert not done.returncode, done.stderr
             return " ".join(done.stdout.split())
 
-        kubectl("before", "apply", "-f", ROOT / "config/crds.yaml")
+        kubectl("before", "apply", "-f", ROOT / "config/base/crds.yaml")
         for field, sentence in {
             "ippool.spec.cooldown": "How long a released IP is given to nobody else; at most 24h.",
             "linkpol.spec.refreshSeconds": "Seconds after which what did not change is announced again",
