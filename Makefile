@@ -43,11 +43,12 @@ fmt: $(STAMP) ## format the code, and mend what can be mended by itself
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-manifests: $(STAMP) ## write what is generated in config: CRDs, rules of the Prometheus Operator, all in one file, the chart
+manifests: $(STAMP) ## write what is made from the code: CRDs, rules, all in one file, the Helm chart; tables in docs
 	@$(BIN)/python -m lbspeaker.config.crds > config/base/crds.yaml
 	@.ci/prometheusrule < config/monitoring/rules.yaml > config/monitoring/prometheusrule.yaml
 	@{ echo '# Everything of `kubectl apply -k config` in one file, by `make manifests`.'; kubectl kustomize config; } > config/lbspeaker.yaml
-	@$(BIN)/python .ci/chart.py
+	@$(BIN)/python .ci/chart
+	@$(BIN)/python .ci/reference docs/configuration.md docs/security.md
 
 venv: $(STAMP) ## make .venv, with exactly the versions of .ci/constraints.txt
 

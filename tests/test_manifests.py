@@ -81,7 +81,7 @@ def test_the_one_file_has_all_that_kustomize_makes() -> None:
 
 @needs_kubectl
 def test_the_chart_is_made_of_what_kustomize_makes() -> None:
-    made = runpy.run_path(str(ROOT / ".ci/chart.py"))["files"]()
+    made = runpy.run_path(str(ROOT / ".ci/chart"))["files"]()
     assert {name: (CONFIG / "chart/templates" / name).read_text() for name in made} == made, (
         "run: make manifests"
     )

@@ -36,12 +36,19 @@ _SOURCES = (
         metavar="CLASS",
         help="Serve Services of this loadBalancerClass (default: those without one).",
     ),
-    click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True),
+    click.option(
+        "--log-format",
+        type=click.Choice(["text", "json"]),
+        default="text",
+        show_default=True,
+        help="Lines for people, or for programs.",
+    ),
     click.option(
         "--log-level",
         type=click.Choice(["debug", "info", "warning", "error"]),
         default="info",
         show_default=True,
+        help="Log this level and what is worse; debug shows what the guard does.",
     ),
 )
 

@@ -25,13 +25,16 @@ LINKS = ListOf(_LINK, most=1000)
 
 _SCOPE = {
     "ipAddressPools": Field(
-        NAMES, "Names of the pools to announce. Neither names nor selectors: all.", default=()
+        NAMES,
+        "Names of the pools to announce.",
+        default=(),
+        absent="those that the selectors select; without both, all",
     ),
     "ipAddressPoolSelectors": Field(
         SELECTORS, "Selects pools by their labels, besides those named.", default=()
     ),
-    "nodeSelectors": Field(SELECTORS, "Nodes that announce; without it, all.", default=()),
-    "serviceSelectors": Field(SELECTORS, "Services to announce; without it, all.", default=()),
+    "nodeSelectors": Field(SELECTORS, "Nodes that announce.", default=(), absent="all"),
+    "serviceSelectors": Field(SELECTORS, "Services to announce.", default=(), absent="all"),
 }
 
 
@@ -54,7 +57,7 @@ _PREFERENCE = Record(
 )
 _L2 = {
     **_SCOPE,
-    "interfaces": Field(LINKS, "Links to announce on; without it, all that fit.", default=()),
+    "interfaces": Field(LINKS, "Links to announce on.", default=(), absent="all that fit"),
     "preferredNodeSelectors": Field(
         ListOf(Made(_PREFERENCE, lambda parsed, _: (parsed["weight"], parsed["preference"])), most=1000),
         "Nodes that are preferred as owner, by weight; weights add up.",
@@ -108,7 +111,7 @@ _AGGREGATE_OF_SOME = (
 )
 _BGP = {
     **_SCOPE,
-    "peers": Field(NAMES, "Names of the BGPPeers to announce to; without it, all.", default=()),
+    "peers": Field(NAMES, "Names of the BGPPeers to announce to.", default=(), absent="all"),
     "aggregationLength": Field(Whole(1, 32), "Length of the announced IPv4 prefixes.", default=32),
     "aggregationLengthV6": Field(Whole(1, 128), "Length of the announced IPv6 prefixes.", default=128),
     "localPref": Field(
@@ -122,7 +125,9 @@ _BGP = {
 }
 _BGP_OURS_ONLY = {
     "med": Field(
-        Whole(0, 2**32 - 1), "MULTI_EXIT_DISC of the routes: the router prefers the lowest of one AS."
+        Whole(0, 2**32 - 1),
+        "MULTI_EXIT_DISC of the routes: the router prefers the lowest of one AS.",
+        absent="none is set",
     ),
     "asPathPrepend": Field(
         Whole(0, 10),

@@ -12,17 +12,17 @@ BFD_PROFILE = Record(
     {
         "receiveInterval": Field(
             Whole(10, 60000),
-            "Milliseconds between packets that we can take: 300 if absent.",
+            "Milliseconds between packets that we can take.",
             default=300,
         ),
         "transmitInterval": Field(
             Whole(10, 60000),
-            "Milliseconds between packets that we send: 300 if absent.",
+            "Milliseconds between packets that we send.",
             default=300,
         ),
         "detectMultiplier": Field(
             Whole(2, 255),
-            "After so many packets of ours that are missing the router gives up the session: 3 if absent.",
+            "After so many packets of ours that are missing the router gives up the session.",
             default=3,
         ),
         "echoInterval": Field(
@@ -39,7 +39,7 @@ BFD_PROFILE = Record(
         "passiveMode": Field(Flag(), "Wait for the router to begin.", default=False),
         "minimumTtl": Field(
             Whole(1, 254),
-            "Over several hops: packets with a lower TTL are dropped; 254 if absent.",
+            "Over several hops: packets with a lower TTL are dropped.",
             default=254,
         ),
     }

@@ -55,7 +55,7 @@ def _version(kind: Kind, version: str) -> dict[str, Any]:
                     "apiVersion": {"type": "string"},
                     "kind": {"type": "string"},
                     "metadata": {"type": "object"},
-                    "spec": kind.versions[OURS].openapi(),
+                    "spec": {"description": "What is wanted.", **kind.versions[OURS].openapi()},
                     "status": _status(kind),
                 },
             }

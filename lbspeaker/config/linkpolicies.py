@@ -42,24 +42,34 @@ _GROUP = Text(
 
 LINK_POLICY = Record(
     {
-        "nodeSelectors": Field(SELECTORS, "Nodes that it is about; without it, all.", default=()),
-        "interfaces": Field(LINKS, "Links that it is about; without it, all.", default=()),
+        "nodeSelectors": Field(SELECTORS, "Nodes that it is about.", default=(), absent="all"),
+        "interfaces": Field(LINKS, "Links that it is about.", default=(), absent="all"),
         "profile": Field(
             _PROFILE,
             "Gives the rates and bursts that are not written here: standard (8 frames a second, 3 at once,"
             " answers apart), strict (the same, answers among them), fast (100 a second, 50 at once).",
             default="standard",
         ),
-        "rate": Field(Whole(1, 100_000), "Unsolicited frames a second on each link."),
-        "burst": Field(Whole(1, 10_000), "Unsolicited frames at once, after a silence."),
-        "answerRate": Field(Whole(1, 1_000_000), "Answers a second on each link; not with strict."),
-        "answerBurst": Field(Whole(1, 100_000), "Answers at once; not with strict."),
-        "segmentRate": Field(
-            Whole(1, 100_000), "Unsolicited frames a second of all speakers on a segment together."
+        "rate": Field(Whole(1, 100_000), "Unsolicited frames a second on each link.", absent="the profile's"),
+        "burst": Field(
+            Whole(1, 10_000), "Unsolicited frames at once, after a silence.", absent="the profile's"
         ),
-        "segmentBurst": Field(Whole(1, 10_000), "Unsolicited frames at once of all these speakers."),
+        "answerRate": Field(
+            Whole(1, 1_000_000), "Answers a second on each link; not with strict.", absent="the profile's"
+        ),
+        "answerBurst": Field(Whole(1, 100_000), "Answers at once; not with strict.", absent="the profile's"),
+        "segmentRate": Field(
+            Whole(1, 100_000),
+            "Unsolicited frames a second of all speakers on a segment together.",
+            absent="the profile's",
+        ),
+        "segmentBurst": Field(
+            Whole(1, 10_000), "Unsolicited frames at once of all these speakers.", absent="the profile's"
+        ),
         "group": Field(
-            _GROUP, "All links of a node whose policy names the same group have one budget together."
+            _GROUP,
+            "All links of a node whose policy names the same group have one budget together.",
+            absent="each link has its own",
         ),
         "refreshSeconds": Field(
             _REFRESH,

@@ -136,7 +136,8 @@ _IDENTITY_RULES = (
     Rule("self.myASN != 0", _NO_AS, "write the AS number of the speakers", "myASN"),
     Rule("!has(self.peerASN) || self.peerASN != 0", _NO_AS, "write the AS number of the router", "peerASN"),
     Rule(
-        "!has(self.ebgpMultiHop) || !self.ebgpMultiHop || !has(self.peerASN) || self.myASN != self.peerASN",
+        "!has(self.ebgpMultiHop) || !self.ebgpMultiHop || !has(self.peerASN)"
+        " || (has(self.localASN) ? self.localASN : self.myASN) != self.peerASN",
         *_OWN_AS,
         key="ebgpMultiHop",
     ),
@@ -280,20 +281,29 @@ _PEER = {
         required=True,
         unless="interface",
     ),
-    "sourceAddress": Field(IP(host=True), "Address to connect from."),
+    "sourceAddress": Field(
+        IP(host=True), "Address of the node to connect from.", absent="the one that the node's routes choose"
+    ),
     "peerPort": Field(Whole(0, 65535), "TCP port of the router.", default=179),
     "holdTime": Field(
-        Duration(), "Silence after which the session is down: 0s, or 3s and more; 90s if absent."
+        Duration(),
+        "Silence after which the session is down: 0s (never), or whole seconds from 3s to 65535s.",
+        absent="90s; three times keepaliveTime, if that is there",
     ),
-    "keepaliveTime": Field(Duration(), "Always a third of the hold time."),
-    "routerID": Field(IP(4), "BGP identifier of the speakers; without it, each node's own."),
-    "nodeSelectors": Field(SELECTORS, "Nodes that talk to this router; without it, all.", default=()),
+    "keepaliveTime": Field(
+        Duration(), "Time between keepalives: always a third of the hold time, whatever is written."
+    ),
+    "routerID": Field(IP(4), "BGP identifier of the speakers.", absent="each node's own"),
+    "nodeSelectors": Field(SELECTORS, "Nodes that talk to this router.", default=(), absent="all"),
     "password": Field(
-        Text(longest=1000), "Password of the session (TCP MD5), in clear text. Better: passwordSecret."
+        Text(longest=1000),
+        f"Password of the session (TCP MD5), in clear text: {PASSWORDS}. Better: passwordSecret.",
     ),
     "ebgpMultiHop": Field(Flag(), "The router of the other AS is more than one hop away.", default=False),
     "bfdProfile": Field(
-        Text(), "Name of a BFDProfile: BFD ends the session as soon as the router is not heard any more."
+        Text(),
+        "Name of a BFDProfile: BFD ends the session as soon as the router is not heard any more.",
+        absent="no BFD",
     ),
 }
 _PEER_2 = {
@@ -314,8 +324,10 @@ _PEER_2 = {
         unserved=f"vrf {_NOT_YET}",
         hint="peer from the node's main routing table",
     ),
-    "localASN": Field(Whole(1, 2**32 - 1), "AS number that this router sees instead of myASN."),
-    "connectTime": Field(Duration(), "Time between attempts to connect: 1s to 65535s; 2s if absent."),
+    "localASN": Field(
+        Whole(1, 2**32 - 1), "AS number that this router sees instead of myASN.", absent="myASN"
+    ),
+    "connectTime": Field(Duration(), "Time between attempts to connect: 1s to 65535s.", absent="2s"),
     "enableGracefulRestart": Field(
         Flag(),
         "The router keeps the routes, for two minutes at most, while a speaker or an ExaBGP that was killed"

@@ -26,9 +26,18 @@ _ALLOCATION = {
         "Pools with a lower priority are asked first; 0 comes last.",
         default=0,
     ),
-    "namespaces": Field(NAMES, "Namespaces whose services may use the pool.", default=()),
-    "namespaceSelectors": Field(SELECTORS, "Selects such namespaces by their labels.", default=()),
-    "serviceSelectors": Field(SELECTORS, "Services that may use the pool.", default=()),
+    "namespaces": Field(
+        NAMES,
+        "Namespaces whose services may use the pool.",
+        default=(),
+        absent="those that the selectors select; without both, all",
+    ),
+    "namespaceSelectors": Field(
+        SELECTORS, "Selects such namespaces by their labels, besides those named.", default=()
+    ),
+    "serviceSelectors": Field(
+        SELECTORS, "Selects services of these namespaces by their labels.", default=(), absent="all"
+    ),
 }
 _EXCLUSIVE = {
     "exclusive": Field(
@@ -38,12 +47,14 @@ _EXCLUSIVE = {
 _POOL = {
     "addresses": Field(
         ListOf(RangeOrCidr(), at_least=1, most=_MANY),
-        "Ranges of service IPs, used in this order: 192.0.2.0/24 or 192.0.2.10-192.0.2.20.",
+        "Ranges of service IPs, given in this order: 192.0.2.0/24 or 192.0.2.10-192.0.2.20.",
         required=True,
         hint="write addresses: [192.0.2.10-192.0.2.20]",
     ),
     "autoAssign": Field(
-        Flag(), "Whether services get IPs of this pool without asking for it by name.", default=True
+        Flag(),
+        "Whether services get IPs of this pool without asking for the pool, or for an IP of it.",
+        default=True,
     ),
     "avoidBuggyIPs": Field(Flag(), "Leave out IPv4 addresses that end in .0 or .255.", default=False),
 }
@@ -94,40 +105,49 @@ _OURS_ONLY = {
         ListOf(RangeOrCidr(given=False), most=_MANY),
         "Ranges that are not given, though they are in the addresses.",
         default=(),
+        absent="none",
     ),
     "disabled": Field(Flag(), "Give nothing any more; services keep what they have.", default=False),
     "onShrink": Field(
         Choice(("Keep", "Renumber")),
-        "What becomes of services whose IPs are no longer in the pool: they keep them, or get others.",
+        "What becomes of services whose IPs are no longer in the pool: they Keep them, or get others.",
         default="Keep",
     ),
     "strategy": Field(
-        Choice(("LowestFirst", "Random")), "Which free address is given next.", default="LowestFirst"
+        Choice(("LowestFirst", "Random")),
+        "Which free address is given next: the lowest, or, beginning at a place that only the service"
+        " determines, the first that is free.",
+        default="LowestFirst",
     ),
     "cooldown": Field(
-        Duration(), "How long a released IP is given to nobody else: 0s if absent, at most 24h."
+        Duration(), "How long a released IP is given to nobody else; at most 24h.", absent="0s"
     ),
     "sharing": Field(
         Choice(("Cluster", "Namespace")),
-        "Whether services share an IP across namespaces, or only inside one.",
+        "Whether sharing keys count in the whole cluster, or only inside a namespace.",
         default="Cluster",
     ),
     "namespaceQuota": Field(
-        Whole(1, 2**31 - 1), "So many IPs at most for the services of one namespace; without it, no limit."
+        Whole(1, 2**31 - 1),
+        "So many IPs at most for the services of one namespace; a shared IP counts once.",
+        absent="no limit",
     ),
     "reservations": Field(
         ListOf(Made(_RESERVATION, _reservation, _RESERVATION_RULES), most=_MANY, key="service"),
-        "IPs that only the named service gets.",
+        "IPs that only the named service gets, also while it does not exist.",
         default=(),
+        absent="none",
     ),
 }
-_ABOUT_ALLOCATION = "Which services the pool is for; without it, all."
+_ABOUT_ALLOCATION = "Which services the pool is for: those of these namespaces that have these labels."
 _ELSEWHERE = known_in(OURS)
 
 POOL = Record(
     {
         **_POOL,
-        "serviceAllocation": Field(Record({**_ALLOCATION, **_EXCLUSIVE}), _ABOUT_ALLOCATION),
+        "serviceAllocation": Field(
+            Record({**_ALLOCATION, **_EXCLUSIVE}), _ABOUT_ALLOCATION, absent="all services"
+        ),
         **_OURS_ONLY,
     }
 )
@@ -135,7 +155,9 @@ POOL_OF_METALLB = Record(
     {
         **_POOL,
         "serviceAllocation": Field(
-            Record(_ALLOCATION, dict.fromkeys(_EXCLUSIVE, _ELSEWHERE)), _ABOUT_ALLOCATION
+            Record(_ALLOCATION, dict.fromkeys(_EXCLUSIVE, _ELSEWHERE)),
+            _ABOUT_ALLOCATION,
+            absent="all services",
         ),
     },
     dict.fromkeys(_OURS_ONLY, _ELSEWHERE),

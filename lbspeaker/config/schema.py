@@ -143,6 +143,7 @@ class Field:
 
     `unless` names the key that may stand instead of a required one. `unserved` says why the key is refused,
     or, with `ignored`, why it changes nothing; a value that switches nothing on (false, "", {}) is fine.
+    `absent` says what holds without the key, where no default does.
     """
 
     schema: Schema
@@ -153,13 +154,15 @@ class Field:
     unserved: str = ""
     hint: str = ""
     ignored: bool = False
+    absent: str = ""
 
     @property
     def textual(self) -> bool:
         return bool(self.schema.openapi()["type"] == "string")
 
     def openapi(self) -> dict[str, Any]:
-        note = f" Not served: {self.unserved}." if self.unserved else ""
+        note = f" Without it: {self.absent}." if self.absent else ""
+        note += f" Not served: {self.unserved}." if self.unserved else ""
         default = {} if self.default in (None, ()) else {"default": self.default}
         schema = self.schema.openapi()
         some = {"minLength": 1} if self.required and not self.unless and schema["type"] == "string" else {}

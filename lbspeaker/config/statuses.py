@@ -9,6 +9,10 @@ def _text(description: str = "") -> Json:
     return {"type": "string", **({"description": description} if description else {})}
 
 
+def _time(description: str) -> Json:
+    return {"type": "string", "format": "date-time", "description": description}
+
+
 def _count(description: str, bits: int = 64) -> Json:
     return {"type": "integer", "format": f"int{bits}", "minimum": 0, "description": description}
 
@@ -26,16 +30,25 @@ _CONDITION = _object(
     ("type", "status", "lastTransitionTime", "reason", "message"),
     {
         "type": _text("Accepted; of pools also Draining."),
-        "status": {"type": "string", "enum": ["True", "False", "Unknown"]},
-        "observedGeneration": {"type": "integer", "format": "int64"},
-        "lastTransitionTime": {"type": "string", "format": "date-time"},
-        "reason": _text(),
-        "message": _text(),
+        "status": {
+            "type": "string",
+            "enum": ["True", "False", "Unknown"],
+            "description": "Whether it is so.",
+        },
+        "observedGeneration": {
+            "type": "integer",
+            "format": "int64",
+            "description": "The metadata.generation that was judged.",
+        },
+        "lastTransitionTime": _time("Since when the status is what it is."),
+        "reason": _text("Why, in one word."),
+        "message": _text("Why, and what to do."),
     },
 )
 CONDITIONS: Json = {
     "conditions": {
         "type": "array",
+        "description": "The controller's verdict.",
         "items": _CONDITION,
         "x-kubernetes-list-type": "map",
         "x-kubernetes-list-map-keys": ["type"],
@@ -56,9 +69,9 @@ POOL_STATUS: Json = {
         _object(
             ("address", "until"),
             {
-                "address": _text(),
+                "address": _text("The IP."),
                 "service": _text("Whose it was, as namespace/name."),
-                "until": {"type": "string", "format": "date-time"},
+                "until": _time("Until when nobody else gets it."),
             },
         ),
         "Addresses that nobody else gets until their cooldown is over.",
@@ -71,7 +84,11 @@ EFFECTIVE_STATUS: Json = {
     "refusals": _list(
         _object(
             ("object", "message"),
-            {"object": _text("Kind/name."), "reason": _text(), "message": _text("What is wrong with it.")},
+            {
+                "object": _text("Kind/name."),
+                "reason": _text("Why, in one word."),
+                "message": _text("What is wrong with it."),
+            },
         ),
         "What is wrong with the refused objects.",
     ),
@@ -95,8 +112,8 @@ SPEAKER_STATUS: Json = {
     "verdict": _text("well, or the first problem."),
     "version": _text("Of lbspeaker."),
     "config": _text("Which configuration it follows: the same word wherever the same objects are in force."),
-    "started": {"type": "string", "format": "date-time"},
-    "reported": {"type": "string", "format": "date-time"},
+    "started": _time("When the speaker began."),
+    "reported": _time("When it said this."),
     "problems": _list(_text(), "Each in one line, with what to do."),
     "owned": _count("Service IPs that this node answers for.", bits=32),
     "alive": _count("Speakers that live, as this one sees it.", bits=32),
