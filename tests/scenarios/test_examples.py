@@ -329,7 +329,7 @@ def test_a_box_without_a_cluster_answers_for_what_its_files_say(world: World, tm
     with (tmp_path / "log").open("w") as log:
         running = [subprocess.Popen(line, stdout=log, stderr=log) for line in lines]
     try:
-        wait_for(lambda: "default/web" in ledger(world), (tmp_path / "log").read_text(), 20)
+        wait_for(lambda: "default/web" in ledger(world), f"it is reached: {tmp_path}/log", 20)
         wait_for(lambda: answering(world, "192.0.2.60") == {"node-a"}, "the box alone answers")
         (files / "service.yaml").write_text(service.replace("{ready: true}", "{ready: false}"))
         wait_for(lambda: not answering(world, "192.0.2.60"), "it falls silent", 5)
