@@ -72,8 +72,9 @@ def _noun(document: Document) -> str:
 
 
 def _counted(number: int, noun: str) -> str:
-    plural = noun[:-1] + "ies" if noun.endswith("y") else noun + "s"
-    return f"{number} {noun if number == 1 or noun.endswith('s') else plural}"
+    head, space, tail = noun.partition(" ")  # of "object without kind" the first word has a plural
+    plural = head[:-1] + "ies" if head.endswith("y") else head + "s"
+    return f"{number} {noun if number == 1 or head.endswith('s') else plural + space + tail}"
 
 
 def _listed(names: Sequence[str]) -> str:
