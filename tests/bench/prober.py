@@ -57,11 +57,13 @@ class Prober:
                 poller.register(connection, select.EPOLLOUT)
                 open_now[connection.fileno()] = (now, connection)
             for fd, _ in poller.poll(min(max(next_at - time.monotonic(), 0.001), _EVERY_S)):
+                poller.unregister(fd)  # closing is not enough while a fork of this process has it, too
                 self._done(*open_now.pop(fd))
             for fd, (began, connection) in list(open_now.items()):
                 if time.monotonic() - began <= _LOST_S:
                     break  # the others are younger
                 del open_now[fd]
+                poller.unregister(fd)
                 self._lost.append(began)
                 connection.close()
         poller.close()
