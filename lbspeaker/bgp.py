@@ -6,7 +6,8 @@ that want it.
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -17,13 +18,16 @@ import structlog
 from lbspeaker import detecting
 from lbspeaker.core import links as core_links
 from lbspeaker.core.announce import PlannedRoute
+from lbspeaker.core.words import listed
 from lbspeaker.detecting import Detecting
 from lbspeaker.model import Address, Family, Link, Network, Peer
 from lbspeaker.peering import Peering, PeerStatus
 from lbspeaker.wire import status
 
+MOST_NAMED = 3
 DRAIN_S = 5.0
 SESSION_S = 5.0  # a session that takes longer is a problem
+UNSENT_S = 5.0  # and so is a route that is not sent for so long, though the session is up
 
 
 class Told(Protocol):
@@ -41,6 +45,7 @@ class Served:
     """A peer: what keeps its session, which routes it should have, and what was said of it.
 
     `said`: its state, and why it is in it. `down_since`: when (Unix time) it was found without a session.
+    `lacking`: the routes that were missing on a session that is up, since when (Unix time).
     `edited`: what it becomes when it is this node's turn, or without a session.
     """
 
@@ -50,6 +55,7 @@ class Served:
     said: tuple[str, str | None] = ("", None)
     doubt: str | None = None
     down_since: float | None = None
+    lacking: Mapping[Network, float] = field(default_factory=dict)
     edited: Peer | None = None
 
 
@@ -213,6 +219,11 @@ class BGP:
             served.down_since = None
         elif served.down_since is None:
             served.down_since = time.time()
+        if now.state != "up" or (now.sent >= now.desired and not now.unservable):
+            served.lacking = {}
+        else:
+            at = time.time()
+            served.lacking = {prefix: served.lacking.get(prefix, at) for prefix in served.peering.unsent()}
         if (now.state, now.last_error) != served.said:
             served.said = (now.state, now.last_error)
             self._tell(now)
@@ -222,7 +233,7 @@ class BGP:
         self._tell_unservable(served)
         if now.state == "up" and now.sent >= now.desired:
             for prefix, planned in served.routes.items():
-                for key in planned.services:
+                for key in planned.services if prefix not in now.unservable else ():
                     message = f"announcing {prefix} to {now.name} from {self._node} (BGP)"
                     if self._told.event(key, "Normal", "Announced", message):
                         self._told.announced(key, "bgp")
@@ -261,7 +272,7 @@ class BGP:
 
     def rows(self) -> tuple[status.Peer, ...]:
         """Every peer."""
-        return tuple(_row(served.peering) for _, served in sorted(self._served.items()))
+        return tuple(_row(served) for _, served in sorted(self._served.items()))
 
     def bfd_rows(self) -> tuple[status.BFD, ...]:
         """Every router that is watched."""
@@ -280,6 +291,7 @@ class BGP:
             if served.down_since is not None and now - served.down_since > SESSION_S:
                 why = served.peering.status.last_error or "it has not answered"
                 found.append(f"peer {name}: no session for {now - served.down_since:.0f} s: {why}")
+            found += [f"peer {name}: {line}" for line in _unsent_lines(_unsent(served))]
         return found + self._detecting.problems()
 
 
@@ -289,8 +301,27 @@ def unusable_row(peer: Peer, why: str) -> status.Peer:
     return status.Peer(peer.name, address, asn, "unusable", 0.0, 0, 0, 0, 0, "", why, peer.port)
 
 
-def _row(peering: Peering) -> status.Peer:
-    one = peering.status
+def _unsent(served: Served) -> dict[str, str]:
+    """Routes that have been missing for long on a session that is up, and why."""
+    unservable = served.peering.unservable if served.lacking else {}
+    why = {prefix: f"{one.reason.value}: {one.message}" for prefix, one in unservable.items()}
+    long_ago = time.time() - UNSENT_S
+    late = "ExaBGP has not sent it yet; if that stays so, look at the log of this speaker"
+    return {str(prefix): why.get(prefix, late) for prefix, at in served.lacking.items() if at <= long_ago}
+
+
+def _unsent_lines(unsent: Mapping[str, str]) -> Iterator[str]:
+    """One for all that are missing for the same reason."""
+    prefixes: dict[str, list[str]] = defaultdict(list)
+    for prefix, why in unsent.items():
+        prefixes[why].append(prefix)
+    for why, some in prefixes.items():
+        verb = "is" if len(some) == 1 else "are"
+        yield f"{listed(some, MOST_NAMED)} {verb} not sent, though the session is up: {why}"
+
+
+def _row(served: Served) -> status.Peer:
+    peering, one = served.peering, served.peering.status
     return status.Peer(
         one.name,
         str(peering.peer.address or "auto"),
@@ -298,12 +329,13 @@ def _row(peering: Peering) -> status.Peer:
         one.state,
         one.since,
         one.sent,
-        one.desired + len(peering.unservable),
+        one.desired + len(one.unservable),
         one.flaps,
         one.restarts,
         one.bfd,
         one.last_error or "",
         peering.peer.port,
+        _unsent(served),
     )
 
 

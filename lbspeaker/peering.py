@@ -50,7 +50,8 @@ class PeerStatus:
     """How one peer is.
 
     `state`: idle (not started), connecting, up, held (for a storm or BFD: `last_error`), draining or stopped.
-    `since`: Unix time at which the state began. `sent` routes are on the wire, of `desired` that should be.
+    `since`: Unix time at which the state began. `sent` routes are on the wire, of `desired` that should be;
+    `unservable`: those that should, too, and which the session cannot carry.
     `restarts` counts children after the first, `flaps` sessions that ended. `bfd`: its state in a word, ""
     without; `doubt`: what is worth a word about it, though BGP may be up.
     """
@@ -65,6 +66,7 @@ class PeerStatus:
     flaps: int
     bfd: str = ""
     doubt: str | None = None
+    unservable: tuple[Network, ...] = ()
 
 
 def local_address_towards(address: Address) -> Address:
@@ -194,6 +196,10 @@ class Peering:
     def unservable(self) -> Mapping[Network, Refusal]:
         """Desired routes that this session cannot carry, and why."""
         return self._session.unservable
+
+    def unsent(self) -> list[Network]:
+        """Desired routes that are not on the wire."""
+        return self._session.unsent()
 
     @property
     def pid(self) -> int | None:
@@ -409,6 +415,7 @@ class Peering:
             view.flaps,
             self._gate.state,
             self._gate.complaint(self._now()),
+            tuple(self.unservable),
         )
         if status != self._status:
             self._status = status

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import pytest
 from structlog.testing import capture_logs
 
+from lbspeaker import bgp as bgp_module
 from lbspeaker import peering as module
 from lbspeaker.bgp import BGP
 from lbspeaker.core.announce import PlannedRoute
@@ -85,6 +86,46 @@ def test_what_is_announced_is_told_once(children: list[Child]) -> None:
         assert set(told.events) == {("Announced", f"announcing {X} to router from a (BGP)")}
         assert told.services == [(key, "bgp") for key in ROUTES[X].services], "once"
         assert bgp.problems() == []
+
+    play(story)
+
+
+def test_a_route_that_is_not_sent_for_long_is_a_problem_with_its_cause(
+    children: list[Child], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The router takes no IPv6; and of IPv4, ExaBGP is slow with one of two."""
+    monkeypatch.setattr(bgp_module, "UNSENT_S", 0.3)
+    y, z = ip_network("203.0.113.2/32"), ip_network("2001:db8::10/128")
+    routes = {one: PlannedRoute(Route(one), (f"default/{one}",)) for one in (X, y, z)}
+    six = replace(LAN, addresses=(*LAN.addresses, ip_interface("2001:db8::201/64")))
+
+    async def story(bgp: BGP, told: Told) -> None:
+        bgp.set_links((six,))
+        bgp.set_peer("router", PEER)
+        bgp.set_routes("router", routes)
+        await until(lambda: bool(children))
+        children[-1].says("negotiated", negotiated={"families": ["ipv4 unicast"]})
+        children[-1].says("state", state="up")
+        await said(children[-1], "announce", str(X))
+        sent(children[-1], X)
+        await until(lambda: [(row.sent, row.desired) for row in bgp.rows()] == [(1, 3)])
+        assert (bgp.rows()[0].unsent, bgp.problems()) == ({}, []), "it may be that it is only late"
+        await until(lambda: len(bgp.problems()) == 2)
+        why = bgp.rows()[0].unsent
+        assert why.keys() == {str(y), str(z)}
+        assert why[str(z)].startswith("FamilyNotNegotiated: BGPPeer/router: the router does not take IPv6")
+        assert f"peer router: {z} is not sent, though the session is up: {why[str(z)]}" in bgp.problems()
+        sent(children[-1], y)
+        await until(lambda: bgp.rows()[0].unsent.keys() == {str(z)})
+        announced = {message for reason, message in told.events if reason == "Announced"}
+        assert not any(str(z) in message for message in announced)
+        bgp.set_routes("router", {X: routes[X], y: routes[y]})
+        await until(lambda: bgp.problems() == [])
+        assert bgp.rows()[0].desired == 2
+        assert {message.split()[1] for reason, message in told.events if reason == "Announced"} == {
+            str(X),
+            str(y),
+        }
 
     play(story)
 

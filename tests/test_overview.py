@@ -183,6 +183,29 @@ def test_what_is_announced_by_bgp() -> None:
     assert (row.mode, row.owner) == ("layer2+bgp", f"{FIRST}, 3 nodes")
 
 
+def test_a_route_that_is_not_sent_is_not_announced() -> None:
+    """Though there is a session, and it has sent another one."""
+    world = snapshot(WEB, l2=(), bgp=(BGPAdvertisement("bgp"),))
+    lacking = structs.replace(
+        ROUTER, last_error="an old one", sent=1, desired=2, unsent={"192.0.2.10/32": "Why: what; do this"}
+    )
+
+    def shown(*peers: status.Peer) -> tuple[str, str]:
+        said = [says(node, peers=(peer,)) for node, peer in zip((FIRST, SECOND, THIRD), peers, strict=True)]
+        found = overview(look(*said, snapshot=world), NOW)
+        assert len(only(found, (), None, problems=True).peers) == sum(peer != ROUTER for peer in peers)
+        return found.services[0].owner, found.services[0].why
+
+    assert shown(lacking, ROUTER, ROUTER) == ("2 nodes", "")
+    assert shown(lacking, lacking, lacking) == ("", "no router is told of it: Why: what; do this")
+    other = structs.replace(lacking, unsent={"192.0.2.11/32": "why", "2001:db8::/64": "why"})
+    held = structs.replace(lacking, state="held")
+    assert shown(other, lacking, held) == ("1 node", "")
+    assert (lacking.trouble, ROUTER.trouble) == ("Why: what; do this", "")
+    assert structs.replace(lacking, unsent={}).trouble == "", "what ended a session before is over"
+    assert structs.replace(lacking, state="held").trouble == "an old one"
+
+
 def test_a_node_that_is_taken_out_is_shown_as_that_and_named_where_it_is_in_the_way() -> None:
     local = replace(WEB, local=True)
     world = snapshot(local, on=THIRD, node_fields={THIRD: {"labels": {EXCLUDE: ""}}})

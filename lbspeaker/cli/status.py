@@ -225,7 +225,7 @@ def _speakers(found: Overview, wide: bool) -> Table:
 def _peer(peer: format_.Peer) -> tuple[str, ...]:
     sent = str(peer.sent) if peer.sent == peer.desired else f"{peer.sent} of {peer.desired}"
     session = (peer.state, _ago(peer.since) if peer.since else "-", sent, peer.bfd or "-", str(peer.ended))
-    return (peer.name, peer.address, str(peer.asn or "-"), *session, peer.last_error or "-")
+    return (peer.name, peer.address, str(peer.asn or "-"), *session, peer.trouble or "-")
 
 
 # --- one node -------------------------------------------------------------------------------------------

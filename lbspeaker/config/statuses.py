@@ -144,6 +144,7 @@ SPEAKER_STATUS: Json = {
         **dict.fromkeys(("address", "state", "bfd", "last_error"), _WORD),
         **dict.fromkeys(("port", "asn", "sent", "desired", "ended", "restarts"), _WHOLE),
         since=_NUMBER,
+        unsent={"type": "object", "additionalProperties": _WORD},
     ),
     "bfd": _map("By router.", state=_WORD, why=_WORD, interval_ms=_NUMBER, detection_ms=_NUMBER),
     "members": _map("By node.", alive=_YES_OR_NO, heard_on=_WORDS, silent_on=_WORDS),

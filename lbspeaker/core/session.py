@@ -151,6 +151,10 @@ class Session:
         }
         return self._unservable | given_up
 
+    def unsent(self) -> list[Network]:
+        """Which routes should be with the peer and are not on the wire."""
+        return [prefix for prefix in self._asked_for if prefix not in self._wire]
+
     @property
     def stuck(self) -> str | None:
         """Why this child must be replaced, if it must."""

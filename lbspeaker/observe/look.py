@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from ipaddress import ip_network
 from typing import Any
 
 import msgspec
@@ -27,6 +28,7 @@ from lbspeaker.model import (
     Kind,
     Lease,
     Namespace,
+    Network,
     PoolStatus,
     Service,
     Snapshot,
@@ -60,6 +62,15 @@ class Look:
     controller: str | None = ""  # who acts; "": nobody; None: not known
     unread: tuple[str, ...] = ()
     config: str = ""  # the configuration that is published, in the word that speakers use
+
+    def unsent(self) -> dict[tuple[str, str], Mapping[Network, str]]:
+        """By node and peer: routes that live speakers have not sent though the session is up, and why."""
+        return {
+            (node, peer.name): {ip_network(prefix): why for prefix, why in peer.unsent.items()}
+            for node, said in self.speakers.items()
+            for peer in said.peers
+            if peer.unsent and peer.state == "up" and node in self.snapshot.members
+        }
 
     def without_session(self, node: str, peer: str) -> bool:
         """Whether the speaker of the node says that it has none with this peer, or does not know of it."""

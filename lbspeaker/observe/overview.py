@@ -18,6 +18,7 @@ from lbspeaker.core.remedies import remedy
 from lbspeaker.core.words import alike, listed
 from lbspeaker.errors import plain
 from lbspeaker.model import Address, Service, Unannounced
+from lbspeaker.observe.announcing import Announcing, Nodes
 from lbspeaker.observe.look import Look
 from lbspeaker.wire import status
 
@@ -209,18 +210,19 @@ def _services(look: Look, now: float) -> Iterator[ServiceRow]:
     services = look.snapshot.services
     held = holders(services.values())
     decided = outline(look.snapshot, held)
-    announcing = _announcing(decided, look)
+    announcing = None if look.unread else Announcing(decided, look)
     answering = _answering(look)
     refused = {(row.service, row.ip): _why(row) for row in decided.unannounced if row.node is None}
     if look.unread:  # what follows from what was not seen is not so
-        refused, announcing = {}, {}
+        refused = {}
     for key, service in sorted(services.items()):
         if not service.load_balancer:
             continue
         if not service.held:
             yield ServiceRow(key, "", "", "", why=_pending(service))
         for ip in service.held:
-            row = _service(key, ip, decided, announcing, answering, refused.get((key, ip), ""), now)
+            by_bgp = announcing.of(key, ip) if announcing else Nodes()
+            row = _service(key, ip, decided, by_bgp, answering, refused.get((key, ip), ""), now)
             yield replace(row, why="") if look.unread and not row.conflict else row
 
 
@@ -250,42 +252,16 @@ def _answering(look: Look) -> Answering:
     return found
 
 
-@dataclass(frozen=True, slots=True)
-class _Nodes:
-    """How many nodes announce something by BGP: that should, and that have a session."""
-
-    should: int = 0
-    do: int = 0
-
-
-Announcing = Mapping[tuple[str, int], _Nodes]  # by Service and family
-
-
-def _announcing(decided: Outline, look: Look) -> Announcing:
-    absent = {
-        (node, peer.name): look.without_session(node, peer.name)
-        for node in look.speakers
-        for peer in look.snapshot.config.peers
-    }
-    counted: dict[int, _Nodes] = {}  # by identity: very many have the same
-    for told in decided.bgp.values():
-        if id(told) not in counted:
-            do = sum(any(not absent.get((node, peer)) for peer in peers) for node, peers in told.items())
-            counted[id(told)] = _Nodes(len(told), do)
-    return {about: counted[id(told)] for about, told in decided.bgp.items()}
-
-
 def _service(
     key: str,
     ip: Address,
     decided: Outline,
-    announcing: Announcing,
+    by_bgp: Nodes,
     answering: Answering,
     refusal: str,
     now: float,
 ) -> ServiceRow:
-    by_bgp = announcing.get((key, ip.version), _Nodes())
-    nodes = by_bgp.do
+    nodes = len(by_bgp.do)
     wanted = decided.l2.get(ip)
     rows = answering.get(str(ip), [])
     owners = [(node, row) for node, row in rows if row.role == "owner"]
@@ -302,6 +278,8 @@ def _service(
     elif wanted is not None and not owners:
         held_back = next((f"{node} holds it back" for node, row in rows if row.role == "held-back"), "")
         why = held_back or f"nobody answers for it yet; {wanted.candidates[0]} should"
+    elif by_bgp.should and not nodes and by_bgp.unsent:
+        why = f"no router is told of it: {by_bgp.unsent}"
     elif by_bgp.should and not nodes:
         why = "no router is told of it: no session of BGP is up; what sessions say stands with the peers"
     moves = max((row.moves for _, row in rows), default=0)
@@ -330,7 +308,9 @@ def only(found: Overview, services: Iterable[str], node: str | None, *, problems
         found.unread,
         found.pools if not wanted and node is None else (),
         rows,
-        tuple((n, p) for n, p in peers if node in (None, n) and (p.state != "up" or not problems)),
+        tuple(
+            (n, p) for n, p in peers if node in (None, n) and (p.state != "up" or p.unsent or not problems)
+        ),
         tuple((n, g) for n, g in guards if node in (None, n) and (g.queue or g.storms or not problems)),
         tuple(one for one in speakers if node in (None, one.node) and not (problems and _is_well(one))),
     )

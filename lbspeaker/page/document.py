@@ -184,7 +184,7 @@ def _peer(node: str, peer: Peer, now: float) -> Sequence[Child]:
     routes = f"{peer.sent} of {peer.desired}"
     return (
         *(node, peer.name, peer.address, as_, peer.state),
-        *(ago(peer.since, now) if peer.since else "", routes, peer.bfd, peer.last_error),
+        *(ago(peer.since, now) if peer.since else "", routes, peer.bfd, peer.trouble),
     )
 
 

@@ -6,6 +6,7 @@ Lists become maps, by IP, link, peer …, so that a merge-patch (RFC 7386) carri
 
 from collections.abc import Mapping
 from datetime import datetime
+from ipaddress import ip_network
 from typing import Any
 
 import msgspec
@@ -17,6 +18,7 @@ from lbspeaker.wire.status import Status, build
 Json = dict[str, Any]
 
 MOST_IPS = 10_000  # 75 bytes each; an object has room for 1.5 MiB
+MOST_UNSENT = 1_000  # of each peer, 250 bytes each
 MOST_PROBLEMS, PROBLEM_CHARS = 20, 500
 _KEYS: Mapping[str, tuple[str, ...]] = {  # what a row of each list is known by
     "ips": ("ip",),
@@ -41,6 +43,9 @@ def body(status: Status, now: float) -> Json:
     for one in found["bfd"].values():
         for counter in _COUNTERS:
             one.pop(counter, None)
+    for one in found["peers"].values():
+        if "unsent" in one:
+            one["unsent"] = dict(list(one["unsent"].items())[:MOST_UNSENT])
     found["ips"] = dict(list(found["ips"].items())[:MOST_IPS])
     return {
         "state": status.state,
@@ -119,6 +124,8 @@ def parse(obj: Mapping[str, Any]) -> Status:
         status = msgspec.convert(found, Status)
         for guard in status.guards:
             [*map(float, guard.recent)]  # each name is a time
+        for peer in status.peers:
+            [*map(ip_network, peer.unsent)]
         return status
     except (msgspec.ValidationError, ValueError, TypeError, AttributeError) as error:
         raise Malformed(f"the status of Speaker {name} cannot be read: {error}") from None

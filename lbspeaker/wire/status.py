@@ -81,7 +81,9 @@ class Peer(msgspec.Struct, frozen=True):
     """A session of BGP. `state`: idle, connecting, up, held, draining or stopped, since then (Unix time);
     unusable, of a peer whose password is missing.
 
-    `sent` routes are on the wire, of `desired`. `ended`: sessions so far; `restarts`: of ExaBGP.
+    `sent` routes are on the wire, of `desired`; `unsent`: which have not been for some seconds though the
+    session is up, by prefix, and why: "Reason: what is wrong; what to do". `ended`: sessions so far;
+    `restarts`: of ExaBGP.
     """
 
     name: str
@@ -96,6 +98,12 @@ class Peer(msgspec.Struct, frozen=True):
     bfd: str
     last_error: str
     port: int = 179
+    unsent: dict[str, str] = msgspec.field(default_factory=dict)
+
+    @property
+    def trouble(self) -> str:
+        """What is wrong with it; why an earlier session ended is over once there is one."""
+        return next(iter(self.unsent.values()), "") if self.state == "up" else self.last_error
 
 
 class Status(msgspec.Struct, frozen=True):

@@ -19,6 +19,7 @@ IPS = (
     status.IP("192.0.2.10", ("default/web",), "owner", ("eth0",), 1764331200.5, "takeover", moves=2),
     status.IP("192.0.2.11", ("default/dns",), "held-back", conflict="00:00:5e:00:53:01", vendor="Canon"),
 )
+UNSENT = {"2001:db8::10/128": "FamilyNotNegotiated: the router does not take IPv6 routes; activate it"}
 SAID = status.Status(
     *("node-a", "1.2.3", "serving", 1764331200.0, 0.1),
     (status.Member("node-a", True), status.Member("node-b", False, (), ("eth0",))),
@@ -27,7 +28,7 @@ SAID = status.Status(
     {"192.0.2.10": "node-a"},
     ("peer router: no session for 9 s: why; what to do", "another one"),
     (status.BFD("192.0.2.1", "up", "", 100.0, 300.0, 9, 9, {"ttl": 1}),),
-    (status.Peer("router", "192.0.2.1", 64512, "up", 1764331201.0, 2, 2, 1, 0, "up", ""),),
+    (status.Peer("router", "192.0.2.1", 64512, "up", 1764331201.0, 2, 3, 1, 0, "up", "", unsent=UNSENT),),
 )
 
 
@@ -52,6 +53,13 @@ def test_kubectl_shows_the_essential() -> None:
     assert (body["state"], body["owned"], body["sessions"], body["alive"]) == ("serving", 1, "1/1", 1)
     assert body["verdict"] == f"{SAID.problems[0]} (and 1 more)"
     assert speaker_object.body(msgspec.structs.replace(SAID, problems=()), 1764331300.0)["verdict"] == "well"
+
+
+def test_of_very_many_unsent_routes_some_are_told() -> None:
+    many = {f"2001:db8::{number:x}/128": "why" for number in range(5_000)}
+    peers = (msgspec.structs.replace(SAID.peers[0], unsent=many),)
+    (peer,) = back(speaker_object.body(msgspec.structs.replace(SAID, peers=peers), 1764331300.0)).peers
+    assert list(peer.unsent) == list(many)[: speaker_object.MOST_UNSENT]
 
 
 def test_the_schema_has_all_of_it() -> None:
