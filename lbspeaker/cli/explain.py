@@ -17,10 +17,10 @@ from lbspeaker.core.explain import Case, Explanation, Living, Step, case
 from lbspeaker.core.explain_ip import explain_ip
 from lbspeaker.core.explain_node import explain_node
 from lbspeaker.core.explain_service import explain_service
-from lbspeaker.core.said import Said, SaidIP, SaidPeer
+from lbspeaker.core.hearing import cuts, without_cuts
 from lbspeaker.errors import plain
 from lbspeaker.model import Address, Service, address_of
-from lbspeaker.wire.status import Status
+from lbspeaker.observe.said import said
 
 if TYPE_CHECKING:
     from lbspeaker.observe.look import Look
@@ -143,25 +143,10 @@ def of_cluster(
     about: Callable[[Service], bool] | None = None,
 ) -> Case:
     """What a look at a cluster at `now` (Unix time) shows. What the dead said last counts for nothing."""
-    members = seen.snapshot.members
-    said = {name: as_said(status) for name, status in seen.speakers.items() if name in members}
-    living = Living(now, said, seen.refused, seen.controller, namespace)
-    return case(seen.snapshot, class_, living, about)
-
-
-def as_said(status: Status) -> Said:
-    """What of a status an explanation looks at."""
-    ips = {
-        ip: SaidIP(one.role, one.links, one.since, f"{one.conflict} {one.vendor}".strip())
-        for one in status.ips
-        if (ip := address_of(one.ip)) is not None
-    }
-    peers = {
-        one.name: SaidPeer(one.state, one.since, one.sent, one.desired, one.last_error)
-        for one in status.peers
-    }
-    waiting = sum(guard.queue for guard in status.guards)
-    return Said(status.state, ips, peers, status.problems, waiting)
+    told = said(seen)
+    cut = cuts(told, seen.snapshot.links)
+    living = Living(now, told, seen.refused, seen.controller, namespace, cut)
+    return case(without_cuts(seen.snapshot, cut), class_, living, about)
 
 
 # --- for machines ---------------------------------------------------------------------------------------

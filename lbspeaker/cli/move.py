@@ -15,10 +15,12 @@ from rich.console import Console
 
 from lbspeaker.cli import screen
 from lbspeaker.cli.source import Command, cluster, unknown
-from lbspeaker.core.forecast import Change, lost, moved, without
+from lbspeaker.core.forecast import Change, hindrances, lost, without
+from lbspeaker.core.hearing import cuts, unheard
 from lbspeaker.errors import LbspeakerError, Unable, Unavailable
 from lbspeaker.model import EXCLUDE, Service
 from lbspeaker.observe.look import Look, look
+from lbspeaker.observe.said import said
 from lbspeaker.shell.apiserver import ApiServer, credentials
 from lbspeaker.wire.kube_objects import PREFERRED
 
@@ -67,13 +69,15 @@ def drain(
         return
     if not force:
         _whole(seen)
-    changes = without(seen.snapshot, node, seen.without_session)
+    changes = without(seen.snapshot, node, seen.without_session, said(seen))
     gone = lost(changes)
     if output == "json":
         rows = [{"what": c.what, "services": c.services, "now": c.now, "then": c.then} for c in changes]
         click.echo(json.dumps({"node": node, "changes": rows, "lost": len(gone)}, indent=2))
     else:
         _show(node, changes)
+        for deaf in _unheard(seen) if changes else ():
+            click.echo(f"{deaf}, so it takes nothing over there")
     if simulate or (gone and not force):
         if gone and not simulate:
             click.echo("nothing was changed; --force drains it all the same", err=True)
@@ -130,12 +134,14 @@ def _check(seen: Look, service: str, node: str) -> None:
     """Raises Unable if the node cannot own all IPs of the Service."""
     if not seen.snapshot.services[service].held:
         raise Unable(f"{service} has no IP", "lbspeaker status says why")
-    owners = moved(seen.snapshot, service, node)
-    missing = [ip for ip in seen.snapshot.services[service].held if owners.get(ip) != node]
-    if missing:
-        ips = ", ".join(map(str, missing))
-        hint = "is its speaker alive, has it a link for the IP, an endpoint (traffic policy Local)?"
-        raise Unable(f"{node} cannot own {ips} of {service}", hint)
+    for ip, why in hindrances(seen.snapshot, service, node, said(seen)).items():
+        raise Unable(f"{node} cannot own {ip} of {service}: {why}", f"see lbspeaker explain {service}")
+
+
+def _unheard(seen: Look) -> list[str]:
+    """Who is not heard by the others, each in half a sentence."""
+    cut = cuts(said(seen), seen.snapshot.links)
+    return [unheard(node, cut) for node in cut]
 
 
 def _whole(seen: Look) -> None:
@@ -159,9 +165,9 @@ def _drained(seen: Look, node: str) -> bool:
 
 
 def _owns(seen: Look, service: Service, node: str) -> bool:
-    said = seen.speakers.get(node)
-    owned = {one.ip for one in said.ips if one.role == "owner" and one.links} if said else set()
-    return all(str(ip) in owned for ip in service.held)
+    """Whether the node has all its IPs, and nobody else has one of them."""
+    owners = {ip: [name for name, one in said(seen).items() if one.owns(ip)] for ip in service.held}
+    return all(names == [node] for names in owners.values())
 
 
 # --- what is done ---------------------------------------------------------------------------------------

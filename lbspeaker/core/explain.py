@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from lbspeaker.core.hearing import Cuts, unheard
 from lbspeaker.core.outcome import Outcome, outcome
 from lbspeaker.core.remedies import remedy
 from lbspeaker.core.said import Said
@@ -55,6 +56,7 @@ class Living:
 
     `said`: what speakers say, by node. `refused`: objects of the configuration ("Kind/name") that are not in
     force, and why. `controller`: who acts; "": nobody; None: not known. `namespace`: of all these.
+    `cuts`: links on which the others do not hear their node; in the snapshot they are no links.
     """
 
     now: float
@@ -62,6 +64,7 @@ class Living:
     refused: tuple[tuple[str, str], ...] = ()
     controller: str | None = None
     namespace: str = "lbspeaker-system"
+    cuts: Cuts = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +86,10 @@ class Case:
     @property
     def now(self) -> float:
         return self.living.now if self.living is not None else 0.0
+
+    def unheard(self, node: str) -> str:
+        """ "node-a is not heard on its eth0 by node-b"; "" if it is."""
+        return unheard(node, self.living.cuts) if self.living is not None else ""
 
     def not_in_force(self, *kinds: str) -> list[str]:
         """The objects of these kinds that are refused, each in a line."""

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from lbspeaker.core.announce import PlannedRoute, bgp_advertisements, told_from
 from lbspeaker.core.explain import Case, Step, refused
@@ -99,13 +100,33 @@ def _match(case: Case, ad: L2Advertisement | BGPAdvertisement, pool: Pool, what:
 def _candidates(case: Case, service: Service, ip: Address) -> Step:
     world = case.outcome.snapshot
     verdicts = candidacy(world, ip, case.outcome.holders[ip], service)
-    lines = [f"{node}: {why.message if why else 'candidate'}" for node, why in verdicts.items()]
+    lines = [f"{node}: {_verdict(case, node, why)}" for node, why in verdicts.items()]
     refusal = _missed(case, service.key, ip, "layer2")
     if refusal is None:
         return Step("candidates", "ok", tuple(lines), ip)
     if not world.nodes:
         return _no_nodes("candidates", ip)
-    return _blind(case, "candidates", ip, refusal) or refused("candidates", refusal, service.key, lines, ip)
+    step = refused("candidates", refusal, service.key, lines, ip)
+    cut = [node for node, why in verdicts.items() if _is_cut_off(case, node, why)]
+    if cut:
+        why = f"{refusal.message}; {case.unheard(cut[0])}"
+        return replace(step, why=why, next_step=_look_at_link(cut[0]))
+    return _blind(case, "candidates", ip, refusal) or step
+
+
+def _verdict(case: Case, node: str, why: Refusal | None) -> str:
+    if _is_cut_off(case, node, why):
+        return f"{case.unheard(node)}, and no other link of it is for the IP"
+    return why.message if why else "candidate"
+
+
+def _is_cut_off(case: Case, node: str, why: Refusal | None) -> bool:
+    """Whether it is no candidate because it is not heard."""
+    return why is not None and why.reason is Reason.NO_NODE_LINK and bool(case.unheard(node))
+
+
+def _look_at_link(node: str) -> str:
+    return f"look at the link of {node}, and at the switch"
 
 
 def _no_nodes(name: str, ip: Address) -> Step:
@@ -196,6 +217,9 @@ def _speakers(case: Case, found: L2Announcement) -> Step:
     if conflict:
         refusal = Refusal(Reason.ADDRESS_CONFLICT, f"{conflict}, which is no speaker, uses it, too")
         return refused("speakers", refusal, found.services[0], lines, ip)
+    if len(owners) == 1 and owner not in found.candidates and case.unheard(owner):
+        why = f"{owner} answers for it, and {case.unheard(owner)}"
+        return Step("speakers", "no", (*lines, why), ip, why, None, _look_at_link(owner))
     if len(owners) == 1:
         return Step("speakers", "ok", tuple(lines), ip)
     if len(owners) > 1:

@@ -50,6 +50,9 @@ def _state(case: Case, node: str) -> Step:
     if said is not None and said.problems:
         next_step = f"look at that; all that it says: lbspeaker status --node {node}"
         return Step("node", "no", tuple(lines), None, said.problems[0], None, next_step)
+    if case.unheard(node):
+        why = case.unheard(node)
+        return Step("node", "no", (*lines, why), None, why, None, "look at that link, and at the switch")
     if said is None and case.living is not None:
         why = "its speaker says nothing"
         return Step("node", "unknown", (*lines, why), None, why, None, case.look_at_speakers)

@@ -1,4 +1,4 @@
-"""What speakers say of themselves, as far as an explanation needs it."""
+"""What speakers say of themselves, as far as explanations and forecasts need it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -32,11 +32,25 @@ class SaidPeer:
 
 
 @dataclass(frozen=True, slots=True)
+class SaidMember:
+    """Another node: on which links of its own the speaker hears it, and on which not (any more)."""
+
+    heard_on: tuple[str, ...] = ()
+    silent_on: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Said:
-    """Of one node. `waiting`: frames that its guards hold."""
+    """Of one node. `waiting`: frames that its guards hold. `members`: the other nodes, as it hears them."""
 
     state: str = "serving"
     ips: Mapping[Address, SaidIP] = field(default_factory=dict)
     peers: Mapping[str, SaidPeer] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
     waiting: int = 0
+    members: Mapping[str, SaidMember] = field(default_factory=dict)
+
+    def owns(self, ip: Address) -> bool:
+        """Whether it answers for this IP, and will."""
+        one = self.ips.get(ip)
+        return one is not None and one.role == "owner" and bool(one.links)

@@ -13,21 +13,24 @@ import pytest
 import yaml
 from msgspec import structs
 
-from lbspeaker.cli.explain import as_said, of_cluster
+from lbspeaker.cli.explain import of_cluster
 from lbspeaker.cli.source import sufficient
 from lbspeaker.config.documents import Document
 from lbspeaker.core.election import rank
 from lbspeaker.core.explain import Explanation
+from lbspeaker.core.explain_node import explain_node
 from lbspeaker.core.explain_service import explain_service
-from lbspeaker.core.said import Said, SaidIP, SaidPeer
+from lbspeaker.core.said import Said, SaidIP, SaidMember, SaidPeer
 from lbspeaker.errors import Unable, Unavailable
+from lbspeaker.model import EXCLUDE
 from lbspeaker.observe.look import Look
+from lbspeaker.observe.said import as_said
 from lbspeaker.wire import speaker_object
 from lbspeaker.wire.status import IP, Guard, Member, Peer, Status
 from tests.build import ip, snapshot
 from tests.cli.test_plan import CLUSTER, service
 from tests.lab import apiserver_backends
-from tests.test_overview import FIRST, NOW, OWNED, WEB, look, says
+from tests.test_overview import FIRST, NOW, OWNED, SECOND, THIRD, WEB, look, says
 
 ROOT = Path(__file__).parent.parent.parent
 LAYER2 = str(ROOT / "examples" / "layer2")
@@ -138,7 +141,7 @@ def test_what_is_taken_of_a_status() -> None:
         "serving",
         1.0,
         0.0,
-        (Member("node-b", False),),
+        (Member("node-b", True, ("eth0",), ("eth1",)),),
         (IP("192.0.2.10", ("shop/web",), "owner", ("eth0",), 5.0, "new", "02:00:00:00:00:01", "Brother"),),
         (guard, guard),
         {"192.0.2.11": "node-b"},
@@ -152,6 +155,7 @@ def test_what_is_taken_of_a_status() -> None:
         {"router": SaidPeer("up", 7.0, 1, 2)},
         ("something",),
         6,
+        {"node-b": SaidMember(("eth0",), ("eth1",))},
     )
 
 
@@ -172,6 +176,43 @@ def test_what_a_look_at_a_cluster_shows() -> None:
     assert "owner" not in str(next(one for one in of(look(snapshot=silent)).steps if one.name == "speakers"))
     refused = of(look(refused=(("L2Advertisement/x", "unknown pool"),)))
     assert "L2Advertisement/x is not in force: unknown pool" in str(refused.steps)
+
+
+def hears(*nodes: str) -> tuple[Member, ...]:
+    """All others, of whom only these are heard."""
+    return tuple(Member(n, True, *((("eth0",), ()) if n in nodes else ((), ("eth0",)))) for n in "abc")
+
+
+CUT_OFF = (  # FIRST; the others hear each other
+    says(FIRST, OWNED, members=hears(), problems=("eth0: no other speaker is heard any more",)),
+    says(SECOND, members=hears(SECOND, THIRD)),
+    says(THIRD, members=hears(SECOND, THIRD)),
+)
+
+
+def test_who_answers_and_is_not_heard_announces_nothing() -> None:
+    """Its Lease is fresh, and it says that it owns the IP."""
+    found = of(look(*CUT_OFF))
+    steps = {one.name: one for one in found.steps}
+    by = ", ".join(sorted((SECOND, THIRD)))
+    assert found.verdict == "no"
+    assert f"{FIRST}: {FIRST} is not heard on its links by {by}" in str(steps["candidates"].lines)
+    assert steps["speakers"].why == f"{FIRST} answers for it, and {FIRST} is not heard on its links by {by}"
+    assert found.next_step == f"look at the link of {FIRST}, and at the switch"
+    assert steps["owner"].lines[0].startswith(SECOND)
+    others = {name: {"labels": {EXCLUDE: ""}} for name in (SECOND, THIRD)}
+    alone = of(look(*CUT_OFF, snapshot=snapshot(WEB, node_fields=others)))
+    assert alone.verdict == "no"
+    assert f"; {FIRST} is not heard on its links by {by}" in alone.diagnosis
+    assert alone.next_step == f"look at the link of {FIRST}, and at the switch"
+
+
+def test_a_node_that_is_not_heard_is_told_so_even_if_it_does_not_complain() -> None:
+    silent = (structs.replace(CUT_OFF[0], problems=()), *CUT_OFF[1:])
+    found = explain_node(of_cluster(look(*silent), None, NOW, "lbspeaker-system"), FIRST)
+    assert found.diagnosis.startswith(
+        f"something is wrong with {FIRST}: {FIRST} is not heard on its links by"
+    )
 
 
 def test_what_may_not_be_read_is_not_taken_for_absent() -> None:
