@@ -9,7 +9,7 @@ from lbspeaker.core.layer2 import candidacy, l2
 from lbspeaker.core.nodes import holders
 from lbspeaker.core.pools import slot_of
 from lbspeaker.core.said import Said
-from lbspeaker.model import EXCLUDE, Address, Network, Reason, Service, Snapshot
+from lbspeaker.model import EXCLUDE, Address, Network, Reason, Refusal, Service, Snapshot
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,13 +91,20 @@ def hindrances(
     held = {ip: services for ip, services in holders(after.services.values()).items() if ip in wish.held}
     found, missed = l2(after, held)
     whys = {ip: _why_not(after, held[ip], ip, wish, node, cut) for ip in wish.held}
-    nowhere = {row.ip: row.refusal.message for row in missed if row.service == key}
+    nowhere = {row.ip: _nowhere(row.refusal) for row in missed if row.service == key}
     owners = {ip: one.owner for ip, one in found.items()}
     return {
         ip: whys[ip] or nowhere.get(ip, "") or f"other Services on it prefer {owners[ip]}"
         for ip in wish.held
         if owners.get(ip) != node
     }
+
+
+def _nowhere(refusal: Refusal) -> str:
+    """Why no node at all owns it."""
+    if refusal.reason is Reason.NO_ADVERTISEMENT:
+        return f"it is not on layer 2, where one node owns an IP ({refusal.message})"
+    return refusal.message
 
 
 def _why_not(

@@ -118,7 +118,11 @@ HINDRANCES: dict[str, tuple[Snapshot, dict[str, Said], str]] = {
         {},
         "none of its links is in a network of 192.0.2.10 (it has: none)",
     ),
-    "no layer 2": (snapshot(WEB, l2=()), {}, "no L2Advertisement selects pool lan"),
+    "no layer 2": (
+        snapshot(WEB, l2=()),
+        {},
+        "it is not on layer 2, where one node owns an IP (no L2Advertisement selects pool lan)",
+    ),
     "no endpoint": (
         snapshot(WEB, on=""),
         {},
