@@ -7,7 +7,7 @@ before break, and it stays so when this command has ended.
 import asyncio
 import json
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from typing import Any
 
 import click
@@ -25,6 +25,7 @@ from lbspeaker.shell.apiserver import ApiServer, credentials
 from lbspeaker.wire.kube_objects import PREFERRED
 
 _EVERY_S = 0.5
+_GET_RIGHT = "get the right to list it, or wait until the API server answers"
 
 _OPTIONS = (
     cluster,
@@ -62,7 +63,7 @@ def drain(
       lbspeaker drain node-a --undo
     """
     seen = look(**access)
-    _known(node, seen.snapshot.nodes, "node")
+    _known(seen, node, "nodes")
     if undo:
         _patch(access, f"/api/v1/nodes/{node}", {"labels": {EXCLUDE: None}})
         click.echo(f"{node} may announce again")
@@ -106,9 +107,9 @@ def move(service: str, node: str | None, back: bool, timeout: float, output: str
     if (node is None) is not back:
         raise click.UsageError("say where: --to NODE, or --back")
     seen = look(**access)
-    _known(service, seen.snapshot.services, "Service of type LoadBalancer")
+    _known(seen, service, "services")
     if node is not None:
-        _known(node, seen.snapshot.nodes, "node")
+        _known(seen, node, "nodes")
         _whole(seen)
         _check(seen, service, node)
     namespace, _, name = service.partition("/")
@@ -135,7 +136,7 @@ def _check(seen: Look, service: str, node: str) -> None:
     if not seen.snapshot.services[service].held:
         raise Unable(f"{service} has no IP", "lbspeaker status says why")
     for ip, why in hindrances(seen.snapshot, service, node, said(seen)).items():
-        raise Unable(f"{node} cannot own {ip} of {service}: {why}", f"see lbspeaker explain {service}")
+        raise Unable(f"{node} cannot own {ip} of {service}: {why}", f"lbspeaker explain {service} says more")
 
 
 def _unheard(seen: Look) -> list[str]:
@@ -148,13 +149,22 @@ def _whole(seen: Look) -> None:
     """Raises Unable if something was not seen that may matter."""
     if seen.unread:
         what = f"it cannot be told what would move; not seen: {'; '.join(seen.unread)}"
-        raise Unable(what, "get the right to list it, or wait until the API server answers")
+        raise Unable(what, _GET_RIGHT)
 
 
-def _known(name: str, names: Collection[str], what: str) -> None:
-    """Raises Unable for a name that nobody has."""
-    if name not in names:
-        raise unknown(what, name, names)
+def _known(seen: Look, name: str, resource: str) -> None:
+    """Raises Unable for a name that nobody has, or nobody may read."""
+    snapshot = seen.snapshot
+    names, what = {
+        "nodes": (snapshot.nodes.keys(), "node"),
+        "services": (snapshot.services.keys(), "Service of type LoadBalancer"),
+    }[resource]
+    if name in names:
+        return
+    for lack in seen.unread:
+        if lack.partition(":")[0] == resource:
+            raise Unable(f"whether there is a {what} {name} cannot be told; {lack}", _GET_RIGHT)
+    raise unknown(what, name, names)
 
 
 def _drained(seen: Look, node: str) -> bool:

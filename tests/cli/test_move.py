@@ -7,7 +7,7 @@ from click.testing import CliRunner, Result
 
 from lbspeaker.cli import move as module
 from lbspeaker.errors import Unable
-from lbspeaker.model import EXCLUDE
+from lbspeaker.model import EXCLUDE, Snapshot
 from lbspeaker.observe.look import Look
 from tests.build import service, snapshot
 from tests.cli.test_explain import CUT_OFF
@@ -89,3 +89,32 @@ def test_a_service_has_moved_when_nobody_else_answers() -> None:
     assert module._owns(look(), HELD, FIRST)
     assert not module._owns(CUT, HELD, FIRST)
     assert not module._owns(look(), HELD, SECOND)
+
+
+@pytest.mark.parametrize(
+    ("command", "resource", "arguments"),
+    [
+        (module.drain, "nodes", ("a",)),
+        (module.drain, "nodes", ("a", "--force")),
+        (module.drain, "nodes", ("a", "--undo")),
+        (module.move, "services", ("default/web", "--to", "a")),
+        (module.move, "services", ("default/web", "--back")),
+    ],
+)
+def test_what_may_not_be_read_is_not_said_not_to_exist(
+    monkeypatch: pytest.MonkeyPatch,
+    patched: list[str],
+    command: Any,
+    resource: str,
+    arguments: tuple[str, ...],
+) -> None:
+    rest = {name: getattr(WELL.snapshot, name) for name in {"nodes", "services"} - {resource}}
+    lack = f"{resource}: GET: forbidden; needed: list {resource}"
+    done = run(monkeypatch, command, Look(Snapshot(**rest), controller="one", unread=(lack,)), *arguments)
+    assert isinstance(done.exception, Unable) and patched == []
+    assert f"cannot be told; {lack}" in str(done.exception)
+
+
+def test_what_is_not_there_is_told_with_what_is(monkeypatch: pytest.MonkeyPatch, patched: list[str]) -> None:
+    done = run(monkeypatch, module.move, BLIND, "default/wbe", "--back")
+    assert str(done.exception).endswith("default/wbe; did you mean default/web?") and patched == []
