@@ -145,7 +145,8 @@ def of_cluster(
     """What a look at a cluster at `now` (Unix time) shows. What the dead said last counts for nothing."""
     told = said(seen)
     cut = cuts(told, seen.snapshot.links)
-    living = Living(now, told, seen.refused, seen.controller, namespace, cut)
+    doubt = next((lack for lack in seen.unread if lack.startswith("leases:")), "")
+    living = Living(now, told, seen.refused, seen.controller, namespace, cut, doubt)
     return case(without_cuts(seen.snapshot, cut), class_, living, about)
 
 

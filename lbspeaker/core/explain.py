@@ -8,7 +8,7 @@ differ from a plan. What speakers say of themselves comes on top, and counts for
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from lbspeaker.core.hearing import Cuts, unheard
@@ -57,6 +57,7 @@ class Living:
     `said`: what speakers say, by node. `refused`: objects of the configuration ("Kind/name") that are not in
     force, and why. `controller`: who acts; "": nobody; None: not known. `namespace`: of all these.
     `cuts`: links on which the others do not hear their node; in the snapshot they are no links.
+    `doubt`: why it is not known whose speaker lives, so that what one said may be its last words; "": it is.
     """
 
     now: float
@@ -65,6 +66,7 @@ class Living:
     controller: str | None = None
     namespace: str = "lbspeaker-system"
     cuts: Cuts = field(default_factory=dict)
+    doubt: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +113,15 @@ def case(
     """Decide all that there is to decide; `about`: as far as it concerns these Services."""
     found = outcome(snapshot, load_balancer_class, living=living is not None, about=about)
     return Case(snapshot, found, load_balancer_class, living)
+
+
+def doubted(case: Case, step: Step) -> Step:
+    """The same, of what speakers say, where nobody knows which of them live: it cannot be told."""
+    if case.living is None or not case.living.doubt or step.reason is not None:
+        return step
+    why = f"which speakers live is not known ({case.living.doubt})"
+    next_step = f"get the right to list leases in namespace {case.living.namespace}, and ask again"
+    return replace(step, verdict="unknown", lines=(*step.lines, why), why=why, next_step=next_step)
 
 
 def worst(steps: Sequence[Step]) -> Verdict:

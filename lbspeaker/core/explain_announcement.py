@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from lbspeaker.core.announce import PlannedRoute, bgp_advertisements, told_from
-from lbspeaker.core.explain import Case, Step, refused
+from lbspeaker.core.explain import Case, Step, doubted, refused
 from lbspeaker.core.layer2 import candidacy, l2_advertisements
 from lbspeaker.core.nodes import miss, node_refusal, outside
 from lbspeaker.core.said import SaidPeer
@@ -36,9 +36,9 @@ def announcement(case: Case, service: Service, ip: Address) -> Iterator[Step]:
         if found is not None and service.key in found.services:
             yield Step("owner", "ok", tuple(_why_owner(case, found, service)), ip)
             if case.living is not None:
-                yield _speakers(case, found)
+                yield doubted(case, _speakers(case, found))
     if not isinstance(bgp, Refusal):
-        yield _routes(case, service, ip, bgp)
+        yield doubted(case, _routes(case, service, ip, bgp))
 
 
 def how_announced(case: Case, key: str, ip: Address) -> str:

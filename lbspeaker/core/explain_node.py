@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from lbspeaker.core.announce import peers_of
-from lbspeaker.core.explain import Case, Explanation, Step, first, refused
+from lbspeaker.core.explain import Case, Explanation, Step, doubted, first, refused
 from lbspeaker.core.layer2 import l2_advertisements
 from lbspeaker.core.layer2 import why_not as l2_why_not
 from lbspeaker.core.nodes import node_refusal
@@ -27,9 +27,8 @@ def explain_node(case: Case, node: str) -> Explanation:
 
 
 def _steps(case: Case, node: str) -> Iterator[Step]:
-    yield _state(case, node)
-    yield from _layer2(case, node)
-    yield from _bgp(case, node)
+    yield doubted(case, _state(case, node))
+    yield from (doubted(case, step) for step in (*_layer2(case, node), *_bgp(case, node)))
 
 
 def _state(case: Case, node: str) -> Step:

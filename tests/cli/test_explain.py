@@ -224,11 +224,30 @@ def test_what_may_not_be_read_is_not_taken_for_absent() -> None:
     with pytest.raises(Unable, match="endpointslices: forbidden; without that nothing can be told"):
         checked(unread=("endpointslices: forbidden",))
     nobody = replace(snapshot(WEB), members=frozenset())
-    assert of(checked(snapshot=nobody, unread=("leases: forbidden",))).verdict == "ok"
+    found = of(checked(snapshot=nobody, unread=("leases: forbidden",)))
+    assert found.verdict == "unknown"
+    assert found.diagnosis.endswith(
+        "as far as can be seen: which speakers live is not known (leases: forbidden)"
+    )
     assert of(checked(snapshot=nobody)).verdict == "no"
     assert of(replace(checked(unread=("speakers: forbidden",)), speakers={})).verdict == "unknown"
     with pytest.raises(Unavailable, match="no configuration is published in namespace lbspeaker-system"):
         sufficient(look(), "lbspeaker-system")
+
+
+def test_who_may_be_dead_is_not_said_to_serve() -> None:
+    """Without Leases: FIRST was killed, its Speaker object says what it was, and SECOND has taken over."""
+    nobody = replace(snapshot(WEB), members=frozenset())
+    said = (says(FIRST, OWNED, members=hears(*"abc")), says(SECOND, OWNED), says(THIRD))
+    unread = ("leases: GET: forbidden; needed: list leases",)
+    seen = look(*said, snapshot=nobody, unread=unread, documents=(Document("cluster", {}),))
+    seen = sufficient(seen, "lbspeaker-system")
+    found = of(seen)
+    assert found.verdict == "unknown"
+    assert found.diagnosis.endswith(f"which speakers live is not known ({unread[0]})")
+    node = explain_node(of_cluster(seen, None, NOW, "lbspeaker-system"), FIRST)
+    assert (node.verdict, node.steps[0].verdict) == ("unknown", "unknown")
+    assert node.next_step == "get the right to list leases in namespace lbspeaker-system, and ask again"
 
 
 def test_a_cluster_is_asked(tmp_path: Path) -> None:
