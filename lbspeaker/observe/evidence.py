@@ -197,9 +197,9 @@ def _refused(document: Document) -> Iterable[Problem]:
         return
     tally = kube.written(document.object, document.value, document.value).status.tally
     for key, message in tally.refusals if tally else ():
-        yield Problem(
-            document.file, None, key, "", message, "kubectl describe says the same, in its condition"
-        )
+        kind, _, name = key.partition("/")
+        hint = f"mend it: kubectl -n {document.namespace} edit {kind.lower()} {name}"
+        yield Problem(document.file, None, key, "", message, hint)
 
 
 # --- together -------------------------------------------------------------------------------------------
