@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,9 +17,12 @@ from lbspeaker.core.explain import Case, Explanation, Living, Step, case
 from lbspeaker.core.explain_ip import explain_ip
 from lbspeaker.core.explain_node import explain_node
 from lbspeaker.core.explain_service import explain_service
+from lbspeaker.core.findings_pods import ports
 from lbspeaker.core.hearing import cuts, without_cuts
 from lbspeaker.errors import plain
+from lbspeaker.facts import Evidence
 from lbspeaker.model import Address, Service, address_of
+from lbspeaker.observe.evidence import from_loaded, of_services
 from lbspeaker.observe.said import said
 
 if TYPE_CHECKING:
@@ -72,10 +75,16 @@ def explain(
     address = _address(ip)
     about = _about(service, address)
     if paths:
-        found = case(read(paths, kubeconfig, context, namespace)[1], load_balancer_class, None, about)
+        loaded, snapshot = read(paths, kubeconfig, context, namespace)
+        found = case(snapshot, load_balancer_class, None, about)
+        evidence = from_loaded(loaded)
     else:
         seen = ask(kubeconfig, context, namespace)
         found = of_cluster(seen, load_balancer_class, time.time(), namespace, about)
+        evidence = _behind(kubeconfig, context, _keys(found, service, address))
+    asked = frozenset(_keys(found, service, address))
+    if asked:
+        found = replace(found, ports=ports(replace(evidence, only=asked)))
     explanation = _explained(found, service, address, node)
     if output == "json":
         click.echo(json.dumps(as_json(explanation), indent=2))
@@ -125,6 +134,13 @@ def _explained(found: Case, service: str | None, ip: Address | None, node: str |
     return explain_service(found, service)
 
 
+def _keys(found: Case, service: str | None, ip: Address | None) -> list[str]:
+    """The Services that are explained."""
+    if service is not None:
+        return [service]
+    return [one.key for one in found.outcome.holders.get(ip, ())] if ip is not None else []
+
+
 # --- what there is to look at ---------------------------------------------------------------------------
 
 
@@ -133,6 +149,14 @@ def _about(service: str | None, ip: Address | None) -> Callable[[Service], bool]
     if service is not None:
         return lambda one: one.key == service
     return (lambda one: ip in one.held) if ip is not None else None
+
+
+def _behind(kubeconfig: str | None, context: str | None, keys: Sequence[str]) -> Evidence:
+    """The Pods of these Services. What is missing is told: the rest is explained without."""
+    found = of_services(kubeconfig, context, keys) if keys else Evidence()
+    for lack in found.lacks:
+        click.echo(f"warning: its ports are not looked at: {lack.why}; {lack.remedy}", err=True)
+    return found
 
 
 def of_cluster(

@@ -1,7 +1,8 @@
 """Why it is as it is: the chain from a Service to its announcement, each step with its verdict.
 
-    class ▶ pools ▶ allocation ▶ endpoints ─▶ for each IP: advertisements ▶ candidates ▶ owner ▶ speakers
-                                                                         └▶ routes
+    class ▶ pools ▶ allocation ▶ endpoints ▶ ports ─▶ for each IP: advertisements
+                                                                     ├▶ candidates ▶ owner ▶ speakers
+                                                                     └▶ routes
 
 Everything is asked of those who decide it (`core.outcome` and what that is made of): so an explanation cannot
 differ from a plan. What speakers say of themselves comes on top, and counts for more.
@@ -15,6 +16,7 @@ from lbspeaker.core.hearing import Cuts, unheard
 from lbspeaker.core.outcome import Outcome, outcome
 from lbspeaker.core.remedies import remedy
 from lbspeaker.core.said import Said
+from lbspeaker.facts import Finding
 from lbspeaker.model import Address, Reason, Refusal, Service, Snapshot
 
 Verdict = Literal["ok", "no", "unknown"]
@@ -73,13 +75,15 @@ class Living:
 class Case:
     """What there is to look at: the world as it was observed, and what it comes to.
 
-    `living` None: these are documents, and nobody announces or writes anything.
+    `living` None: these are documents, and nobody announces or writes anything. `ports`: what is wrong with
+    the ports of Services whose Pods were looked at.
     """
 
     snapshot: Snapshot
     outcome: Outcome
     load_balancer_class: str | None = None
     living: Living | None = None
+    ports: Mapping[str, tuple[Finding, ...]] = field(default_factory=dict)
 
     @property
     def said(self) -> Mapping[str, Said]:

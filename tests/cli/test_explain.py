@@ -282,6 +282,47 @@ def test_a_cluster_is_asked(tmp_path: Path) -> None:
     assert "its type is not LoadBalancer" in kind.stdout
 
 
+POD = """
+apiVersion: v1
+kind: Pod
+metadata: {name: web-1, namespace: shop, labels: {app: web}}
+spec: {nodeName: node-a, containers: [{name: web, ports: [{containerPort: 8080, name: http}]}]}
+status: {phase: Running, conditions: [{type: Ready, status: "True"}], podIPs: [{ip: 10.0.0.1}]}
+"""
+
+
+def wired(target: str) -> str:
+    ports = f"selector: {{app: web}}, ports: [{{port: 80, targetPort: {target}}}]"
+    return service("web").replace("ports: [{port: 80}]", ports)
+
+
+@pytest.mark.parametrize(("target", "code"), [("http", 0), ("8080", 0), ("htpp", 1), ("9999", 1)])
+def test_ports_that_lead_nowhere(target: str, code: int) -> None:
+    done = run("shop/web", "-", text="\n---\n".join((CLUSTER, wired(target), POD)))
+    assert done.returncode == code, done.stdout
+    assert ("diagnosis: clients of shop/web are refused: port 80/TCP leads to" in done.stdout) is bool(code)
+    by_ip = run("--ip", "192.0.2.10", "-", text="\n---\n".join((CLUSTER, wired(target), POD)))
+    assert by_ip.returncode == code
+
+
+def test_ports_of_a_cluster_are_looked_at(tmp_path: Path) -> None:
+    documents = [*yaml.safe_load_all(CLUSTER), *yaml.safe_load_all(wired("htpp")), yaml.safe_load(POD)]
+    ours = [d for d in documents if d["apiVersion"].startswith("metallb.io")]
+    others = [d for d in documents if d not in ours]
+    others[-3]["status"] = {"loadBalancer": {"ingress": [{"ip": "192.0.2.44"}]}}
+    first = rank(ip("192.0.2.44"), dict.fromkeys(("node-a", "node-b"), 0))[0]
+    second = "node-a" if first == "node-b" else "node-b"
+    file = tmp_path / "cluster.yaml"
+    file.write_text(yaml.safe_dump_all([*namespaces(), *others, *written(ours, first, second)]))
+    crds = ("--load", str(ROOT / "config" / "base" / "crds.yaml"))
+    with apiserver_backends.memory(tmp_path, *crds, "--load", str(file)) as api:
+        done = run("shop/web", "--kubeconfig", str(api.kubeconfig), "-o", "json")
+    assert (done.returncode, done.stderr) == (1, "")
+    found = json.loads(done.stdout)
+    assert [step["step"] for step in found["steps"] if step["verdict"] == "no"] == ["ports"]
+    assert found["nextStep"].startswith("did you mean http?")
+
+
 def namespaces() -> list[dict[str, Any]]:
     names = ("shop", "lbspeaker-system")
     return [{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}} for name in names]
