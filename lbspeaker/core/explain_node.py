@@ -122,7 +122,7 @@ def _bgp(case: Case, node: str) -> Iterator[Step]:
         told = listed([str(prefix) for prefix in tables.get(peer, {})]) or "nothing"
         session = said.peers.get(peer) if said is not None else None
         state = f"; session {session.state} for {ago(session.since, case.now)}" if session else ""
-        error = f": {session.last_error}" if session and session.last_error else ""
+        error = f": {session.last_error}" if session and session.state != "up" and session.last_error else ""
         lines.append(f"{peer}: {told}{state}{error}")
         if session is not None and session.state != "up":
             down.append(f"no session with {peer}{error}")

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from lbspeaker.model import Address
+from lbspeaker.model import Address, Network
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,17 +18,24 @@ class SaidIP:
 
 @dataclass(frozen=True, slots=True)
 class SaidPeer:
-    """A session: `sent` routes are on the wire, of `desired`."""
+    """A session: `sent` routes are on the wire, of `desired`. `unsent`: which are not, and why."""
 
     state: str
     since: float = 0.0
     sent: int = 0
     desired: int = 0
     last_error: str = ""
+    unsent: Mapping[Network, str] = field(default_factory=dict)
 
     @property
     def complete(self) -> bool:
         return self.state == "up" and self.sent >= self.desired
+
+    def has_sent(self, prefix: Network) -> bool | None:
+        """Whether this route is on the wire; None: some are, and it does not tell which."""
+        if self.state != "up" or prefix in self.unsent or not self.sent:
+            return False
+        return True if self.sent + len(self.unsent) >= self.desired else None
 
 
 @dataclass(frozen=True, slots=True)

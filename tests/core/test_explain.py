@@ -477,6 +477,38 @@ def test_sessions_tell_whether_routes_are_sent() -> None:
     )
 
 
+UNSENT = {ip_network("2001:db8::10/128"): "the router has not agreed to IPv6 unicast; activate it there"}
+
+
+def test_only_routes_of_this_service_count_as_sent() -> None:
+    """The session is up, and has sent a route: that of another Service."""
+    two = (
+        service("web", held="2001:db8::10", held_pool="six", families=(6,)),
+        service("x", held="192.0.2.10", held_pool="lan"),
+    )
+    world = snapshot(*two, l2=(), bgp=(BGPAdvertisement("bgp"),), pools=(LAN, pool("six", "2001:db8::10")))
+    told = dict.fromkeys("abc", Said(peers={"router": SaidPeer("up", 940.0, 1, 2, "old", unsent=UNSENT)}))
+    found = says(world, told)
+    assert found.verdict == "no"
+    assert found.diagnosis == (
+        "no router is told of 2001:db8::10 of default/web: no session has sent it: the router has not agreed"
+        " to IPv6 unicast"
+    )
+    assert found.next_step == "activate it there"
+    assert step(found, "routes").lines[0] == (
+        "a → router: 2001:db8::10/128: not sent, though the session is up for 60 s: the router has not agreed"
+        " to IPv6 unicast; activate it there"
+    )
+    other = says(world, told, "default/x")
+    assert (other.verdict, step(other, "routes").verdict) == ("ok", "ok")
+    assert other.diagnosis.endswith("is announced by BGP from a, b, c")
+    alone = dict.fromkeys("abc", Said(peers={"router": SaidPeer("up", 940.0, 0, 1, "old error")}))
+    found = says(world, alone)
+    assert found.diagnosis.endswith("no session has sent it"), "what ended a session before is no cause"
+    silent = dict.fromkeys("abc", Said(peers={"router": SaidPeer("up", 940.0, 1, 2)}))
+    assert says(world, silent).verdict == "unknown", "one of two, and it does not tell which"
+
+
 def test_an_ip_that_is_held_is_what_is_explained_in_a_cluster() -> None:
     """The controller will move it; the speakers announce what it has."""
     world = snapshot(service("web", held="192.0.2.50", held_pool="old", given=ips("192.0.2.50")))
