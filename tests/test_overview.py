@@ -206,6 +206,22 @@ def test_a_route_that_is_not_sent_is_not_announced() -> None:
     assert structs.replace(lacking, state="held").trouble == "an old one"
 
 
+def test_a_service_that_nobody_announces_by_bgp_is_a_problem() -> None:
+    """With what to do, also where all nodes have something against it."""
+    world = snapshot(WEB, l2=(), bgp=(BGPAdvertisement("bgp"),))
+    said = [says(node, peers=(ROUTER,)) for node in (FIRST, SECOND, THIRD)]
+    (told,) = overview(look(*said, snapshot=replace(world, endpoints={})), NOW).problems
+    assert told.startswith("default/web 192.0.2.10: default/web has no endpoint that serves")
+    out = snapshot(
+        WEB,
+        bgp=(BGPAdvertisement("bgp"),),
+        node_fields={key: {"labels": {EXCLUDE: ""}} for key in "abc"},
+    )
+    (told,) = overview(look(*said, snapshot=out), NOW).problems
+    why = ", ".join(f"{node} has the label {EXCLUDE}" for node in "abc")
+    assert told == f"default/web 192.0.2.10: {why}; kubectl label node NODE {EXCLUDE}-"
+
+
 def test_a_node_that_is_taken_out_is_shown_as_that_and_named_where_it_is_in_the_way() -> None:
     local = replace(WEB, local=True)
     world = snapshot(local, on=THIRD, node_fields={THIRD: {"labels": {EXCLUDE: ""}}})

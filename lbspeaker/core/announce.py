@@ -18,10 +18,12 @@ from lbspeaker.core.nodes import (
     Holders,
     endpoint_refusal,
     miss,
+    no_node,
     node_refusal,
     outside,
     serving_nodes,
     unadvertised,
+    where_it_is,
 )
 from lbspeaker.model import (
     GRACEFUL_SHUTDOWN,
@@ -203,7 +205,8 @@ def picture(snapshot: Snapshot, held: Holders) -> Picture:
     for node in sorted(snapshot.nodes):
         routes[node], missed = bgp(snapshot, held, node)
         rows += missed
-    rows += _by_bgp(snapshot, held)[1]
+    said = {(row.service, row.ip) for row in rows if row.protocol == "bgp"}
+    rows += [row for row in _by_bgp(snapshot, held)[1] if (row.service, row.ip) not in said]
     return Picture(announcements, routes, tuple(_without_needless(rows)))
 
 
@@ -232,7 +235,7 @@ def outline(snapshot: Snapshot, held: Holders) -> Outline:
 def _by_bgp(snapshot: Snapshot, held: Holders) -> tuple[dict[tuple[str, int], Told], list[Unannounced]]:
     """Which nodes tell which peers, by Service and family; and what no node at all announces, and why.
 
-    What a node has against it is not said here: it says so itself.
+    What one node of several has against it is not said here: it says so itself.
     """
     tellers = _Tellers(snapshot)
     found: dict[tuple[str, int], Told] = {}
@@ -242,7 +245,7 @@ def _by_bgp(snapshot: Snapshot, held: Holders) -> tuple[dict[tuple[str, int], To
             told = tellers.of(ip, service)
             if isinstance(told, Refusal):
                 missed.append(Unannounced(service.key, ip, "bgp", None, told))
-            elif told:
+            else:
                 found[service.key, ip.version] = told
     return found, missed
 
@@ -259,19 +262,34 @@ class _Tellers:
         self._by_ads: dict[tuple[str, ...], Told] = {}
 
     def of(self, ip: Address, service: Service) -> Told | Refusal:
-        """The peers that each node tells of `ip` for the sake of `service`; or why none could."""
+        """The peers that each node tells of `ip` for the sake of `service`; or why none does."""
         ads = bgp_advertisements(self._snapshot.config, ip, service)
         if isinstance(ads, Refusal):
             return ads
         if not any(ad.name in self._chosen for ad in ads):
             return _no_peer(self._snapshot.config, ads)
-        if endpoint_refusal(self._snapshot, service, None) is not None:
-            return self._of(tuple(ad.name for ad in ads if ad.when_no_endpoints == "Keep"))
+        without_endpoint = endpoint_refusal(self._snapshot, service, None)
+        if without_endpoint is not None:
+            kept = tuple(ad.name for ad in ads if ad.when_no_endpoints == "Keep")
+            return self._of(kept) or without_endpoint
         told = self._of(tuple(ad.name for ad in ads))
+        if not told:
+            return self._no_node(ads)
         if not service.local:
             return told
         serving = serving_nodes(self._snapshot.endpoints.get(service.key, ()))
-        return {node: told[node] for node in sorted(serving) if node in told}
+        return {node: told[node] for node in sorted(serving) if node in told} or self._not_here(service)
+
+    def _no_node(self, ads: Sequence[BGPAdvertisement]) -> Refusal:
+        if not self._able:
+            return no_node(self._snapshot)
+        names = ", ".join(ad.name for ad in ads)
+        message = f"BGPAdvertisement {names} selects no live node that has a peer"
+        return Refusal(Reason.NODE_NOT_SELECTED, message)
+
+    def _not_here(self, service: Service) -> Refusal:
+        message = "externalTrafficPolicy is Local, and no node that may announce it has a serving endpoint"
+        return Refusal(Reason.NO_LOCAL_ENDPOINT, message + where_it_is(self._snapshot, service))
 
     def _of(self, ads: tuple[str, ...]) -> Told:
         if ads not in self._by_ads:
@@ -336,19 +354,14 @@ class Desired:
                     found |= {(key, "bgp", ip) for ip in held if ip in prefix}
         return found
 
-    def unannounced_ips(self, config: Config, services: Mapping[str, Service]) -> Counter[str]:
-        """How many IPs no node announces by layer 2, by reason; what is for BGP alone does not count."""
-        by_reason: dict[str, set[Address]] = {}
-        for row in self.unannounced:
-            service, reason = services.get(row.service), row.refusal.reason
-            if row.node is not None or row.ip in self.announcements or service is None:
-                continue
-            if reason is Reason.NO_ADVERTISEMENT:
-                other = bgp_advertisements(config, row.ip, service)
-                if not isinstance(other, Refusal):
-                    continue
-            by_reason.setdefault(reason.value, set()).add(row.ip)
-        return Counter({reason: len(ips) for reason, ips in by_reason.items()})
+    def unannounced_ips(self) -> Counter[str]:
+        """How many IPs no node announces, by reason; also what BGP announces, and layer 2 should, too."""
+        found = {
+            (row.refusal.reason.value, row.ip)
+            for row in self.unannounced
+            if row.node is None and row.ip not in self.announcements
+        }
+        return Counter(reason for reason, _ in found)
 
 
 def desired(snapshot: Snapshot, held: Holders, node: str) -> Desired:
@@ -364,6 +377,8 @@ def desired(snapshot: Snapshot, held: Holders, node: str) -> Desired:
     peers = _peers_of(snapshot, node)
     if conflicts and node == min(one for one in snapshot.members if _peers_of(snapshot, one) == peers):
         missed += conflicts
+    if snapshot.config.bgp_advertisements:  # without one, nobody is missed there
+        missed = _without_needless([*missed, *_by_bgp(snapshot, held)[1]])
     return Desired(
         {
             ip: _duty(found, None if found.preferred else snapshot.pins.get(ip))

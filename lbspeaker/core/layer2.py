@@ -15,10 +15,12 @@ from lbspeaker.core.nodes import (
     endpoint_refusal,
     miss,
     no_local_endpoint,
+    no_node,
     node_refusal,
     outside,
     serving_nodes,
     unadvertised,
+    where_it_is,
 )
 from lbspeaker.core.reach import Reach
 from lbspeaker.model import (
@@ -100,7 +102,7 @@ class _Look:
         if refusal or sieve.candidates:
             return refusal
         if not self.live:
-            return Refusal(Reason.NO_CANDIDATE, _why_no_node(self.snapshot))
+            return no_node(self.snapshot)
         if not sieve.selected:
             message = "the nodeSelectors of its L2Advertisements select no live node"
             return Refusal(Reason.NODE_NOT_SELECTED, message)
@@ -108,14 +110,8 @@ class _Look:
             message = (
                 "externalTrafficPolicy is Local, and no node that may announce it has a serving endpoint"
             )
-            return Refusal(Reason.NO_LOCAL_ENDPOINT, message + self._where_it_is(service))
+            return Refusal(Reason.NO_LOCAL_ENDPOINT, message + where_it_is(self.snapshot, service))
         return self.reach.refusal(ip, _interfaces(ads))
-
-    def _where_it_is(self, service: Service) -> str:
-        """Which nodes have endpoints, and why they announce nothing."""
-        nodes = sorted(serving_nodes(self.snapshot.endpoints.get(service.key, ())))
-        found = [refusal.message for node in nodes if (refusal := node_refusal(self.snapshot, node))]
-        return f": {', '.join(found[:3])}" if found else ""
 
     def why_not(
         self, node: str, ip: Address, service: Service, ads: tuple[L2Advertisement, ...], sieve: _Sieve
@@ -270,11 +266,6 @@ def l2_advertisements(config: Config, ip: Address, service: Service) -> tuple[L2
     misses = [(ad, miss(ad.scope, pool, service)) for ad in config.l2_advertisements]
     ads = tuple(ad for ad, what in misses if not what)
     return ads or unadvertised("L2Advertisement", pool, any(what == "service" for _, what in misses))
-
-
-def _why_no_node(snapshot: Snapshot) -> str:
-    refusals = [refusal for node in sorted(snapshot.nodes) if (refusal := node_refusal(snapshot, node))]
-    return "; ".join(r.message for r in refusals[:3]) or "no node is known"
 
 
 def _preference(ads: tuple[L2Advertisement, ...], node: Node) -> int:

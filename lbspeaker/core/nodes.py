@@ -8,6 +8,8 @@ from typing import Literal
 
 from lbspeaker.model import EXCLUDE, Address, Endpoint, Pool, Reason, Refusal, Scope, Service, Snapshot
 
+MOST_NODES = 3  # in one message
+
 Holders = Mapping[Address, tuple[Service, ...]]  # service IP → the services that share it
 
 
@@ -54,6 +56,24 @@ def endpoint_refusal(snapshot: Snapshot, service: Service, node: str | None) -> 
 def no_local_endpoint(service: Service, node: str) -> Refusal:
     message = f"externalTrafficPolicy is Local, and {service.key} has no serving endpoint on {node}"
     return Refusal(Reason.NO_LOCAL_ENDPOINT, message)
+
+
+def no_node(snapshot: Snapshot) -> Refusal:
+    """Why no node at all announces anything."""
+    refusals = [refusal for node in sorted(snapshot.nodes) if (refusal := node_refusal(snapshot, node))]
+    message = ", ".join(one.message for one in refusals[:MOST_NODES]) or "no node is known"
+    more = len(refusals) - MOST_NODES
+    message += f" and {more} more" if more > 0 else ""
+    reasons = {one.reason for one in refusals} or {Reason.NO_CANDIDATE}
+    alike = len(reasons) == 1 and Reason.NODE_NOT_LIVE not in reasons
+    return Refusal(reasons.pop() if alike else Reason.NO_CANDIDATE, message)
+
+
+def where_it_is(snapshot: Snapshot, service: Service) -> str:
+    """Which nodes have endpoints, and why they announce nothing."""
+    nodes = sorted(serving_nodes(snapshot.endpoints.get(service.key, ())))
+    found = [refusal.message for node in nodes if (refusal := node_refusal(snapshot, node))]
+    return f": {', '.join(found[:MOST_NODES])}" if found else ""
 
 
 def outside(ip: Address) -> Refusal:

@@ -419,10 +419,10 @@ class Speaker:
 
     @property
     def unannounced(self) -> Mapping[str, int]:
-        """How many service IPs no node announces by layer 2, by reason."""
+        """How many service IPs no node announces, by reason."""
         if self._counted[0] is not self.current.unannounced:
             rows = self.current.unannounced
-            self._counted = rows, self.current.unannounced_ips(self.world.config, self.world.services)
+            self._counted = rows, self.current.unannounced_ips()
         return self._counted[1]
 
     @property

@@ -1,6 +1,7 @@
 """What live speakers say of themselves, as deciders take it."""
 
 from collections.abc import Mapping
+from ipaddress import ip_network
 from typing import TYPE_CHECKING
 
 from lbspeaker.core.said import Said, SaidIP, SaidMember, SaidPeer
@@ -25,7 +26,14 @@ def as_said(status: Status) -> Said:
         if (ip := address_of(one.ip)) is not None
     }
     peers = {
-        one.name: SaidPeer(one.state, one.since, one.sent, one.desired, one.last_error)
+        one.name: SaidPeer(
+            one.state,
+            one.since,
+            one.sent,
+            one.desired,
+            one.last_error,
+            {ip_network(prefix): why for prefix, why in one.unsent.items()},
+        )
         for one in status.peers
     }
     waiting = sum(guard.queue for guard in status.guards)

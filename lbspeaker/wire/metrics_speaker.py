@@ -76,7 +76,7 @@ def _ips(status: Status, measures: Measures, more: OfSpeaker) -> Iterator[Metric
     help_ = f"1 for each IP that a host uses that is no speaker; {MOST} of them at most."
     yield gauge("address_conflict", help_, ("ip", "mac", "vendor"), rows)
     yield one("address_conflicts", "IPs that a host uses that is no speaker.", len(conflicts))
-    help_ = "Service IPs that no node announces by layer 2, by why."
+    help_ = "Service IPs that no node announces, by why."
     unannounced = sorted(more.unannounced.items())
     yield gauge("unannounced", help_, ("reason",), [((why,), count) for why, count in unannounced])
     help_ = "From a new Service's creation (whole seconds), or from its allocation, to its announcement here."

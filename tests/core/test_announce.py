@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from ipaddress import ip_network
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 from hypothesis import given
@@ -24,6 +24,7 @@ from lbspeaker.core.election import rank
 from lbspeaker.core.layer2 import l2
 from lbspeaker.core.nodes import holders, serving_nodes
 from lbspeaker.model import (
+    EXCLUDE,
     BGPAdvertisement,
     Endpoint,
     L2Advertisement,
@@ -668,19 +669,62 @@ def test_who_decides_for_itself_lives() -> None:
     assert want(world, "unknown").routes == {}
 
 
-def test_what_no_node_announces_is_counted_by_reason_unless_it_is_for_bgp() -> None:
+def test_what_no_node_announces_is_counted_by_reason() -> None:
     web, api, db = (service(name, held=f"192.0.2.1{n}") for n, name in enumerate(("web", "api", "db")))
     gone = replace(snapshot(web, api, db), endpoints={api.key: (Endpoint("a"),), db.key: (Endpoint("a"),)})
 
     def counted(world: Snapshot) -> dict[str, int]:
         found = desired(world, holders(world.services.values()), "a")
-        return found.unannounced_ips(world.config, world.services)
+        return found.unannounced_ips()
 
     assert counted(gone) == {"NoEndpoint": 1}
     bare = replace(gone, config=replace(gone.config, l2_advertisements=()))
     assert counted(bare) == {"NoAdvertisement": 3}
     routed = snapshot(web, api, db, l2=(), bgp=(BGPAdvertisement("bgp"),))
     assert counted(routed) == {}
+    assert counted(replace(routed, endpoints=gone.endpoints)) == {"NoEndpoint": 1}
+    both = replace(gone, config=replace(routed.config, l2_advertisements=gone.config.l2_advertisements))
+    assert counted(both) == {"NoEndpoint": 1}, "by neither of two ways, and yet one IP"
+    assert counted(replace(routed, config=replace(routed.config, peers=()))) == {"NoPeer": 3}
+
+
+NOBODY: dict[str, tuple[dict[str, Any], Reason, str]] = {
+    "no endpoint": (
+        {"on": ""},
+        Reason.NO_ENDPOINT,
+        "has no endpoint that serves (none is ready)",
+    ),
+    "Pods only where nothing may be announced": (
+        {"on": "c", "node_fields": {"c": EXCLUDED}},
+        Reason.NO_LOCAL_ENDPOINT,
+        f"has a serving endpoint: c has the label {EXCLUDE}",
+    ),
+    "all taken out": (
+        {"node_fields": dict.fromkeys("abc", EXCLUDED)},
+        Reason.NODE_EXCLUDED,
+        f"a has the label {EXCLUDE}, b has the label {EXCLUDE}, c has the label {EXCLUDE}",
+    ),
+    "no speaker": ({"members": ""}, Reason.NO_CANDIDATE, "no live speaker on a, no live speaker on b"),
+    "a peer on dead nodes only": (
+        {
+            "members": "b c",
+            "node_fields": {"a": {"labels": {"side": "east"}}},
+            "peers": (replace(ROUTER, node_selectors=(selector(side="east"),)),),
+        },
+        Reason.NODE_NOT_SELECTED,
+        "BGPAdvertisement bgp selects no live node that has a peer",
+    ),
+}
+
+
+@pytest.mark.parametrize(("fields", "reason", "message"), NOBODY.values(), ids=NOBODY)
+def test_why_nobody_announces_it_by_bgp(fields: dict[str, Any], reason: Reason, message: str) -> None:
+    world = snapshot(replace(WEB, local=True), l2=(), bgp=(BGPAdvertisement("bgp"),), **fields)
+    if fields.get("on") == "":
+        world = replace(world, endpoints={WEB.key: (Endpoint("a", serving=False, ready=False),)})
+    (row,) = outline(world, holders(world.services.values())).unannounced
+    assert (row.node, row.protocol, row.refusal.reason) == (None, "bgp", reason)
+    assert message in row.refusal.message
 
 
 def test_who_is_announced_from_here() -> None:
@@ -751,4 +795,12 @@ def test_the_outline_is_the_picture_without_its_routes(
                     told.setdefault((key, prefix.version), {}).setdefault(node, set()).add(peer)
     assert {about: {node: {*some} for node, some in one.items()} for about, one in found.bgp.items()} == told
     assert found.l2 == drawn.l2
-    assert found.unannounced == tuple(row for row in drawn.unannounced if row.node is None)
+    of_nodes = {(row.service, row.ip) for row in drawn.unannounced if row.node and row.protocol == "bgp"}
+    assert {row for row in drawn.unannounced if row.node is None} == {
+        row for row in found.unannounced if row.protocol != "bgp" or (row.service, row.ip) not in of_nodes
+    }
+    announced = {(key, ip.version) for key, ip in ((one.key, one.held[0]) for one in services)}
+    refused = {(row.service, row.ip.version) for row in found.unannounced}
+    assert announced <= refused | told.keys() | {
+        (key, 4) for one in found.l2.values() for key in one.services
+    }, "who is announced by nobody has a reason"
