@@ -165,7 +165,7 @@ def test_who_has_no_session_announces_nothing_by_bgp() -> None:
         said = [says(node, peers=(peer,)) for node, peer in zip((SECOND, THIRD), peers[1:], strict=True)]
         first = says(FIRST, OWNED, peers=(peers[0],))
         (row,) = overview(look(first, *said, snapshot=world), NOW).services
-        return row.owner, row.why
+        return row.announcers, row.why
 
     assert shown("up", "up", "up") == (f"{FIRST}, 3 nodes", "")
     assert shown("connecting", "up", "held") == (f"{FIRST}, 1 node", "")
@@ -177,10 +177,19 @@ def test_what_is_announced_by_bgp() -> None:
     world = snapshot(WEB, l2=(), bgp=(BGPAdvertisement("bgp"),))
     others = [says(node, peers=(ROUTER,)) for node in (SECOND, THIRD)]
     (row,) = overview(look(says(FIRST, peers=(ROUTER,)), *others, snapshot=world), NOW).services
-    assert (row.mode, row.owner, row.why) == ("bgp", "3 nodes", "")
+    assert (row.mode, row.announcers, row.why) == ("bgp", "3 nodes", "")
+    assert (row.owner, row.nodes, row.since) == ("", tuple("abc"), None)
     both = snapshot(WEB, bgp=(BGPAdvertisement("bgp"),))
     (row,) = overview(look(says(FIRST, OWNED, peers=(ROUTER,)), *others, snapshot=both), NOW).services
-    assert (row.mode, row.owner) == ("layer2+bgp", f"{FIRST}, 3 nodes")
+    assert (row.mode, row.announcers) == ("layer2+bgp", f"{FIRST}, 3 nodes")
+    assert (row.owner, row.nodes) == (FIRST, tuple("abc"))
+
+
+def test_what_a_node_announces_by_bgp_is_about_that_node() -> None:
+    world = snapshot(replace(WEB, local=True), on=THIRD, l2=(), bgp=(BGPAdvertisement("bgp"),))
+    found = overview(look(*(says(node, peers=(ROUTER,)) for node in "abc"), snapshot=world), NOW)
+    counts = {node: len(only(found, (), node, problems=False).services) for node in "abc"}
+    assert counts == {node: int(node == THIRD) for node in "abc"}
 
 
 def test_a_route_that_is_not_sent_is_not_announced() -> None:
@@ -194,7 +203,7 @@ def test_a_route_that_is_not_sent_is_not_announced() -> None:
         said = [says(node, peers=(peer,)) for node, peer in zip((FIRST, SECOND, THIRD), peers, strict=True)]
         found = overview(look(*said, snapshot=world), NOW)
         assert len(only(found, (), None, problems=True).peers) == sum(peer != ROUTER for peer in peers)
-        return found.services[0].owner, found.services[0].why
+        return found.services[0].announcers, found.services[0].why
 
     assert shown(lacking, ROUTER, ROUTER) == ("2 nodes", "")
     assert shown(lacking, lacking, lacking) == ("", "no router is told of it: Why: what; do this")

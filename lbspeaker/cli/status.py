@@ -180,7 +180,7 @@ def _services(found: Overview, wide: bool) -> Table:
         table.add_column("WHY NOT")
     for row in found.services:
         since = _ago(row.since) if row.since else "-"
-        cells = [row.service, row.ip, row.mode, row.owner, since, str(row.moves), row.conflict]
+        cells = [row.service, row.ip, row.mode, row.announcers, since, str(row.moves), row.conflict]
         table.add_row(*(cell or "-" for cell in cells), *([row.why or "-"] if wide else []))
     return table
 

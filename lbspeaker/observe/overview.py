@@ -43,9 +43,11 @@ class PoolRow:
 
 @dataclass(frozen=True, slots=True)
 class ServiceRow:
-    """An IP of a Service; `ip` "": it has none. `owner`: who answers for it, or how many nodes announce it.
+    """An IP of a Service; `ip` "": it has none. `owner`: who answers for it on layer 2, "" if nobody does, or
+    none should; `nodes`: who announces it by BGP.
 
-    `mode`: layer2, bgp, both ("layer2+bgp"), or "" where nobody announces it. `since`: Unix time, 0 unknown.
+    `mode`: layer2, bgp, both ("layer2+bgp"), or "" where nobody announces it. `since`: Unix time from
+    which the owner has it, None unknown.
     `why`: what is wrong with it, "" if nothing is.
     """
 
@@ -53,10 +55,22 @@ class ServiceRow:
     ip: str
     mode: str
     owner: str
-    since: float = 0.0
+    since: float | None = None
     moves: int = 0
     conflict: str = ""
     why: str = ""
+    nodes: tuple[str, ...] = ()
+
+    @property
+    def owners(self) -> tuple[str, ...]:
+        """Who answers for it on layer 2: one node, if all is well."""
+        return tuple(self.owner.split(", ")) if self.owner else ()
+
+    @property
+    def announcers(self) -> str:
+        """For people: "node-a, 3 nodes"."""
+        number = f"{len(self.nodes)} node{'' if len(self.nodes) == 1 else 's'}" if self.nodes else ""
+        return ", ".join(filter(None, (self.owner, number)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,29 +275,28 @@ def _service(
     refusal: str,
     now: float,
 ) -> ServiceRow:
-    nodes = len(by_bgp.do)
     wanted = decided.l2.get(ip)
     rows = answering.get(str(ip), [])
     owners = [(node, row) for node, row in rows if row.role == "owner"]
     modes = [mode for mode, there in (("layer2", wanted is not None), ("bgp", by_bgp.should > 0)) if there]
-    said = [node for node, _ in owners] + ([f"{nodes} node{'' if nodes == 1 else 's'}"] if nodes else [])
     conflict = next((f"{row.conflict} {row.vendor}".strip() for _, row in rows if row.conflict), "")
-    since = max((row.since for _, row in owners), default=0.0)
+    since = max((row.since for _, row in owners), default=None)
     why = refusal if not modes else ""
     if conflict:
         why = f"another host uses it ({conflict}): find it, or exclude the IP from the pool"
-    elif len(owners) > 1 and now > since + SETTLED_S:
+    elif len(owners) > 1 and now > (since or 0.0) + SETTLED_S:
         names = listed([node for node, _ in owners], MOST_NAMED)
         why = f"{names} answer for it at once: is the segment cut in two?"
     elif wanted is not None and not owners:
         held_back = next((f"{node} holds it back" for node, row in rows if row.role == "held-back"), "")
         why = held_back or f"nobody answers for it yet; {wanted.candidates[0]} should"
-    elif by_bgp.should and not nodes and by_bgp.unsent:
+    elif by_bgp.should and not by_bgp.do and by_bgp.unsent:
         why = f"no router is told of it: {by_bgp.unsent}"
-    elif by_bgp.should and not nodes:
+    elif by_bgp.should and not by_bgp.do:
         why = "no router is told of it: no session of BGP is up; what sessions say stands with the peers"
     moves = max((row.moves for _, row in rows), default=0)
-    return ServiceRow(key, str(ip), "+".join(modes), ", ".join(said), since, moves, conflict, why)
+    owner = ", ".join(node for node, _ in owners)
+    return ServiceRow(key, str(ip), "+".join(modes), owner, since, moves, conflict, why, by_bgp.do)
 
 
 def only(found: Overview, services: Iterable[str], node: str | None, *, problems: bool) -> Overview:
@@ -298,7 +311,7 @@ def only(found: Overview, services: Iterable[str], node: str | None, *, problems
     rows = tuple(
         row
         for row in found.services
-        if chosen(row) and (node is None or node in row.owner.split(", ")) and (row.why or not problems)
+        if chosen(row) and (node is None or node in (*row.owners, *row.nodes)) and (row.why or not problems)
     )
     peers = found.peers if not wanted else ()
     guards = found.guards if not wanted else ()

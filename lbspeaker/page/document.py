@@ -168,7 +168,7 @@ def _services(found: Overview, now: float) -> Iterator[Element]:
 
 def _service(row: ServiceRow, now: float) -> Sequence[Child]:
     since = ago(row.since, now) if row.since else ""
-    return row.service, row.ip, row.mode, row.owner, since, str(row.moves), row.why
+    return row.service, row.ip, row.mode, row.announcers, since, str(row.moves), row.why
 
 
 def _peers(found: Overview, now: float) -> Iterator[Element]:
@@ -189,10 +189,11 @@ def _peer(node: str, peer: Peer, now: float) -> Sequence[Child]:
 
 
 def _moves(found: Overview, now: float) -> Iterator[Element]:
-    rows = [row for row in found.services if row.moves and now - MOVED_S <= row.since]
-    rows.sort(key=lambda row: -row.since)
+    rows = [row for row in found.services if row.moves and now - MOVED_S <= (row.since or 0.0)]
+    rows.sort(key=lambda row: -(row.since or 0.0))
     cells = [
-        (row.ip, row.service, row.owner, ago(row.since, now), str(row.moves)) for row in rows[:MOST_MOVES]
+        (row.ip, row.service, row.owner, ago(row.since or now, now), str(row.moves))
+        for row in rows[:MOST_MOVES]
     ]
     if cells:
         yield table("Moves in the last hour", ("IP", "Service", "Now at", "Since", "Moves"), cells)

@@ -79,7 +79,7 @@ def _placed(found: Overview, segments: Iterable[Segment]) -> Iterator[tuple[str,
     """Each node once: on its first segment, in trouble first."""
     owned: dict[str, list[str]] = {}
     for service in found.services:
-        for node in service.owner.split(", ") if "layer2" in service.mode else ():
+        for node in service.owners:
             owned.setdefault(node, []).append(service.ip)
     sessions: dict[str, list[bool]] = {}
     for node, peer in found.peers:

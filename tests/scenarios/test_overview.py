@@ -59,7 +59,7 @@ def test_all_of_it_at_one_glance(world: World) -> None:
     assert (pool["size"], pool["used"]) == (51, 1)
     (row,) = found["services"]
     assert (row["service"], row["ip"], row["mode"]) == ("default/web", ip, "layer2+bgp")
-    assert row["owner"] == f"{world.owner(ip)}, 3 nodes"
+    assert (row["owner"], row["nodes"]) == (world.owner(ip), NODES)
     assert {(node, peer["state"], peer["sent"]) for node, peer in found["peers"]} == {
         (node, "up", 1) for node in NODES
     }
