@@ -15,7 +15,9 @@ from lbspeaker.config.crds import crds
 from lbspeaker.errors import Unavailable
 from lbspeaker.lab.apiserver import ApiServer as Server
 from lbspeaker.lab.apiserver import kubeconfig
+from lbspeaker.observe import look as look_module
 from lbspeaker.observe.look import Look, look
+from lbspeaker.observe.overview import overview
 from lbspeaker.reporting import Reporting
 from lbspeaker.shell.apiserver import ApiServer, Credentials
 from lbspeaker.shell.credentials import Loaded
@@ -174,7 +176,7 @@ POOL = {
     "status": {"assignedIPv4": 1, "availableIPv4": 50, "sizeIPv4": 51, "assignedIPv6": 0,
                "availableIPv6": 0, "sizeIPv6": 0, "pending": 2},
 }  # fmt: skip
-EFFECTIVE = {
+EFFECTIVE: dict[str, Any] = {
     "apiVersion": "lbspeaker.io/v1beta1",
     "kind": "EffectiveConfiguration",
     "metadata": {"name": "effective", "namespace": SYSTEM},
@@ -251,3 +253,53 @@ def test_a_server_that_says_nothing_is_unavailable(tmp_path: Path) -> None:
     path.write_text(kubeconfig("http://127.0.0.1:9"))
     with pytest.raises(Unavailable):
         look(str(path), None, SYSTEM)
+
+
+def test_one_list_that_hangs_does_not_hold_back_the_rest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here the lists of speakers."""
+    monkeypatch.setattr(look_module, "ANSWER_S", 0.5)
+
+    async def story(server: Server, _: ApiServer) -> None:
+        server.freeze("/speakers")
+        began = time.monotonic()
+        found = await looked(server, tmp_path)
+        assert time.monotonic() - began < 3
+        (missing,) = found.unread
+        assert missing.startswith("speakers: ") and missing.endswith("no answer within 0.5 s")
+        assert list(found.snapshot.services) == ["default/web"]
+        server.unfreeze()
+
+    tell(story, WEB)
+
+
+def test_where_nothing_of_ours_is_nothing_can_be_told(tmp_path: Path) -> None:
+    async def story(server: Server, _: ApiServer) -> None:
+        assert (await looked(server, tmp_path)).is_empty
+
+    async def ours(server: Server, _: ApiServer) -> None:
+        assert not (await looked(server, tmp_path)).is_empty
+
+    tell(story, WEB)
+    tell(ours, lease("node-a", time.time()))
+    tell(ours, EFFECTIVE)
+
+
+def test_what_is_in_force_and_hardly_as_meant_is_a_doubt(tmp_path: Path) -> None:
+    odd = {
+        "apiVersion": "lbspeaker.io/v1beta1",
+        "kind": "L2Advertisement",
+        "metadata": {"name": "l2", "namespace": SYSTEM},
+        "spec": {"ipAddressPools": ["tinny"]},
+    }
+    documents = [*EFFECTIVE["spec"]["documents"], odd]
+
+    async def story(server: Server, _: ApiServer) -> None:
+        found = await looked(server, tmp_path)
+        ((object_, why),) = found.doubts
+        assert object_ == "L2Advertisement/l2" and "tinny" in why
+        ((line),) = overview(found, time.time()).doubts
+        assert line.startswith("L2Advertisement/l2: ")
+
+    tell(story, {**EFFECTIVE, "spec": {"documents": documents}})

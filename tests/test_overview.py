@@ -9,7 +9,7 @@ from msgspec import structs
 
 from lbspeaker.cli import status as module
 from lbspeaker.core.election import rank
-from lbspeaker.errors import Unable
+from lbspeaker.errors import Unable, Unavailable
 from lbspeaker.model import ALLOCATED, EXCLUDE, BGPAdvertisement, Condition, PoolStatus
 from lbspeaker.observe.look import Look
 from lbspeaker.observe.overview import Overview, PoolRow, only, overview
@@ -315,3 +315,21 @@ def test_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_name_that_nobody_has(monkeypatch: pytest.MonkeyPatch, asked: tuple[str, ...], hint: str) -> None:
     done = shown(monkeypatch, look(), *asked)
     assert isinstance(done.exception, Unable) and hint in str(done.exception)
+
+
+def test_in_a_namespace_without_anything_of_ours_it_cannot_be_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All nodes and Services are there, and none of them is to blame."""
+    monkeypatch.setattr(module, "look", lambda **_: Look(snapshot(WEB), namespace="nope"))
+    done = CliRunner().invoke(module.status, ["--kubeconfig", "x", "--namespace", "nope"])
+    assert isinstance(done.exception, Unavailable)
+    assert "no configuration is published in namespace nope" in str(done.exception)
+
+
+def test_doubts_are_shown_and_are_no_problem() -> None:
+    found = overview(replace(look(), doubts=(("L2Advertisement/l2", "there is no pool tinny"),)), NOW)
+    assert (found.verdict, found.doubts) == ("well", ("L2Advertisement/l2: there is no pool tinny",))
+
+
+def test_a_remedy_names_the_namespace() -> None:
+    (told,) = overview(replace(look(controller=""), namespace="other"), NOW).problems
+    assert "kubectl -n other get pods" in told

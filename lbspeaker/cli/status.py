@@ -5,8 +5,10 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import click
@@ -20,13 +22,14 @@ from rich.text import Text
 from lbspeaker.cli import screen
 from lbspeaker.cli.source import cluster, meant, unknown
 from lbspeaker.core.words import ago
-from lbspeaker.errors import Unable, Unavailable
+from lbspeaker.errors import Unable, Unavailable, plain
 from lbspeaker.observe.look import look
 from lbspeaker.observe.overview import Overview, only, overview, plainly
 from lbspeaker.wire import status as format_
 
 _PATIENCE_S = 5.0
 _WATCH_S = 2.0
+Show = Callable[[], tuple[RenderableType | str, int]]
 _INSTEAD = "ask a speaker: --runtime-dir DIR"
 
 
@@ -76,11 +79,15 @@ def status(
                 "this asks the speaker of this node alone, of which all is shown; to choose from the whole "
                 "cluster, give --kubeconfig or --context"
             )
-        show: Callable[[], tuple[RenderableType | str, int]] = lambda: _of_node(local, output)  # noqa: E731
+        show: Show = lambda: _of_node(local, output)  # noqa: E731
     else:
 
         def show() -> tuple[RenderableType | str, int]:
-            everything = overview(look(**access, instead=_INSTEAD), time.time())
+            seen = look(**access, instead=_INSTEAD)
+            if seen.is_empty:
+                what = f"no configuration is published in namespace {seen.namespace}"
+                raise Unavailable(what, "does the controller run? --namespace says where it lives")
+            everything = overview(seen, time.time())
             _complain(everything, services, node)
             found = only(everything, services, node, problems=problems)
             return _of_cluster(found, output), 1 if found.problems else 3 if found.unread else 0
@@ -97,7 +104,7 @@ def _listens(path: Path) -> bool:
         return probe.connect_ex(str(path)) == 0
 
 
-def _once(show: Callable[[], tuple[RenderableType | str, int]]) -> int:
+def _once(show: Show) -> int:
     shown, code = show()
     if isinstance(shown, str):
         click.echo(shown, nl=False)
@@ -106,7 +113,7 @@ def _once(show: Callable[[], tuple[RenderableType | str, int]]) -> int:
     return code
 
 
-def _watch(show: Callable[[], tuple[RenderableType | str, int]]) -> int:
+def _watch(show: Show) -> int:
     code = 0
     try:
         while not sys.stdout.isatty():  # into a pipe: one after the other
@@ -114,12 +121,51 @@ def _watch(show: Callable[[], tuple[RenderableType | str, int]]) -> int:
             sys.stdout.flush()
             time.sleep(_WATCH_S)
         with Live(console=screen.console(), auto_refresh=False) as live:
-            while True:
-                shown, code = show()
+            for shown, now in looks(show):
+                code = now
                 live.update(shown, refresh=True)
-                time.sleep(_WATCH_S)
     except KeyboardInterrupt:
-        return code
+        pass
+    return code
+
+
+def looks(show: Show) -> Iterator[tuple[RenderableType, int]]:
+    """Look again and again; while there is no new picture, mark the old one as old.
+
+    Raises what `show` raises where there is no picture yet.
+    """
+    shown, code = show()
+    seen = time.monotonic()
+    while True:
+        yield shown, code
+        time.sleep(_WATCH_S)
+        asked, why = _aside(show), "there has been no answer since"
+        while True:
+            try:
+                shown, code = asked.result(_WATCH_S)
+                seen = time.monotonic()
+                break
+            except TimeoutError:
+                pass
+            except Unavailable as error:
+                asked, why = _aside(show), plain(str(error))
+                time.sleep(_WATCH_S)
+            mark = Text(f"seen {time.monotonic() - seen:.0f} s ago: {why}", style="bold yellow")
+            yield Group(mark, shown), 3
+
+
+def _aside(show: Show) -> "Future[tuple[RenderableType | str, int]]":
+    """Look in a thread, for which the end of the program does not wait."""
+    asked: Future[tuple[RenderableType | str, int]] = Future()
+
+    def run() -> None:
+        try:
+            asked.set_result(show())
+        except BaseException as error:
+            asked.set_exception(error)
+
+    Thread(target=run, daemon=True).start()
+    return asked
 
 
 def _complain(found: Overview, services: Sequence[str], node: str | None) -> None:
@@ -153,6 +199,7 @@ def _of_cluster(found: Overview, output: str) -> RenderableType | str:
     parts: list[RenderableType] = [Text(found.verdict, style="bold red" if found.problems else "bold green")]
     parts += [Text(f"  {problem}") for problem in found.problems]
     parts += [Text(f"  not seen: {what}", style="yellow") for what in found.unread]
+    parts += [Text(f"  doubtful: {what}", style="yellow") for what in found.doubts]
     tables = (
         _pools(found),
         _services(found, wide),

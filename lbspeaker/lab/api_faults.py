@@ -32,6 +32,7 @@ class Faults:
     def __init__(self) -> None:
         self.requests: Counter[str] = Counter()
         self._failures: list[Failure] = []
+        self._frozen = ""
         self._thawed = asyncio.Event()
         self._thawed.set()
 
@@ -43,8 +44,9 @@ class Faults:
             retry_after_s = 1
         self._failures.append(Failure(times, code, retry_after_s, method, path))
 
-    def freeze(self) -> None:
-        """Accept connections and requests, answer none; watches go silent."""
+    def freeze(self, path: str = "") -> None:
+        """Accept connections and requests, answer none whose path contains `path`; watches go silent."""
+        self._frozen = path
         self._thawed.clear()
 
     def unfreeze(self) -> None:
@@ -57,7 +59,8 @@ class Faults:
     async def strike(self, method: str, path: str) -> None:
         """Count a request and let it suffer; raises ApiStatus if it shall fail."""
         self.requests[f"{method} {path}"] += 1
-        await self.thawed()
+        if self._frozen in path:
+            await self.thawed()
         for failure in self._failures:
             if failure.left and failure.method in ("", method) and failure.path in path:
                 failure.left -= 1

@@ -124,9 +124,9 @@ class ApiServer:
         """Make every resource version handed out so far too old (410), as a restart of the server does."""
         self.store.forget()
 
-    def freeze(self) -> None:
+    def freeze(self, path: str = "") -> None:
         """Accept, and never answer; watches go silent."""
-        self.faults.freeze()
+        self.faults.freeze(path)
 
     def unfreeze(self) -> None:
         self.faults.unfreeze()

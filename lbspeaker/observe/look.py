@@ -42,6 +42,7 @@ from lbspeaker.wire.measures import configured
 from lbspeaker.wire.status import Status
 
 _GROUP = "/apis/lbspeaker.io/v1beta1/namespaces"
+ANSWER_S = 5.0  # a list whose next page takes longer is missing, and the rest is shown
 _CLOCK_S = 60.0  # so far the clock here may be wrong
 
 
@@ -50,7 +51,8 @@ class Look:
     """A cluster at one moment. `members` of the snapshot are those whose Leases are fresh.
 
     `silent_s`: by node, for how long a speaker has not renewed its Lease. `refused`: configuration objects
-    that are not in force, and why; `documents`: those that are. `unread`: what is missing here, and why.
+    that are not in force, and why; `documents`: those that are; `doubts`: which of them are hardly as
+    meant, and why. `unread`: what is missing here, and why. `namespace`: where lbspeaker lives.
     """
 
     snapshot: Snapshot = field(default_factory=Snapshot)
@@ -62,6 +64,13 @@ class Look:
     controller: str | None = ""  # who acts; "": nobody; None: not known
     unread: tuple[str, ...] = ()
     config: str = ""  # the configuration that is published, in the word that speakers use
+    doubts: tuple[tuple[str, str], ...] = ()
+    namespace: str = "lbspeaker-system"
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether all was read, and nothing of lbspeaker is in this namespace."""
+        return not (self.documents or self.silent_s or self.speakers or self.controller or self.unread)
 
     def unsent(self) -> dict[tuple[str, str], Mapping[Network, str]]:
         """By node and peer: routes that live speakers have not sent though the session is up, and why."""
@@ -161,7 +170,7 @@ async def _look(way: Credentials, program: str, namespace: str, *, whole: bool) 
         _objects("speakers", speakers),
         _objects("effectiveconfigurations", effective),
     )
-    return found.look(*objects, time.time())
+    return replace(found.look(*objects, time.time()), namespace=namespace)
 
 
 class _Asked:
@@ -186,7 +195,7 @@ class _Asked:
             return [], _next(body)
 
         try:
-            await paged(self._api, path, read, **query)
+            await paged(self._api, path, read, ANSWER_S, **query)
             self.worked += 1
         except ApiError as error:
             self.worked += error.status == 404
@@ -240,6 +249,7 @@ class _Found:
             _controller(leases, silent_s),
             tuple(self._unread),
             configured(published, now).word if documents else "",
+            tuple((one.key, one.message) for one in published.verdicts if one.accepted and one.doubtful),
         )
 
     def _snapshot(self, config: Config, silent_s: Mapping[str, float]) -> Snapshot:

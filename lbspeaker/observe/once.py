@@ -85,9 +85,15 @@ def _next(page: dict[str, Any]) -> str:
 
 
 async def paged(
-    api: ApiServer, path: str, read: Callable[[bytes], tuple[list[_T], str]], **query: str
+    api: ApiServer,
+    path: str,
+    read: Callable[[bytes], tuple[list[_T], str]],
+    timeout_s: float = 15.0,
+    **query: str,
 ) -> list[_T]:
     """Return what `read` makes of all pages of a list; it also says which token the next page has, or "".
+
+    `timeout_s`: for each page.
 
     Raises ApiError, and what `read` raises.
     """
@@ -95,7 +101,9 @@ async def paged(
     token = ""
     while True:
         more = {"continue": token} if token else {}
-        some, token = read(await api.request("GET", path, query={"limit": _PAGE, **query, **more}))
+        some, token = read(
+            await api.request("GET", path, query={"limit": _PAGE, **query, **more}, timeout_s=timeout_s)
+        )
         found += some
         if not token:
             return found

@@ -93,7 +93,10 @@ class SpeakerRow:
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """All of it. `faults`: what is wrong beside Services, in one line each. `unread`: what is missing."""
+    """All of it. `faults`: what is wrong beside Services, in one line each. `unread`: what is missing.
+
+    `doubts`: about configuration that is in force, and hardly as meant; by itself that is no problem.
+    """
 
     faults: tuple[str, ...]
     unread: tuple[str, ...]
@@ -102,6 +105,7 @@ class Overview:
     peers: tuple[tuple[str, status.Peer], ...]  # with their nodes
     guards: tuple[tuple[str, status.Guard], ...]
     speakers: tuple[SpeakerRow, ...]
+    doubts: tuple[str, ...] = ()
 
     @property
     def problems(self) -> tuple[str, ...]:
@@ -134,6 +138,7 @@ def overview(look: Look, now: float) -> Overview:
         tuple(
             _speaker(look, node, now) for node in sorted(look.snapshot.nodes.keys() | look.speakers.keys())
         ),
+        tuple(f"{object_}: {why}" for object_, why in look.doubts),
     )
 
 
@@ -171,7 +176,7 @@ def _of_controller(look: Look) -> Iterator[str]:
     if look.controller == "":
         yield (
             "no controller acts, so new Services get no IP and edits are not read: "
-            "kubectl -n lbspeaker-system get pods, and its log"
+            f"kubectl -n {look.namespace} get pods, and its log"
         )
 
 
@@ -179,7 +184,7 @@ def _of_speakers(look: Look) -> Iterator[str]:
     """What speakers complain of, one line for all that say the same; and who does not speak."""
     if not look.silent_s and look.snapshot.nodes:
         if not any("leases" in one for one in look.unread):
-            yield "no speaker runs: nothing is announced; kubectl -n lbspeaker-system get ds,pods"
+            yield f"no speaker runs: nothing is announced; kubectl -n {look.namespace} get ds,pods"
         return
     for node in sorted(look.snapshot.nodes.keys() - look.snapshot.members):
         silent_s = look.silent_s.get(node)
@@ -326,6 +331,7 @@ def only(found: Overview, services: Iterable[str], node: str | None, *, problems
         ),
         tuple((n, g) for n, g in guards if node in (None, n) and (g.queue or g.storms or not problems)),
         tuple(one for one in speakers if node in (None, one.node) and not (problems and _is_well(one))),
+        found.doubts,
     )
 
 

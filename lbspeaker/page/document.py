@@ -95,7 +95,8 @@ def _section(id_: str, title: str, parts: Iterable[Element], class_: str | None 
 
 def _problems(view: View) -> Iterator[Element]:
     found = view.found
-    lines = [*found.problems, *(f"not seen: {what}" for what in found.unread)]
+    doubts = [f"doubtful: {what}" for what in found.doubts]
+    lines = [*found.problems, *(f"not seen: {what}" for what in found.unread), *doubts]
     if view.error:
         old = " What stands below was seen before." if view.at else ""
         yield e("p", f"The cluster cannot be looked at now: {view.error}.{old}")

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 from msgspec import structs
+from rich.console import Group
 
 from lbspeaker.cli import status as module
 from lbspeaker.cli.status import status as command
@@ -162,3 +163,39 @@ def test_who_is_not_ready_says_why(tmp_path: Path) -> None:
         with pytest.raises(urllib.error.HTTPError, match="503") as caught:
             urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5)
         assert caught.value.read() == b"it waits for nodes\n"
+
+
+def test_while_there_is_no_new_picture_the_old_one_is_marked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_WATCH_S", 0.02)
+    answers = threading.Event()
+    told: list[str] = []
+
+    def show() -> tuple[str, int]:
+        told.append("")
+        if len(told) == 2:
+            assert answers.wait(5)
+        if len(told) == 3:
+            raise Unavailable("nobody is there")
+        return f"picture {len(told)}", 0
+
+    seen = module.looks(show)
+    assert next(seen) == ("picture 1", 0)
+    old, code = next(seen)
+    assert isinstance(old, Group) and code == 3
+    mark, picture = old.renderables
+    assert str(mark) == "seen 0 s ago: there has been no answer since" and picture == "picture 1"
+    answers.set()
+    while (now := next(seen)) != ("picture 2", 0):
+        assert isinstance(now[0], Group)
+    away, _ = next(seen)
+    assert isinstance(away, Group) and "nobody is there" in str(away.renderables[0])
+    while (now := next(seen)) != ("picture 4", 0):
+        assert isinstance(now[0], Group)
+
+
+def test_before_there_is_a_picture_an_error_is_one() -> None:
+    def show() -> tuple[str, int]:
+        raise Unavailable("nobody is there")
+
+    with pytest.raises(Unavailable):
+        next(module.looks(show))
