@@ -75,11 +75,11 @@ def test_all_of_it_at_one_glance(world: World) -> None:
 def test_kubectl_says_the_essential(world: World) -> None:
     argv = ["kubectl", "--kubeconfig", str(world.lab.kubeconfig), "get", "speakers", "-n", SYSTEM]
     head, *rows = subprocess.run(argv, capture_output=True, text=True, check=True).stdout.splitlines()
-    assert head.split() == ["NAME", "STATE", "OWNED", "SESSIONS", "VERDICT", "STARTED", "REPORTED"]
-    assert [row.split()[:2] + row.split()[3:5] for row in rows] == [
+    assert head.split() == ["NAME", "REPORTED", "LAST-STATE", "OWNED", "SESSIONS", "LAST-VERDICT", "STARTED"]
+    assert [row.split()[:1] + row.split()[2:3] + row.split()[4:6] for row in rows] == [
         [node, "serving", "1/1", "well"] for node in NODES
     ]
-    assert sum(int(row.split()[2]) for row in rows) == 1
+    assert sum(int(row.split()[3]) for row in rows) == 1
 
 
 def test_what_is_wrong_is_one_line_each(world: World) -> None:
