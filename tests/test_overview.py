@@ -1,6 +1,7 @@
 """A whole cluster at one glance: what is wrong, and which tables one gets to see."""
 
 from dataclasses import replace
+from ipaddress import ip_network
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from lbspeaker.errors import Unable, Unavailable
 from lbspeaker.model import ALLOCATED, EXCLUDE, BGPAdvertisement, Condition, PoolStatus
 from lbspeaker.observe.look import Look
 from lbspeaker.observe.overview import Overview, PoolRow, only, overview
+from lbspeaker.observe.said import as_said
 from lbspeaker.wire import status
 from tests.build import ip, service, snapshot
 from tests.wire.test_status import GUARD, STATUS
@@ -333,3 +335,12 @@ def test_doubts_are_shown_and_are_no_problem() -> None:
 def test_a_remedy_names_the_namespace() -> None:
     (told,) = overview(replace(look(controller=""), namespace="other"), NOW).problems
     assert "kubectl -n other get pods" in told
+
+
+def test_explanations_hear_which_routes_are_not_sent() -> None:
+    lacking = structs.replace(ROUTER, sent=1, desired=2, unsent={"192.0.2.10/32": "Why: what; do this"})
+    (peer,) = as_said(says("a", peers=(lacking,))).peers.values()
+    assert (peer.has_sent(ip_network("192.0.2.10/32")), peer.has_sent(ip_network("192.0.2.11/32"))) == (
+        False,
+        True,
+    )
