@@ -8,7 +8,7 @@ STAMP := $(VENV)/made
 # tests/conftest.py says which tests may run at the same time.
 PYTEST_ARGS ?= -n 2 --dist loadgroup -r s
 
-.PHONY: help demo test bench sim fuzz lint types fmt manifests venv clean
+.PHONY: help demo test bench sim fuzz lint types fmt manifests venv image clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ fmt: $(STAMP) ## format the code, and mend what can be mended by itself
 manifests: $(STAMP) ## write config/crds.yaml from the schemas in the code, and the rules for the Prometheus Operator
 	@$(BIN)/python -m lbspeaker.config.crds > config/crds.yaml
 	@.ci/prometheusrule < config/monitoring/rules.yaml > config/monitoring/prometheusrule.yaml
+
+image: $(STAMP) ## build the container image without a container engine, into build/image (docs/image.md)
+	@.ci/image
 
 venv: $(STAMP) ## make .venv, with exactly the versions of .ci/constraints.txt
 
