@@ -19,23 +19,27 @@ RUN cd /opt/lbspeaker/lib/python3*/site-packages \
         lbspeaker-*.dist-info/direct_url.json \
  && find . -type d -name tests -prune -exec rm -r {} + \
  && rm /opt/lbspeaker/bin/[Aa]ctivate* \
- && python3 -m compileall -q --invalidation-mode unchecked-hash /opt/lbspeaker/lib \
+ && python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/lbspeaker/lib \
  && /opt/lbspeaker/bin/lbspeaker --version \
  && /opt/lbspeaker/bin/python -c "from kubernetes.config import exec_provider, incluster_config, kube_config" \
- && /opt/lbspeaker/bin/python -c "from lbspeaker.wire import arp, ndp; arp.template(), ndp.template(), ndp.probe_template()"
+ && /opt/lbspeaker/bin/python -c "from lbspeaker.wire import arp, ndp; arp.template(), ndp.probe_template()"
 
-# What only installs, logs in, or runs as somebody else goes; dpkg's list of packages stays true, for scanners.
+# What only installs, logs in, or runs as somebody else goes (that needs perl), and libc's character sets. The list
+# of packages stays true, for scanners.
 FROM ${BASE} AS root
 COPY --from=build /opt/lbspeaker /opt/lbspeaker
-RUN python3 -m compileall -q -x '/(test|tests|site-packages)/' "$(python3 -c 'import os; print(os.path.dirname(os.__file__))')" \
+RUN library=$(python3 -c 'import os; print(os.path.dirname(os.__file__))') \
+ && python3 -m compileall -q -j 0 -x '/(test|tests|site-packages)/' "$library" \
  && purge="dpkg --purge --force-depends --force-remove-essential" \
  && $purge apt e2fsprogs libapt-pkg6.0 login mount passwd util-linux util-linux-extra \
         python3-distutils python3-lib2to3 python3-pip-whl python3-setuptools-whl python3-venv python3.11-venv \
  && $purge bash debconf perl-base tar \
  && find / -xdev -perm /6000 -type f -exec chmod ug-s {} + \
  && rm -rf /usr/local/lib/python3*/ensurepip /usr/local/lib/python3*/site-packages/* /usr/local/bin/pip* \
-        /usr/share/info /usr/share/locale /usr/share/man /var/cache/* /var/lib/apt /var/log/* /tmp/* /root/.cache
+        /usr/lib/*/gconv /usr/share/info /usr/share/locale /usr/share/man \
+        /var/cache/* /var/lib/apt /var/log/* /tmp/*
 
+# Copied into one layer, so that what was removed is not in the layers below.
 FROM scratch
 LABEL org.opencontainers.image.title="lbspeaker" \
       org.opencontainers.image.description="LoadBalancer Services for Kubernetes clusters without a cloud" \
@@ -50,6 +54,12 @@ ENV PATH=/opt/lbspeaker/bin:/usr/local/bin:/usr/bin:/bin \
 USER 65532:65532
 # STOPSIGNAL stays SIGTERM: both programs end in order then, and the speaker hands its IPs over.
 # Kubernetes has probes of its own, and ignores this. Without --metrics there is nothing to ask.
-HEALTHCHECK --start-period=30s --timeout=5s CMD ["python3", "-ISc", \
- "import http.client, sys\nwords = open('/proc/1/cmdline').read().replace('=', chr(0)).split(chr(0))\nif '--metrics' in words:\n    host, _, port = words[words.index('--metrics') + 1].rpartition(':')\n    asked = http.client.HTTPConnection(host.strip('[]') or '127.0.0.1', int(port), timeout=4)\n    asked.request('GET', '/healthz')\n    sys.exit(asked.getresponse().status != 200)"]
+HEALTHCHECK --start-period=30s --timeout=5s CMD ["python3", "-ISc", "\
+import http.client, sys\n\
+words = open('/proc/1/cmdline').read().replace('=', chr(0)).split(chr(0))\n\
+at = words.index('--metrics') if '--metrics' in words else sys.exit()\n\
+host, _, port = words[at + 1].rpartition(':')\n\
+asked = http.client.HTTPConnection(host.strip('[]') or '127.0.0.1', int(port), timeout=4)\n\
+asked.request('GET', '/healthz')\n\
+sys.exit(asked.getresponse().status != 200)"]
 ENTRYPOINT ["lbspeaker"]

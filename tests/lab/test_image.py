@@ -124,7 +124,11 @@ def world(image: Any) -> Iterator[World]:
         for node in lab.nodes:
             confine(lab, image, f"speaker-{node.name}", "config/speaker.yaml")
         lab.start_programs()
-        yield World(lab)
+        found = World(lab)
+        found.create("IPAddressPool", "lan", addresses=["192.0.2.100-192.0.2.150"])
+        found.create("L2Advertisement", "lan")
+        found.service("web")
+        yield found
 
 
 def status_of(pid: int) -> dict[str, str]:
@@ -153,15 +157,27 @@ def test_the_programs_have_what_their_manifests_give_them(
 
 
 def test_a_service_gets_an_ip_and_the_node_that_owns_it_answers(world: World) -> None:
-    world.create("IPAddressPool", "lan", addresses=["192.0.2.100-192.0.2.150"])
-    world.create("L2Advertisement", "lan")
-    world.service("web")
     ip = world.ip("web")
     world.reachable(ip)
     owner = world.settle(ip)
     assert world.owner(ip) == owner
     curl = world.lab.exec("client", ["curl", "--silent", "--max-time", "5", f"http://{ip}/"])
     assert re.match(r"web-node-[ab]", curl.stdout)
+
+
+def test_routes_reach_a_router(world: World) -> None:
+    """ExaBGP, too, runs out of the image: a process of its own, with a configuration that it reads."""
+    router = str(world.lab.topology.router.ipv4)
+    world.create("BGPPeer", "router", myASN=64513, peerASN=64512, peerAddress=router)
+    world.create("BGPAdvertisement", "lan")
+    ip = world.ip("web")
+    wait_for(lambda: len(next_hops(world, ip)) == len(world.lab.nodes), f"routes to {ip} from all nodes", 30)
+    world.reachable(ip, "remote")
+
+
+def next_hops(world: World, ip: str) -> tuple[str, ...]:
+    table = {str(prefix): tuple(hops) for prefix, hops in world.lab.router.table().items()}
+    return table.get(f"{ip}/32", ())
 
 
 def test_another_node_takes_over_when_the_owner_dies(world: World) -> None:
