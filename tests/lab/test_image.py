@@ -18,6 +18,7 @@ from lbspeaker.lab import rootless
 from lbspeaker.lab.lab import Lab
 from tests.lab import contained
 from tests.scenarios.conftest import World, wait_for
+from tests.test_manifests import needs_kubectl, rendered
 
 ROOT = Path(__file__).parent.parent.parent
 IMAGE = ROOT / "build/image"
@@ -44,6 +45,7 @@ pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="only root can play a container runtime"),
     pytest.mark.skipif(bool(rootless.obstacle()), reason=rootless.obstacle()),
     pytest.mark.skipif(bool(obstacle()), reason=obstacle()),
+    needs_kubectl,
 ]
 
 
@@ -97,18 +99,19 @@ def test_the_list_of_what_is_in_it_is_complete() -> None:
 # --- it runs --------------------------------------------------------------------------------------------
 
 
-def confine(lab: Lab, image: Any, name: str, manifest: str) -> None:
-    """Have this process of the lab started as its manifest says, out of the image."""
+def confine(lab: Lab, image: Any, name: str, overlay: str = "") -> None:
+    """Have this process of the lab started as its manifest in config/OVERLAY says, out of the image."""
     process = lab.processes[name]
-    (spec,) = (
-        document["spec"]["template"]["spec"] for document in yaml.safe_load_all((ROOT / manifest).read_text())
-    )
+    objects = yaml.safe_load_all(rendered(overlay))
+    of = ("DaemonSet" if name.startswith("speaker") else "Deployment", name.partition("-")[0])
+    (found,) = (one for one in objects if (one["kind"], one["metadata"]["name"]) == of)
+    spec = found["spec"]["template"]["spec"]
     (container,) = spec["containers"]
     context = spec["securityContext"] | container["securityContext"]
     assert context["readOnlyRootFilesystem"]
     powers = context["capabilities"].get("add", [])
     prefix = contained.command(ROOTFS, lab.directory, context["runAsUser"], powers)
-    lab_options = process.argv[process.argv.index("lbspeaker") + 2 :]
+    lab_options = process.argv[process.argv.index("--kubeconfig" if of[0] == "Deployment" else "--node") :]
     process.argv = [*prefix, PROGRAM, *container["args"], *lab_options]
     process.environment = {"IMAGE_ENVIRONMENT": variables(image)}
 
@@ -124,13 +127,16 @@ def world(image: Any) -> Iterator[World]:
     except LbspeakerError as error:
         pytest.skip(str(error))
     with lab:
-        confine(lab, image, "controller", "config/base/controller.yaml")
+        confine(lab, image, "controller")
         for node in lab.nodes:
-            confine(lab, image, f"speaker-{node.name}", "config/base/speaker.yaml")
+            confine(lab, image, f"speaker-{node.name}")
         lab.start_programs()
         found = World(lab)
         found.create("IPAddressPool", "lan", addresses=["192.0.2.100-192.0.2.150"])
         found.create("L2Advertisement", "lan")
+        router = str(lab.topology.router.ipv4)
+        found.create("BGPPeer", "router", myASN=64513, peerASN=64512, peerAddress=router)
+        found.create("BGPAdvertisement", "lan")
         found.service("web")
         yield found
 
@@ -171,9 +177,6 @@ def test_a_service_gets_an_ip_and_the_node_that_owns_it_answers(world: World) ->
 
 def test_routes_reach_a_router(world: World) -> None:
     """ExaBGP, too, runs out of the image: a process of its own, with a configuration that it reads."""
-    router = str(world.lab.topology.router.ipv4)
-    world.create("BGPPeer", "router", myASN=64513, peerASN=64512, peerAddress=router)
-    world.create("BGPAdvertisement", "lan")
     ip = world.ip("web")
     wait_for(lambda: len(next_hops(world, ip)) == len(world.lab.nodes), f"routes to {ip} from all nodes", 30)
     world.reachable(ip, "remote")
@@ -212,3 +215,21 @@ def test_the_health_check_tells_a_program_that_hangs(world: World, image: Any) -
         assert world.lab.exec("control", argv).returncode != 0
     finally:
         world.lab.signal("controller", signal.SIGCONT)
+
+
+def test_by_bgp_alone_a_speaker_is_nobody_and_has_no_power(world: World, image: Any) -> None:
+    """The last story: from here on one node does only that."""
+    for node in world.lab.nodes:
+        world.lab.start(f"speaker-{node.name}")
+    ip = world.ip("web")
+    owner = world.settle(ip)
+    world.lab.stop(f"speaker-{owner}", patience_s=45)
+    confine(world.lab, image, f"speaker-{owner}", "bgp")
+    os.chown(world.lab.directory / owner, 65532, 65532)  # what kubelet gives as an emptyDir
+    world.lab.start(f"speaker-{owner}")
+    wait_for(lambda: len(next_hops(world, ip)) == len(world.lab.nodes), f"routes to {ip} from all nodes", 30)
+    status = status_of(world.lab.processes[f"speaker-{owner}"].pid)
+    assert set(status["Uid"].split()) == {"65532"}
+    assert {int(status[field], 16) for field in ("CapPrm", "CapEff", "CapBnd")} == {0}
+    world.ask(ip)
+    wait_for(lambda: world.owner(ip) not in ("", owner), "another node answers on the segment")
