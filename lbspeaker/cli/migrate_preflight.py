@@ -83,11 +83,10 @@ def examine(seen: Seen, running: Programs, plan: Mapping[str, Any]) -> list[Find
 
 def _metallb(seen: Seen, running: Programs) -> Iterator[Finding]:
     theirs = [one for one in (running.controller, running.speaker, running.frr_k8s) if one is not None]
-    if not theirs:
+    if not theirs and not _half_seen(seen):
         yield well(
             f"namespace {seen.origin.namespace}", "no program of MetalLB runs: there is nothing to stop"
         )
-        return
     for one in theirs:
         release = f", of the Helm release {one.release}" if one.release else ""
         stopped = ", stopped" if one.replicas == 0 else ""
@@ -106,8 +105,15 @@ def _metallb(seen: Seen, running: Programs) -> Iterator[Finding]:
             yield fail(named(sorted(excluded)), what, why, remedy)
 
 
+def _half_seen(seen: Seen) -> bool:
+    """Whether a program may run that is not seen."""
+    return any(one.subject in ("Deployments", "DaemonSets") for one in seen.unread)
+
+
 def _both(seen: Seen, running: Programs) -> Iterator[Finding]:
     """Whether ours would get in MetalLB's way."""
+    if _half_seen(seen):
+        return
     kinds = "our CRDs are there" if seen.installed else "our CRDs are not there yet"
     if not running.own_speaker or not running.speaker:
         yield well("lbspeaker", f"{kinds}, {'and it runs' if running.own_speaker else 'it does not run yet'}")
