@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,10 +17,13 @@ from lbspeaker.core.explain import Case, Explanation, Living, Step, case
 from lbspeaker.core.explain_ip import explain_ip
 from lbspeaker.core.explain_node import explain_node
 from lbspeaker.core.explain_service import explain_service
-from lbspeaker.core.said import Said, SaidIP, SaidPeer
+from lbspeaker.core.findings_pods import ports
+from lbspeaker.core.hearing import cuts, without_cuts
 from lbspeaker.errors import plain
+from lbspeaker.facts import Evidence
 from lbspeaker.model import Address, Service, address_of
-from lbspeaker.wire.status import Status
+from lbspeaker.observe.evidence import from_loaded, of_services
+from lbspeaker.observe.said import said
 
 if TYPE_CHECKING:
     from lbspeaker.observe.look import Look
@@ -72,10 +75,16 @@ def explain(
     address = _address(ip)
     about = _about(service, address)
     if paths:
-        found = case(read(paths, kubeconfig, context, namespace)[1], load_balancer_class, None, about)
+        loaded, snapshot = read(paths, kubeconfig, context, namespace)
+        found = case(snapshot, load_balancer_class, None, about)
+        evidence = from_loaded(loaded)
     else:
         seen = ask(kubeconfig, context, namespace)
         found = of_cluster(seen, load_balancer_class, time.time(), namespace, about)
+        evidence = _behind(kubeconfig, context, _keys(found, service, address))
+    asked = frozenset(_keys(found, service, address))
+    if asked:
+        found = replace(found, ports=ports(replace(evidence, only=asked)))
     explanation = _explained(found, service, address, node)
     if output == "json":
         click.echo(json.dumps(as_json(explanation), indent=2))
@@ -125,6 +134,13 @@ def _explained(found: Case, service: str | None, ip: Address | None, node: str |
     return explain_service(found, service)
 
 
+def _keys(found: Case, service: str | None, ip: Address | None) -> list[str]:
+    """The Services that are explained."""
+    if service is not None:
+        return [service]
+    return [one.key for one in found.outcome.holders.get(ip, ())] if ip is not None else []
+
+
 # --- what there is to look at ---------------------------------------------------------------------------
 
 
@@ -135,6 +151,14 @@ def _about(service: str | None, ip: Address | None) -> Callable[[Service], bool]
     return (lambda one: ip in one.held) if ip is not None else None
 
 
+def _behind(kubeconfig: str | None, context: str | None, keys: Sequence[str]) -> Evidence:
+    """The Pods of these Services. What is missing is told: the rest is explained without."""
+    found = of_services(kubeconfig, context, keys) if keys else Evidence()
+    for lack in found.lacks:
+        click.echo(f"warning: its ports are not looked at: {lack.why}; {lack.remedy}", err=True)
+    return found
+
+
 def of_cluster(
     seen: "Look",
     class_: str | None,
@@ -143,25 +167,11 @@ def of_cluster(
     about: Callable[[Service], bool] | None = None,
 ) -> Case:
     """What a look at a cluster at `now` (Unix time) shows. What the dead said last counts for nothing."""
-    members = seen.snapshot.members
-    said = {name: as_said(status) for name, status in seen.speakers.items() if name in members}
-    living = Living(now, said, seen.refused, seen.controller, namespace)
-    return case(seen.snapshot, class_, living, about)
-
-
-def as_said(status: Status) -> Said:
-    """What of a status an explanation looks at."""
-    ips = {
-        ip: SaidIP(one.role, one.links, one.since, f"{one.conflict} {one.vendor}".strip())
-        for one in status.ips
-        if (ip := address_of(one.ip)) is not None
-    }
-    peers = {
-        one.name: SaidPeer(one.state, one.since, one.sent, one.desired, one.last_error)
-        for one in status.peers
-    }
-    waiting = sum(guard.queue for guard in status.guards)
-    return Said(status.state, ips, peers, status.problems, waiting)
+    told = said(seen)
+    cut = cuts(told, seen.snapshot.links)
+    doubt = next((lack for lack in seen.unread if lack.startswith("leases:")), "")
+    living = Living(now, told, seen.refused, seen.controller, namespace, cut, doubt)
+    return case(without_cuts(seen.snapshot, cut), class_, living, about)
 
 
 # --- for machines ---------------------------------------------------------------------------------------

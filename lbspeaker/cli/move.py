@@ -7,7 +7,7 @@ before break, and it stays so when this command has ended.
 import asyncio
 import json
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from typing import Any
 
 import click
@@ -15,14 +15,17 @@ from rich.console import Console
 
 from lbspeaker.cli import screen
 from lbspeaker.cli.source import Command, cluster, unknown
-from lbspeaker.core.forecast import Change, lost, moved, without
+from lbspeaker.core.forecast import Change, hindrances, lost, without
+from lbspeaker.core.hearing import cuts, unheard
 from lbspeaker.errors import LbspeakerError, Unable, Unavailable
 from lbspeaker.model import EXCLUDE, Service
 from lbspeaker.observe.look import Look, look
+from lbspeaker.observe.said import said
 from lbspeaker.shell.apiserver import ApiServer, credentials
 from lbspeaker.wire.kube_objects import PREFERRED
 
 _EVERY_S = 0.5
+_GET_RIGHT = "get the right to list it, or wait until the API server answers"
 
 _OPTIONS = (
     cluster,
@@ -60,20 +63,22 @@ def drain(
       lbspeaker drain node-a --undo
     """
     seen = look(**access)
-    _known(node, seen.snapshot.nodes, "node")
+    _known(seen, node, "nodes")
     if undo:
         _patch(access, f"/api/v1/nodes/{node}", {"labels": {EXCLUDE: None}})
         click.echo(f"{node} may announce again")
         return
     if not force:
         _whole(seen)
-    changes = without(seen.snapshot, node, seen.without_session)
+    changes = without(seen.snapshot, node, seen.without_session, said(seen))
     gone = lost(changes)
     if output == "json":
         rows = [{"what": c.what, "services": c.services, "now": c.now, "then": c.then} for c in changes]
         click.echo(json.dumps({"node": node, "changes": rows, "lost": len(gone)}, indent=2))
     else:
         _show(node, changes)
+        for deaf in _unheard(seen) if changes else ():
+            click.echo(f"{deaf}, so it takes nothing over there")
     if simulate or (gone and not force):
         if gone and not simulate:
             click.echo("nothing was changed; --force drains it all the same", err=True)
@@ -102,9 +107,9 @@ def move(service: str, node: str | None, back: bool, timeout: float, output: str
     if (node is None) is not back:
         raise click.UsageError("say where: --to NODE, or --back")
     seen = look(**access)
-    _known(service, seen.snapshot.services, "Service of type LoadBalancer")
+    _known(seen, service, "services")
     if node is not None:
-        _known(node, seen.snapshot.nodes, "node")
+        _known(seen, node, "nodes")
         _whole(seen)
         _check(seen, service, node)
     namespace, _, name = service.partition("/")
@@ -130,25 +135,36 @@ def _check(seen: Look, service: str, node: str) -> None:
     """Raises Unable if the node cannot own all IPs of the Service."""
     if not seen.snapshot.services[service].held:
         raise Unable(f"{service} has no IP", "lbspeaker status says why")
-    owners = moved(seen.snapshot, service, node)
-    missing = [ip for ip in seen.snapshot.services[service].held if owners.get(ip) != node]
-    if missing:
-        ips = ", ".join(map(str, missing))
-        hint = "is its speaker alive, has it a link for the IP, an endpoint (traffic policy Local)?"
-        raise Unable(f"{node} cannot own {ips} of {service}", hint)
+    for ip, why in hindrances(seen.snapshot, service, node, said(seen)).items():
+        raise Unable(f"{node} cannot own {ip} of {service}: {why}", f"lbspeaker explain {service} says more")
+
+
+def _unheard(seen: Look) -> list[str]:
+    """Who is not heard by the others, each in half a sentence."""
+    cut = cuts(said(seen), seen.snapshot.links)
+    return [unheard(node, cut) for node in cut]
 
 
 def _whole(seen: Look) -> None:
     """Raises Unable if something was not seen that may matter."""
     if seen.unread:
         what = f"it cannot be told what would move; not seen: {'; '.join(seen.unread)}"
-        raise Unable(what, "get the right to list it, or wait until the API server answers")
+        raise Unable(what, _GET_RIGHT)
 
 
-def _known(name: str, names: Collection[str], what: str) -> None:
-    """Raises Unable for a name that nobody has."""
-    if name not in names:
-        raise unknown(what, name, names)
+def _known(seen: Look, name: str, resource: str) -> None:
+    """Raises Unable for a name that nobody has, or nobody may read."""
+    snapshot = seen.snapshot
+    names, what = {
+        "nodes": (snapshot.nodes.keys(), "node"),
+        "services": (snapshot.services.keys(), "Service of type LoadBalancer"),
+    }[resource]
+    if name in names:
+        return
+    for lack in seen.unread:
+        if lack.partition(":")[0] == resource:
+            raise Unable(f"whether there is a {what} {name} cannot be told; {lack}", _GET_RIGHT)
+    raise unknown(what, name, names)
 
 
 def _drained(seen: Look, node: str) -> bool:
@@ -159,9 +175,9 @@ def _drained(seen: Look, node: str) -> bool:
 
 
 def _owns(seen: Look, service: Service, node: str) -> bool:
-    said = seen.speakers.get(node)
-    owned = {one.ip for one in said.ips if one.role == "owner" and one.links} if said else set()
-    return all(str(ip) in owned for ip in service.held)
+    """Whether the node has all its IPs, and nobody else has one of them."""
+    owners = {ip: [name for name, one in said(seen).items() if one.owns(ip)] for ip in service.held}
+    return all(names == [node] for names in owners.values())
 
 
 # --- what is done ---------------------------------------------------------------------------------------

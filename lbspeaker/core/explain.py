@@ -1,19 +1,22 @@
 """Why it is as it is: the chain from a Service to its announcement, each step with its verdict.
 
-    class ▶ pools ▶ allocation ▶ endpoints ─▶ for each IP: advertisements ▶ candidates ▶ owner ▶ speakers
-                                                                         └▶ routes
+    class ▶ pools ▶ allocation ▶ endpoints ▶ ports ─▶ for each IP: advertisements
+                                                                     ├▶ candidates ▶ owner ▶ speakers
+                                                                     └▶ routes
 
 Everything is asked of those who decide it (`core.outcome` and what that is made of): so an explanation cannot
 differ from a plan. What speakers say of themselves comes on top, and counts for more.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from lbspeaker.core.hearing import Cuts, unheard
 from lbspeaker.core.outcome import Outcome, outcome
 from lbspeaker.core.remedies import remedy
 from lbspeaker.core.said import Said
+from lbspeaker.facts import Finding
 from lbspeaker.model import Address, Reason, Refusal, Service, Snapshot
 
 Verdict = Literal["ok", "no", "unknown"]
@@ -55,6 +58,8 @@ class Living:
 
     `said`: what speakers say, by node. `refused`: objects of the configuration ("Kind/name") that are not in
     force, and why. `controller`: who acts; "": nobody; None: not known. `namespace`: of all these.
+    `cuts`: links on which the others do not hear their node; in the snapshot they are no links.
+    `doubt`: why it is not known whose speaker lives, so that what one said may be its last words; "": it is.
     """
 
     now: float
@@ -62,19 +67,23 @@ class Living:
     refused: tuple[tuple[str, str], ...] = ()
     controller: str | None = None
     namespace: str = "lbspeaker-system"
+    cuts: Cuts = field(default_factory=dict)
+    doubt: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
     """What there is to look at: the world as it was observed, and what it comes to.
 
-    `living` None: these are documents, and nobody announces or writes anything.
+    `living` None: these are documents, and nobody announces or writes anything. `ports`: what is wrong with
+    the ports of Services whose Pods were looked at.
     """
 
     snapshot: Snapshot
     outcome: Outcome
     load_balancer_class: str | None = None
     living: Living | None = None
+    ports: Mapping[str, tuple[Finding, ...]] = field(default_factory=dict)
 
     @property
     def said(self) -> Mapping[str, Said]:
@@ -83,6 +92,10 @@ class Case:
     @property
     def now(self) -> float:
         return self.living.now if self.living is not None else 0.0
+
+    def unheard(self, node: str) -> str:
+        """ "node-a is not heard on its eth0 by node-b"; "" if it is."""
+        return unheard(node, self.living.cuts) if self.living is not None else ""
 
     def not_in_force(self, *kinds: str) -> list[str]:
         """The objects of these kinds that are refused, each in a line."""
@@ -104,6 +117,15 @@ def case(
     """Decide all that there is to decide; `about`: as far as it concerns these Services."""
     found = outcome(snapshot, load_balancer_class, living=living is not None, about=about)
     return Case(snapshot, found, load_balancer_class, living)
+
+
+def doubted(case: Case, step: Step) -> Step:
+    """The same, of what speakers say, where nobody knows which of them live: it cannot be told."""
+    if case.living is None or not case.living.doubt or step.reason is not None:
+        return step
+    why = f"which speakers live is not known ({case.living.doubt})"
+    next_step = f"get the right to list leases in namespace {case.living.namespace}, and ask again"
+    return replace(step, verdict="unknown", lines=(*step.lines, why), why=why, next_step=next_step)
 
 
 def worst(steps: Sequence[Step]) -> Verdict:

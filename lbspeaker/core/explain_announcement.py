@@ -2,9 +2,10 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from lbspeaker.core.announce import PlannedRoute, bgp_advertisements, told_from
-from lbspeaker.core.explain import Case, Step, refused
+from lbspeaker.core.explain import Case, Step, doubted, refused
 from lbspeaker.core.layer2 import candidacy, l2_advertisements
 from lbspeaker.core.nodes import miss, node_refusal, outside
 from lbspeaker.core.said import SaidPeer
@@ -35,9 +36,9 @@ def announcement(case: Case, service: Service, ip: Address) -> Iterator[Step]:
         if found is not None and service.key in found.services:
             yield Step("owner", "ok", tuple(_why_owner(case, found, service)), ip)
             if case.living is not None:
-                yield _speakers(case, found)
+                yield doubted(case, _speakers(case, found))
     if not isinstance(bgp, Refusal):
-        yield _routes(case, service, ip, bgp)
+        yield doubted(case, _routes(case, service, ip, bgp))
 
 
 def how_announced(case: Case, key: str, ip: Address) -> str:
@@ -47,17 +48,19 @@ def how_announced(case: Case, key: str, ip: Address) -> str:
     nodes = [
         node
         for node in case.outcome.picture.bgp
-        if any(_has_session(case, node, peer) for peer, *_ in _mine(case, key, ip, node))
+        if any(
+            _is_sent(case, node, peer, prefix) is not False for peer, prefix, _ in _mine(case, key, ip, node)
+        )
     ]
     if nodes:
         ways.append(f"by BGP from {listed(nodes)}")
     return ", and ".join(ways) or "by nobody"
 
 
-def _has_session(case: Case, node: str, peer: str) -> bool:
-    """As far as its speaker says."""
+def _is_sent(case: Case, node: str, peer: str, prefix: Network) -> bool | None:
+    """As its speaker says; None: it does not."""
     session = case.said[node].peers.get(peer) if node in case.said else None
-    return session is None or session.state == "up"
+    return session.has_sent(prefix) if session is not None else None
 
 
 # --- advertisements -------------------------------------------------------------------------------------
@@ -99,13 +102,33 @@ def _match(case: Case, ad: L2Advertisement | BGPAdvertisement, pool: Pool, what:
 def _candidates(case: Case, service: Service, ip: Address) -> Step:
     world = case.outcome.snapshot
     verdicts = candidacy(world, ip, case.outcome.holders[ip], service)
-    lines = [f"{node}: {why.message if why else 'candidate'}" for node, why in verdicts.items()]
+    lines = [f"{node}: {_verdict(case, node, why)}" for node, why in verdicts.items()]
     refusal = _missed(case, service.key, ip, "layer2")
     if refusal is None:
         return Step("candidates", "ok", tuple(lines), ip)
     if not world.nodes:
         return _no_nodes("candidates", ip)
-    return _blind(case, "candidates", ip, refusal) or refused("candidates", refusal, service.key, lines, ip)
+    step = refused("candidates", refusal, service.key, lines, ip)
+    cut = [node for node, why in verdicts.items() if _is_cut_off(case, node, why)]
+    if cut:
+        why = f"{refusal.message}; {case.unheard(cut[0])}"
+        return replace(step, why=why, next_step=_look_at_link(cut[0]))
+    return _blind(case, "candidates", ip, refusal) or step
+
+
+def _verdict(case: Case, node: str, why: Refusal | None) -> str:
+    if _is_cut_off(case, node, why):
+        return f"{case.unheard(node)}, and no other link of it is for the IP"
+    return why.message if why else "candidate"
+
+
+def _is_cut_off(case: Case, node: str, why: Refusal | None) -> bool:
+    """Whether it is no candidate because it is not heard."""
+    return why is not None and why.reason is Reason.NO_NODE_LINK and bool(case.unheard(node))
+
+
+def _look_at_link(node: str) -> str:
+    return f"look at the link of {node}, and at the switch"
 
 
 def _no_nodes(name: str, ip: Address) -> Step:
@@ -196,6 +219,9 @@ def _speakers(case: Case, found: L2Announcement) -> Step:
     if conflict:
         refusal = Refusal(Reason.ADDRESS_CONFLICT, f"{conflict}, which is no speaker, uses it, too")
         return refused("speakers", refusal, found.services[0], lines, ip)
+    if len(owners) == 1 and owner not in found.candidates and case.unheard(owner):
+        why = f"{owner} answers for it, and {case.unheard(owner)}"
+        return Step("speakers", "no", (*lines, why), ip, why, None, _look_at_link(owner))
     if len(owners) == 1:
         return Step("speakers", "ok", tuple(lines), ip)
     if len(owners) > 1:
@@ -237,18 +263,16 @@ def _mine(case: Case, key: str, ip: Address, node: str) -> Iterator[tuple[str, N
 
 def _routes(case: Case, service: Service, ip: Address, ads: Sequence[BGPAdvertisement]) -> Step:
     lines: list[str] = []
-    sent, known, routes = 0, 0, 0
+    sent: list[bool | None] = []
     errors: list[str] = []
     for node in sorted(case.outcome.picture.bgp):
         here = list(_mine(case, service.key, ip, node))
         refusal = _missed(case, service.key, ip, "bgp", node)
         for peer, prefix, planned in here:
             session = case.said[node].peers.get(peer) if node in case.said else None
-            lines.append(f"{node} → {peer}: {prefix}{_attributes(planned)}{_state(case, session)}")
-            routes, known = routes + 1, known + (session is not None)
-            sent += session is not None and session.state == "up" and session.sent > 0
-            if session is not None and session.last_error:
-                errors.append(session.last_error)
+            lines.append(f"{node} → {peer}: {prefix}{_attributes(planned)}{_state(case, session, prefix)}")
+            sent.append(_is_sent(case, node, peer, prefix))
+            errors += [_why_unsent(session, prefix)] if session is not None else []
         if refusal is not None:
             lines.append(f"{node}: {refusal.message}")
         elif not here:
@@ -256,17 +280,17 @@ def _routes(case: Case, service: Service, ip: Address, ads: Sequence[BGPAdvertis
     lines += case.not_in_force("BGPPeer", "BFDProfile")
     if not case.outcome.picture.bgp:
         return _no_nodes("routes", ip)
-    if not routes:
+    if not sent:
         why_not = _why_no_route(case, service, ip)
         blind = _blind(case, "routes", ip, why_not)
         return blind or refused("routes", why_not, service.key, lines, ip)
-    if sent or case.living is None:
+    if True in sent or case.living is None:
         return Step("routes", "ok", tuple(lines), ip)
-    if known < routes:
+    if None in sent:
         why = "no speaker says whether it is sent"
         next_step = case.look_at_speakers
         return Step("routes", "unknown", tuple(lines), ip, why, None, next_step)
-    cause, _, remedy = errors[0].partition("; ") if errors else ("", "", "")
+    cause, _, remedy = next(filter(None, errors), "").partition("; ")
     why = f"no session has sent it{f': {cause}' if cause else ''}"
     return Step("routes", "no", tuple(lines), ip, why, None, remedy or f"ask the router: {CHECK}")
 
@@ -283,16 +307,23 @@ def _attributes(planned: PlannedRoute) -> str:
     return f" ({told})" if told else ""
 
 
-def _state(case: Case, session: SaidPeer | None) -> str:
+def _state(case: Case, session: SaidPeer | None, prefix: Network) -> str:
     if session is None:
         return ", and its speaker does not say whether it is sent" if case.living is not None else ""
-    if session.complete:
-        return f": sent; session up for {ago(session.since, case.now)}"
-    if session.state == "up":
-        return f": session up, {session.sent} of {session.desired} routes sent"
-    error = f": {session.last_error}" if session.last_error else ""
     since = f" for {ago(session.since, case.now)}" if session.since else ""
-    return f": not sent: session {session.state}{since}{error}"
+    why = f": {_why_unsent(session, prefix)}" if _why_unsent(session, prefix) else ""
+    if session.state != "up":
+        return f": not sent: session {session.state}{since}{why}"
+    if session.has_sent(prefix):
+        return f": sent; session up{since}"
+    if why:
+        return f": not sent, though the session is up{since}{why}"
+    return f": session up, {session.sent} of {session.desired} routes sent"
+
+
+def _why_unsent(session: SaidPeer, prefix: Network) -> str:
+    """What ended a session that is up is over."""
+    return session.unsent.get(prefix, "") if session.state == "up" else session.last_error
 
 
 def _no_offer(case: Case, node: str, ads: Sequence[BGPAdvertisement]) -> str:

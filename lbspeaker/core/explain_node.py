@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from lbspeaker.core.announce import peers_of
-from lbspeaker.core.explain import Case, Explanation, Step, first, refused
+from lbspeaker.core.explain import Case, Explanation, Step, doubted, first, refused
 from lbspeaker.core.layer2 import l2_advertisements
 from lbspeaker.core.layer2 import why_not as l2_why_not
 from lbspeaker.core.nodes import node_refusal
@@ -27,9 +27,8 @@ def explain_node(case: Case, node: str) -> Explanation:
 
 
 def _steps(case: Case, node: str) -> Iterator[Step]:
-    yield _state(case, node)
-    yield from _layer2(case, node)
-    yield from _bgp(case, node)
+    yield doubted(case, _state(case, node))
+    yield from (doubted(case, step) for step in (*_layer2(case, node), *_bgp(case, node)))
 
 
 def _state(case: Case, node: str) -> Step:
@@ -50,6 +49,9 @@ def _state(case: Case, node: str) -> Step:
     if said is not None and said.problems:
         next_step = f"look at that; all that it says: lbspeaker status --node {node}"
         return Step("node", "no", tuple(lines), None, said.problems[0], None, next_step)
+    if case.unheard(node):
+        why = case.unheard(node)
+        return Step("node", "no", (*lines, why), None, why, None, "look at that link, and at the switch")
     if said is None and case.living is not None:
         why = "its speaker says nothing"
         return Step("node", "unknown", (*lines, why), None, why, None, case.look_at_speakers)
@@ -120,7 +122,7 @@ def _bgp(case: Case, node: str) -> Iterator[Step]:
         told = listed([str(prefix) for prefix in tables.get(peer, {})]) or "nothing"
         session = said.peers.get(peer) if said is not None else None
         state = f"; session {session.state} for {ago(session.since, case.now)}" if session else ""
-        error = f": {session.last_error}" if session and session.last_error else ""
+        error = f": {session.last_error}" if session and session.state != "up" and session.last_error else ""
         lines.append(f"{peer}: {told}{state}{error}")
         if session is not None and session.state != "up":
             down.append(f"no session with {peer}{error}")

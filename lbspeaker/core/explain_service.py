@@ -12,6 +12,7 @@ from lbspeaker.core.explain import Case, Explanation, Living, Step, first, refus
 from lbspeaker.core.explain_announcement import CHECK, announcement, how_announced
 from lbspeaker.core.nodes import endpoint_refusal
 from lbspeaker.core.remedies import remedy
+from lbspeaker.facts import Finding, Grade
 from lbspeaker.model import Address, Allocation, Endpoint, Reason, Refusal, Service
 
 _BEGIN = {
@@ -19,6 +20,7 @@ _BEGIN = {
     "pools": "{key} gets no IP",
     "allocation": "{key} gets no IP",
     "endpoints": "traffic for {key} arrives nowhere",
+    "ports": "clients of {key} are refused",
     "advertisements": "{ip} of {key} is announced by nobody",
     "candidates": "no node announces {ip} of {key} on layer 2",
     "speakers": "{ip} of {key} is not announced as it should be",
@@ -42,6 +44,8 @@ def _steps(case: Case, service: Service, only: Address | None) -> Iterator[Step]
     yield _pools(case, service)
     yield _allocation(case, service)
     yield _endpoints(case, service)
+    if service.key in case.ports:
+        yield _ports(case.ports[service.key])
     settled = case.outcome.snapshot.services[service.key]
     if not service.held:  # what it would get nobody can announce yet
         case = replace(case, living=None)
@@ -152,6 +156,14 @@ def _endpoints(case: Case, service: Service) -> Step:
     return refused("endpoints", refusal, service.key, lines or ("there are none",))
 
 
+def _ports(found: Sequence[Finding]) -> Step:
+    lines = tuple(f"{one.what}; {one.why}" for one in found)
+    failing = next((one for one in found if one.grade is Grade.FAIL), None)
+    if failing is None:
+        return Step("ports", "ok", lines or ("they lead to what its Pods declare, if they declare ports",))
+    return Step("ports", "no", lines, None, failing.what, None, failing.remedy)
+
+
 def _by_node(endpoints: Sequence[Endpoint]) -> Iterator[str]:
     counts: Counter[tuple[str, str]] = Counter()
     for one in endpoints:
@@ -178,5 +190,5 @@ def _conclusion(case: Case, key: str, steps: Sequence[Step]) -> tuple[str, str]:
         return f"{told}, as far as can be seen: {blamed.why}", blamed.next_step
     assert worst(steps) == "ok"
     names = {step.name for step in steps}
-    ways = [way for name, way in _WAYS.items() if name in names]
-    return told, f"if clients do not reach it: {', and '.join(ways)}"
+    ways = [f"lbspeaker doctor {key}", *(way for name, way in _WAYS.items() if name in names)]
+    return told, f"if clients do not reach it: {', then '.join(ways)}"

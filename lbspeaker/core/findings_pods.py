@@ -264,6 +264,16 @@ def _list(ports: Sequence[PodPort]) -> str:
     return f"they have {named(ports)}" if ports else "they declare no ports"
 
 
+def ports(evidence: Evidence) -> Mapping[str, tuple[Finding, ...]]:
+    """What is wrong with the ports of each asked Service; it is not there if no Pod is known behind it."""
+    found = [*port_name(evidence), *target_port(evidence)]
+    return {
+        one.key: tuple(finding for finding in found if finding.subject == one.key)
+        for one, pods in _selecting(evidence)
+        if pods
+    }
+
+
 _PODS = frozenset({Part.SERVICES, Part.PODS})
 CHECKS = (
     Check("selector", "each selector selects Pods", selector, _PODS),

@@ -5,8 +5,9 @@ from collections.abc import Iterator, Mapping
 
 from lbspeaker.core.checks import Check, counted, fail, named, warn
 from lbspeaker.core.nodes import holders, serving_nodes
+from lbspeaker.core.remedies import remedy
 from lbspeaker.facts import Evidence, Finding, Part, Wiring
-from lbspeaker.model import Config, Pool, Service, address_of
+from lbspeaker.model import Config, Pool, Reason, Service, address_of
 
 NODE_PORTS = range(30000, 32768)  # --service-node-port-range of the API server, unless somebody changes it
 _EPHEMERAL = "net.ipv4.ip_local_port_range"
@@ -22,7 +23,13 @@ def address(evidence: Evidence) -> Iterator[Finding]:
         condition = service.condition if service else None
         if service and not service.held and condition and condition.status == "False":
             what = f"it has no IP: {condition.reason}: {condition.message}"
-            yield fail(one.key, what, "nobody can reach it from outside", "see kubectl describe service")
+            yield fail(one.key, what, "nobody can reach it from outside", _instead(condition.reason, one.key))
+
+
+def _instead(reason: str, key: str) -> str:
+    """What to do about this reason; those of other controllers have no remedy here."""
+    known = next((one for one in Reason if one.value == reason), None)
+    return remedy(known, key) if known else f"lbspeaker explain {key} says why, and what to do"
 
 
 # --- ports of nodes -------------------------------------------------------------------------------------

@@ -40,7 +40,11 @@ _AGENTS = ("kube-system/cilium-config", "kube-system/calico-config")
 
 def from_files(paths: Sequence[str]) -> Evidence:
     """Return what files, directories and "-" say. Raises Unable."""
-    told = load(paths)
+    return from_loaded(load(paths))
+
+
+def from_loaded(told: Loaded) -> Evidence:
+    """Return what documents say that were read before."""
     documents = [_unwrapped(document) for document in told.documents]
     known = {_part(document) for document in documents} - {None}
     lacks = [_not_given(part) for part in Part if part not in {*known, Part.HERE, Part.SPEAKERS}]
@@ -197,9 +201,42 @@ def _refused(document: Document) -> Iterable[Problem]:
         return
     tally = kube.written(document.object, document.value, document.value).status.tally
     for key, message in tally.refusals if tally else ():
-        yield Problem(
-            document.file, None, key, "", message, "kubectl describe says the same, in its condition"
-        )
+        kind, _, name = key.partition("/")
+        hint = f"mend it: kubectl -n {document.namespace} edit {kind.lower()} {name}"
+        yield Problem(document.file, None, key, "", message, hint)
+
+
+# --- the Pods of some Services --------------------------------------------------------------------------
+
+
+def of_services(kubeconfig: str | None, context: str | None, keys: Iterable[str]) -> Evidence:
+    """Return where these Services lead, and their Pods, as far as the cluster may be asked.
+
+    Raises Unable, Unavailable as `from_cluster`.
+    """
+    from lbspeaker.observe.once import access
+
+    told = asyncio.run(_ask_behind(access(kubeconfig, context), keys))
+    return _evidence(Loaded(), [], told.facts, frozenset(told.known), told.lacks)
+
+
+async def _ask_behind(access: Any, keys: Iterable[str]) -> _Told:
+    from lbspeaker.observe import once
+    from lbspeaker.shell.apiserver import ApiServer
+
+    told = _Told()
+    async with ApiServer(access, "explain") as api:
+        for key in keys:
+            namespace, _, name = key.partition("/")
+            path, named = f"/api/v1/namespaces/{namespace}", f"metadata.name={name}"
+            asking = once.paged(api, f"{path}/services", _reader("Service"), fieldSelector=named)
+            services = await told.take(Part.SERVICES, asking, f"list services -n {namespace}")
+            told.facts += services
+            for labels in (one.selector for one in _of(Wiring, services) if one.selector):
+                wanted = ",".join(f"{label}={value}" for label, value in labels.items())
+                asking = once.paged(api, f"{path}/pods", _reader("Pod"), labelSelector=wanted)
+                told.facts += await told.take(Part.PODS, asking, f"list pods -n {namespace}")
+    return told
 
 
 # --- together -------------------------------------------------------------------------------------------

@@ -283,4 +283,6 @@ def test_what_the_controller_has_published_and_what_it_has_refused(tmp_path: Pat
     done = with_server([*crds, namespace, published], tmp_path, lambda server: None)
     assert findings(done, "UNKNOWN") == []
     assert findings(done, "FAIL") == [("configuration", "BGPPeer/tor"), ("controller", "controller")]
+    (refused,) = [one for one in json.loads(done.stdout)["findings"] if one["subject"] == "BGPPeer/tor"]
+    assert refused["remedy"] == "mend it: kubectl -n lbspeaker-system edit bgppeer tor"
     assert ("advertised", "configuration") in findings(done, "PASS")

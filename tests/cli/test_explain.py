@@ -13,21 +13,24 @@ import pytest
 import yaml
 from msgspec import structs
 
-from lbspeaker.cli.explain import as_said, of_cluster
+from lbspeaker.cli.explain import of_cluster
 from lbspeaker.cli.source import sufficient
 from lbspeaker.config.documents import Document
 from lbspeaker.core.election import rank
 from lbspeaker.core.explain import Explanation
+from lbspeaker.core.explain_node import explain_node
 from lbspeaker.core.explain_service import explain_service
-from lbspeaker.core.said import Said, SaidIP, SaidPeer
+from lbspeaker.core.said import Said, SaidIP, SaidMember, SaidPeer
 from lbspeaker.errors import Unable, Unavailable
+from lbspeaker.model import EXCLUDE
 from lbspeaker.observe.look import Look
+from lbspeaker.observe.said import as_said
 from lbspeaker.wire import speaker_object
 from lbspeaker.wire.status import IP, Guard, Member, Peer, Status
 from tests.build import ip, snapshot
 from tests.cli.test_plan import CLUSTER, service
 from tests.lab import apiserver_backends
-from tests.test_overview import FIRST, NOW, OWNED, WEB, look, says
+from tests.test_overview import FIRST, NOW, OWNED, SECOND, THIRD, WEB, look, says
 
 ROOT = Path(__file__).parent.parent.parent
 LAYER2 = str(ROOT / "examples" / "layer2")
@@ -138,7 +141,7 @@ def test_what_is_taken_of_a_status() -> None:
         "serving",
         1.0,
         0.0,
-        (Member("node-b", False),),
+        (Member("node-b", True, ("eth0",), ("eth1",)),),
         (IP("192.0.2.10", ("shop/web",), "owner", ("eth0",), 5.0, "new", "02:00:00:00:00:01", "Brother"),),
         (guard, guard),
         {"192.0.2.11": "node-b"},
@@ -152,6 +155,7 @@ def test_what_is_taken_of_a_status() -> None:
         {"router": SaidPeer("up", 7.0, 1, 2)},
         ("something",),
         6,
+        {"node-b": SaidMember(("eth0",), ("eth1",))},
     )
 
 
@@ -174,6 +178,43 @@ def test_what_a_look_at_a_cluster_shows() -> None:
     assert "L2Advertisement/x is not in force: unknown pool" in str(refused.steps)
 
 
+def hears(*nodes: str) -> tuple[Member, ...]:
+    """All others, of whom only these are heard."""
+    return tuple(Member(n, True, *((("eth0",), ()) if n in nodes else ((), ("eth0",)))) for n in "abc")
+
+
+CUT_OFF = (  # FIRST; the others hear each other
+    says(FIRST, OWNED, members=hears(), problems=("eth0: no other speaker is heard any more",)),
+    says(SECOND, members=hears(SECOND, THIRD)),
+    says(THIRD, members=hears(SECOND, THIRD)),
+)
+
+
+def test_who_answers_and_is_not_heard_announces_nothing() -> None:
+    """Its Lease is fresh, and it says that it owns the IP."""
+    found = of(look(*CUT_OFF))
+    steps = {one.name: one for one in found.steps}
+    by = ", ".join(sorted((SECOND, THIRD)))
+    assert found.verdict == "no"
+    assert f"{FIRST}: {FIRST} is not heard on its links by {by}" in str(steps["candidates"].lines)
+    assert steps["speakers"].why == f"{FIRST} answers for it, and {FIRST} is not heard on its links by {by}"
+    assert found.next_step == f"look at the link of {FIRST}, and at the switch"
+    assert steps["owner"].lines[0].startswith(SECOND)
+    others = {name: {"labels": {EXCLUDE: ""}} for name in (SECOND, THIRD)}
+    alone = of(look(*CUT_OFF, snapshot=snapshot(WEB, node_fields=others)))
+    assert alone.verdict == "no"
+    assert f"; {FIRST} is not heard on its links by {by}" in alone.diagnosis
+    assert alone.next_step == f"look at the link of {FIRST}, and at the switch"
+
+
+def test_a_node_that_is_not_heard_is_told_so_even_if_it_does_not_complain() -> None:
+    silent = (structs.replace(CUT_OFF[0], problems=()), *CUT_OFF[1:])
+    found = explain_node(of_cluster(look(*silent), None, NOW, "lbspeaker-system"), FIRST)
+    assert found.diagnosis.startswith(
+        f"something is wrong with {FIRST}: {FIRST} is not heard on its links by"
+    )
+
+
 def test_what_may_not_be_read_is_not_taken_for_absent() -> None:
     some = (Document("cluster", {}),)
 
@@ -183,11 +224,30 @@ def test_what_may_not_be_read_is_not_taken_for_absent() -> None:
     with pytest.raises(Unable, match="endpointslices: forbidden; without that nothing can be told"):
         checked(unread=("endpointslices: forbidden",))
     nobody = replace(snapshot(WEB), members=frozenset())
-    assert of(checked(snapshot=nobody, unread=("leases: forbidden",))).verdict == "ok"
+    found = of(checked(snapshot=nobody, unread=("leases: forbidden",)))
+    assert found.verdict == "unknown"
+    assert found.diagnosis.endswith(
+        "as far as can be seen: which speakers live is not known (leases: forbidden)"
+    )
     assert of(checked(snapshot=nobody)).verdict == "no"
     assert of(replace(checked(unread=("speakers: forbidden",)), speakers={})).verdict == "unknown"
     with pytest.raises(Unavailable, match="no configuration is published in namespace lbspeaker-system"):
         sufficient(look(), "lbspeaker-system")
+
+
+def test_who_may_be_dead_is_not_said_to_serve() -> None:
+    """Without Leases: FIRST was killed, its Speaker object says what it was, and SECOND has taken over."""
+    nobody = replace(snapshot(WEB), members=frozenset())
+    said = (says(FIRST, OWNED, members=hears(*"abc")), says(SECOND, OWNED), says(THIRD))
+    unread = ("leases: GET: forbidden; needed: list leases",)
+    seen = look(*said, snapshot=nobody, unread=unread, documents=(Document("cluster", {}),))
+    seen = sufficient(seen, "lbspeaker-system")
+    found = of(seen)
+    assert found.verdict == "unknown"
+    assert found.diagnosis.endswith(f"which speakers live is not known ({unread[0]})")
+    node = explain_node(of_cluster(seen, None, NOW, "lbspeaker-system"), FIRST)
+    assert (node.verdict, node.steps[0].verdict) == ("unknown", "unknown")
+    assert node.next_step == "get the right to list leases in namespace lbspeaker-system, and ask again"
 
 
 def test_a_cluster_is_asked(tmp_path: Path) -> None:
@@ -220,6 +280,47 @@ def test_a_cluster_is_asked(tmp_path: Path) -> None:
     assert lines["speakers"][0].startswith(f"{first}: owner for ")
     assert "sent; session up for" in lines["routes"][0]
     assert "its type is not LoadBalancer" in kind.stdout
+
+
+POD = """
+apiVersion: v1
+kind: Pod
+metadata: {name: web-1, namespace: shop, labels: {app: web}}
+spec: {nodeName: node-a, containers: [{name: web, ports: [{containerPort: 8080, name: http}]}]}
+status: {phase: Running, conditions: [{type: Ready, status: "True"}], podIPs: [{ip: 10.0.0.1}]}
+"""
+
+
+def wired(target: str) -> str:
+    ports = f"selector: {{app: web}}, ports: [{{port: 80, targetPort: {target}}}]"
+    return service("web").replace("ports: [{port: 80}]", ports)
+
+
+@pytest.mark.parametrize(("target", "code"), [("http", 0), ("8080", 0), ("htpp", 1), ("9999", 1)])
+def test_ports_that_lead_nowhere(target: str, code: int) -> None:
+    done = run("shop/web", "-", text="\n---\n".join((CLUSTER, wired(target), POD)))
+    assert done.returncode == code, done.stdout
+    assert ("diagnosis: clients of shop/web are refused: port 80/TCP leads to" in done.stdout) is bool(code)
+    by_ip = run("--ip", "192.0.2.10", "-", text="\n---\n".join((CLUSTER, wired(target), POD)))
+    assert by_ip.returncode == code
+
+
+def test_ports_of_a_cluster_are_looked_at(tmp_path: Path) -> None:
+    documents = [*yaml.safe_load_all(CLUSTER), *yaml.safe_load_all(wired("htpp")), yaml.safe_load(POD)]
+    ours = [d for d in documents if d["apiVersion"].startswith("metallb.io")]
+    others = [d for d in documents if d not in ours]
+    others[-3]["status"] = {"loadBalancer": {"ingress": [{"ip": "192.0.2.44"}]}}
+    first = rank(ip("192.0.2.44"), dict.fromkeys(("node-a", "node-b"), 0))[0]
+    second = "node-a" if first == "node-b" else "node-b"
+    file = tmp_path / "cluster.yaml"
+    file.write_text(yaml.safe_dump_all([*namespaces(), *others, *written(ours, first, second)]))
+    crds = ("--load", str(ROOT / "config" / "base" / "crds.yaml"))
+    with apiserver_backends.memory(tmp_path, *crds, "--load", str(file)) as api:
+        done = run("shop/web", "--kubeconfig", str(api.kubeconfig), "-o", "json")
+    assert (done.returncode, done.stderr) == (1, "")
+    found = json.loads(done.stdout)
+    assert [step["step"] for step in found["steps"] if step["verdict"] == "no"] == ["ports"]
+    assert found["nextStep"].startswith("did you mean http?")
 
 
 def namespaces() -> list[dict[str, Any]]:

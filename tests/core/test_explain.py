@@ -15,8 +15,10 @@ from lbspeaker.core.explain import Case, Explanation, Living, Step, case
 from lbspeaker.core.explain_ip import explain_ip
 from lbspeaker.core.explain_node import explain_node
 from lbspeaker.core.explain_service import explain_service
+from lbspeaker.core.findings_pods import ports
 from lbspeaker.core.remedies import REMEDIES
 from lbspeaker.core.said import Said, SaidIP, SaidPeer
+from lbspeaker.facts import Pod, PodPort, WiredPort
 from lbspeaker.model import (
     BGPAdvertisement,
     Condition,
@@ -36,6 +38,8 @@ from lbspeaker.model import (
     Snapshot,
 )
 from tests.build import LAN, ROUTER, ip, ips, pool, scope, selector, service, snapshot
+from tests.core.findings import evidence, wiring
+from tests.core.findings import pod as pod_of
 
 WEB = "default/web"
 IP = ip("192.0.2.10")
@@ -131,6 +135,40 @@ def test_what_is_in_the_way_is_told_once_with_what_to_do(
     assert next(one.name for one in found.steps if one.verdict == "no") == blamed
     assert found.diagnosis == diagnosis
     assert found.next_step
+
+
+def test_the_faults_of_its_ports_are_those_that_doctor_finds() -> None:
+    """A name that no containerPort has, a number that no Pod declares; and what is right."""
+
+    def with_ports(*targets: int | str, pods: tuple[Pod, ...] = (pod_of("default/web-1"),)) -> Explanation:
+        wired = wiring(WEB, ports=tuple(WiredPort(80 + n, target) for n, target in enumerate(targets)))
+        found = ports(evidence(wired, pods=pods))
+        return explain_service(replace(case(snapshot(service("web"))), ports=found), WEB)
+
+    found = with_ports("htpp")
+    assert found.verdict == "no"
+    assert found.diagnosis == (
+        "clients of default/web are refused: port 80/TCP leads to the containerPort named htpp, and no Pod"
+        " has one (they have http=8080/TCP)"
+    )
+    assert found.next_step.startswith("did you mean http? ")
+    found = with_ports(8080, 9999)
+    assert (found.verdict, step(found, "ports").why[:29]) == ("no", "port 81/TCP leads to 9999, an")
+    assert with_ports("http", 8080).verdict == "ok"
+    assert step(with_ports("http"), "ports").verdict == "ok"
+    other = pod_of("default/web-2", PodPort(9999, "admin"))
+    found = with_ports("http", pods=(pod_of("default/web-1"), other))
+    assert found.verdict == "ok", "a part of its Pods has it"
+    assert "1 of 2 Pods have none" in step(found, "ports").lines[0]
+    assert "ports" not in verdicts(with_ports("htpp", pods=())), "nobody knows its Pods"
+
+
+def test_if_nothing_is_in_the_way_doctor_may_know_more() -> None:
+    found = asked(snapshot(service("web"), **BOTH))
+    assert found.next_step == (
+        "if clients do not reach it: lbspeaker doctor default/web, then arping it on their segment, then"
+        " lbspeaker upstream check (--help says how)"
+    )
 
 
 def test_each_reason_has_a_next_step() -> None:
@@ -437,6 +475,38 @@ def test_sessions_tell_whether_routes_are_sent() -> None:
     assert found.diagnosis == (
         "no router is told of 192.0.2.10 of default/web: no session has sent it: the connection was refused"
     )
+
+
+UNSENT = {ip_network("2001:db8::10/128"): "the router has not agreed to IPv6 unicast; activate it there"}
+
+
+def test_only_routes_of_this_service_count_as_sent() -> None:
+    """The session is up, and has sent a route: that of another Service."""
+    two = (
+        service("web", held="2001:db8::10", held_pool="six", families=(6,)),
+        service("x", held="192.0.2.10", held_pool="lan"),
+    )
+    world = snapshot(*two, l2=(), bgp=(BGPAdvertisement("bgp"),), pools=(LAN, pool("six", "2001:db8::10")))
+    told = dict.fromkeys("abc", Said(peers={"router": SaidPeer("up", 940.0, 1, 2, "old", unsent=UNSENT)}))
+    found = says(world, told)
+    assert found.verdict == "no"
+    assert found.diagnosis == (
+        "no router is told of 2001:db8::10 of default/web: no session has sent it: the router has not agreed"
+        " to IPv6 unicast"
+    )
+    assert found.next_step == "activate it there"
+    assert step(found, "routes").lines[0] == (
+        "a → router: 2001:db8::10/128: not sent, though the session is up for 60 s: the router has not agreed"
+        " to IPv6 unicast; activate it there"
+    )
+    other = says(world, told, "default/x")
+    assert (other.verdict, step(other, "routes").verdict) == ("ok", "ok")
+    assert other.diagnosis.endswith("is announced by BGP from a, b, c")
+    alone = dict.fromkeys("abc", Said(peers={"router": SaidPeer("up", 940.0, 0, 1, "old error")}))
+    found = says(world, alone)
+    assert found.diagnosis.endswith("no session has sent it"), "what ended a session before is no cause"
+    silent = dict.fromkeys("abc", Said(peers={"router": SaidPeer("up", 940.0, 1, 2)}))
+    assert says(world, silent).verdict == "unknown", "one of two, and it does not tell which"
 
 
 def test_an_ip_that_is_held_is_what_is_explained_in_a_cluster() -> None:

@@ -19,6 +19,10 @@ def test_a_service_that_was_refused_an_ip() -> None:
     refused = Condition("lbspeaker.io/Allocated", "False", "PoolExhausted", "pool lan has no address left")
     found = only(evidence(models=[service("shop/web", condition=refused)]), "address")
     assert found.grade is Grade.FAIL and "PoolExhausted: pool lan has no address left" in found.what
+    assert found.remedy == "add addresses to a pool that may serve it (spec.addresses)"
+    other = replace(refused, reason="Quota")
+    told = only(evidence(models=[service("shop/web", condition=other)]), "address")
+    assert told.remedy == "lbspeaker explain shop/web says why, and what to do"
     partly = service("shop/web", condition=refused, held="192.0.2.10")
     assert passes(evidence(models=[partly]), "address")
 
