@@ -8,7 +8,7 @@ STAMP := $(VENV)/made
 # tests/conftest.py says which tests may run at the same time.
 PYTEST_ARGS ?= -n 2 --dist loadgroup -r s
 
-.PHONY: help demo test bench sim fuzz lint types fmt manifests venv clean
+.PHONY: help demo test bench sim fuzz lint types fmt manifests venv image clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -49,6 +49,9 @@ manifests: $(STAMP) ## write what is made from the code: CRDs, rules, all in one
 	@{ echo '# Everything of `kubectl apply -k config` in one file, by `make manifests`.'; kubectl kustomize config; } > config/lbspeaker.yaml
 	@$(BIN)/python .ci/chart
 	@$(BIN)/python .ci/reference docs/configuration.md docs/security.md
+
+image: $(STAMP) ## build the container image without a container engine, into build/image (docs/image.md)
+	@.ci/image
 
 venv: $(STAMP) ## make .venv, with exactly the versions of .ci/constraints.txt
 

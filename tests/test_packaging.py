@@ -26,7 +26,7 @@ ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
 PAPERS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 TARGETS = {"help", "demo", "test", "lint", "types", "fmt", "clean", "manifests", "venv"}
-TARGETS |= {"bench", "fuzz", "sim"}  # longer ones
+TARGETS |= {"bench", "fuzz", "image", "sim"}  # longer ones
 
 
 def run(*argv: str | Path) -> str:

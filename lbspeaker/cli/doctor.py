@@ -77,7 +77,7 @@ def doctor(
     if output == "json":
         click.echo(json.dumps(as_json(found, shown), indent=2))
     else:
-        _print(found, shown)
+        tell(found, shown)
     if not looked_at(found):
         sys.exit(3)
     sys.exit(1 if any(one.grade is Grade.FAIL for one in found) else 0)
@@ -166,7 +166,8 @@ def _counts(found: Iterable[Finding]) -> Mapping[Grade, int]:
 # --- for people -----------------------------------------------------------------------------------------
 
 
-def _print(found: Sequence[Finding], shown: Sequence[Finding]) -> None:
+def tell(found: Sequence[Finding], shown: Sequence[Finding]) -> None:
+    """Print a verdict, and the findings that are `shown`: what each says, and what to do."""
     counts = {grade: number for grade, number in _counts(found).items() if number}
     told = ", ".join(f"{number} {grade}" for grade, number in counts.items())
     verdict = "well" if not {Grade.FAIL, Grade.WARN, Grade.UNKNOWN} & counts.keys() else told

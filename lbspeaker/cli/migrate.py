@@ -81,7 +81,10 @@ def _name(context: click.Context, option: click.Parameter, value: str) -> str:
 )
 @click.option("--kubeconfig", metavar="FILE", help="Kubeconfig of the cluster (default: as kubectl does).")
 @click.option("--context", metavar="NAME", help="Context of the kubeconfig.")
-@click.option("-o", "--output", type=click.Choice(["yaml", "json"]), default="yaml", show_default=True)
+@click.option("--hold", is_flag=True, help="Print objects that announce nothing yet, beside MetalLB.")
+@click.option("--med", type=click.IntRange(0, 2**32 - 1), help="MED of all routes; FRR sends 0.")
+@click.option("--preflight", is_flag=True, help="Say what the move of a cluster would do, and its commands.")
+@click.option("-o", "--output", type=click.Choice(["yaml", "json"]), help="YAML, unless this says otherwise.")
 def migrate(
     paths: tuple[str, ...],
     from_cluster: bool,
@@ -90,7 +93,10 @@ def migrate(
     target_namespace: str,
     kubeconfig: str | None,
     context: str | None,
-    output: str,
+    hold: bool,
+    med: int | None,
+    preflight: bool,
+    output: str | None,
 ) -> None:
     """Print MetalLB's configuration as objects of lbspeaker that mean the same.
 
@@ -98,18 +104,32 @@ def migrate(
     0.13, or with the text in it; other objects are left out. What cannot be taken over is told on stderr.
     Passwords in clear text move into Secrets. Nothing is changed anywhere.
 
+    With --preflight: look at a living cluster, and say in lines like those of `doctor` whether each Service
+    would keep its IP, its owner and its routes, what is refused, and what runs; then the commands of the move
+    that are left, in their order. What may not be read is UNKNOWN.
+
     \b
     Examples:
       lbspeaker migrate metallb/ > lbspeaker.yaml
       kubectl get cm -n metallb-system config -o yaml | lbspeaker migrate -
       lbspeaker migrate --from-cluster | kubectl apply -f -
+      lbspeaker migrate --preflight
 
-    Exit status: 0 all converted (warnings allowed), 1 something is wrong (the rest was printed), 2 wrong
-    usage, 3 a file or the cluster cannot be read.
+    Exit status: 0 all converted, or nothing fails (warnings allowed), 1 something is wrong (the rest was
+    printed), 2 wrong usage, 3 a file or the cluster cannot be read.
     """
     origin = Origin(namespace, configmap)
+    if preflight:
+        from lbspeaker.cli.migrate_preflight import preflight as look
+
+        if paths or hold or output == "yaml":
+            raise click.UsageError(
+                "--preflight looks at a cluster: neither files, --hold nor -o yaml go with it"
+            )
+        look(kubeconfig, context, origin, target_namespace, as_json=output == "json")
     found = _input(paths, from_cluster, origin, kubeconfig, context)
-    done = migration.migrate(found.documents, found.texts, target_namespace, origin)
+    converted = migration.migrate
+    done = converted(found.documents, found.texts, target_namespace, origin, held=hold, med=med)
     problems = in_order([*found.problems, *done.problems])
     click.echo(as_json(done) if output == "json" else as_yaml(done, found.told, problems), nl=False)
     for line in (*found.notes, *map(str, problems), *_summary(done, target_namespace)):
@@ -158,7 +178,7 @@ async def _cluster(origin: Origin, kubeconfig: str | None, context: str | None) 
         raise Unable(error.what, "give --kubeconfig FILE, or FILE... with what kubectl gets") from error
     namespace = origin.namespace
     async with ApiServer(access, "migrate") as api:
-        objects, missing = await _objects(api, namespace)
+        objects, missing = await metallb_objects(api, namespace)
         core = f"/api/v1/namespaces/{namespace}"
         config_map = await _get(api, f"{core}/configmaps/{origin.config_map}")
         installed = [plural for plural in _COLLECTIONS if plural not in missing]
@@ -175,7 +195,7 @@ async def _cluster(origin: Origin, kubeconfig: str | None, context: str | None) 
         return Input(f"{api.host}: {looked}", documents, notes=notes)
 
 
-async def _objects(api: Any, namespace: str) -> tuple[list[Document], list[str]]:
+async def metallb_objects(api: Any, namespace: str) -> tuple[list[Document], list[str]]:
     """MetalLB's objects, and the collections that the cluster does not have."""
     objects: list[Document] = []
     missing = []
@@ -289,7 +309,7 @@ def _summary(done: Migration, target_namespace: str) -> list[str]:
     if done.left_out:
         lines.append(f"left out: {_counted(done.left_out)}")
     for reference in done.secrets:
-        lines += _copying(reference, target_namespace)
+        lines += copying(reference, target_namespace)
     return lines
 
 
@@ -298,7 +318,7 @@ def _counted(documents: Iterable[Document]) -> str:
     return ", ".join(f"{number} {kind}" for kind, number in kinds.items())
 
 
-def _copying(reference: SecretRef, target: str) -> list[str]:
+def copying(reference: SecretRef, target: str) -> list[str]:
     """How to copy a Secret, which is not read here."""
     if reference.namespace == target:
         return [f"Secret {printable(target)}/{printable(reference.name)} must stay where it is"]

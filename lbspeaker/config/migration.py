@@ -2,6 +2,9 @@
 
 Every object keeps the lines of what it was made from, so that `parse`, which judges the result, tells the
 places of the original. Nothing is dropped in silence: fields that are not served here stay, and are told.
+
+Held, the same objects say nothing yet: a LinkPolicy lets layer 2 only rehearse, and peers are for nodes with
+a label, which none has before it is its turn.
 """
 
 import re
@@ -31,6 +34,8 @@ _OF_SERVER = (
     *("creationTimestamp", "deletionGracePeriodSeconds", "deletionTimestamp", "finalizers", "generateName"),
     *("generation", "managedFields", "ownerReferences", "resourceVersion", "selfLink", "uid"),
 )
+ANNOUNCER = "lbspeaker.io/announcer"  # label of a Node: who speaks BGP there while speakers are changed
+HOLD = "00-takeover"  # the LinkPolicy by which layer 2 is held; its name comes before others
 _OF_TOOLS = ("kubectl.kubernetes.io/", "meta.helm.sh/", "argocd.argoproj.io/tracking-id")
 
 
@@ -57,11 +62,15 @@ def migrate(
     texts: Mapping[str, str],
     target_namespace: str,
     origin: Origin = Origin(),
+    *,
+    held: bool = False,
+    med: int | None = None,
 ) -> Migration:
     """Return what `documents` mean as objects of ours in `target_namespace`, and all that is wrong.
 
-    `texts` has the text of each document's file, for the lines inside data.config. Never raises for what is
-    in a document.
+    `texts` has the text of each document's file, for the lines inside data.config. `held`: they say nothing
+    yet, beside MetalLB. `med`: of all routes; FRR sends 0 where nobody asked for one. Never raises for what
+    is in a document.
     """
     unpacked, problems = unpack(documents)
     names = _taken(unpacked)
@@ -78,6 +87,10 @@ def migrate(
     objects = [
         made for one in judged if _is_served(one) for made in _with_secret(one, target_namespace, names)
     ]
+    if med is not None:
+        objects = [_with_med(one, med) for one in objects]
+    if held:
+        objects = _held(objects, target_namespace)
     secrets = dict.fromkeys(_secret(one, origin.namespace) for one in metallb)
     return Migration(
         tuple(sorted(objects, key=_rank)),
@@ -169,6 +182,46 @@ def _metadata(metadata: object, namespace: str) -> object:
             del kept["annotations"]
     order = ("namespace", "labels", "annotations")
     return {**first, **{key: kept.pop(key) for key in order if key in kept}, **kept}
+
+
+# --- while MetalLB serves --------------------------------------------------------------------------------
+
+
+def _held(objects: Sequence[Document], namespace: str) -> list[Document]:
+    """The same, saying nothing: peers have no node yet, and layer 2 only rehearses.
+
+    The hold asks nobody for IPs (`dad`): MetalLB has them, and would answer.
+    """
+    policy = {
+        "apiVersion": OURS,
+        "kind": "LinkPolicy",
+        "metadata": {"name": HOLD, "namespace": namespace},
+        "spec": {"dryRun": True, "dad": "off"},
+    }
+    announced = any(document.kind == "L2Advertisement" for document in objects)
+    return [*map(_waiting, objects), *([Document("", policy)] if announced else [])]
+
+
+def _waiting(document: Document) -> Document:
+    """A peer of the same nodes, once they have the label."""
+    spec = document.value.get("spec")
+    if document.kind != "BGPPeer" or not isinstance(spec, Mapping):
+        return document
+    selectors = spec.get("nodeSelectors") or [{}]
+    if not isinstance(selectors, list) or not all(isinstance(one, Mapping) for one in selectors):
+        return document  # `parse` has told
+    label = {ANNOUNCER: "lbspeaker"}
+    turned = [{**one, "matchLabels": {**(one.get("matchLabels") or {}), **label}} for one in selectors]
+    return Document(
+        document.file, {**document.value, "spec": {**spec, "nodeSelectors": turned}}, document.lines
+    )
+
+
+def _with_med(document: Document, med: int) -> Document:
+    spec = document.value.get("spec", {})
+    if document.kind != "BGPAdvertisement" or not isinstance(spec, Mapping):
+        return document
+    return Document(document.file, {**document.value, "spec": {**spec, "med": med}}, document.lines)
 
 
 # --- Secrets ---------------------------------------------------------------------------------------------

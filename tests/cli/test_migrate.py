@@ -187,6 +187,38 @@ def test_as_json(tmp_path: Path) -> None:
     assert json.loads(again[1])["items"] == found["items"][1:], "what is ours stays as it is"
 
 
+def test_held_it_says_nothing_yet(tmp_path: Path) -> None:
+    selectors = (
+        "nodeSelectors: [{matchLabels: {rack: one}}, {matchExpressions: [{key: k, operator: Exists}]}]"
+    )
+    peers = (
+        PEER + "---\n" + PEER.replace("tor", "two").replace("passwordSecret", f"{selectors}, passwordSecret")
+    )
+    status, output, _ = run("-", "--hold", cwd=tmp_path, stdin=OLD + "---\n" + peers)
+    assert status == 0
+    found = {f"{one['kind']}/{one['metadata']['name']}": one for one in yaml.safe_load_all(output)}
+    assert found["LinkPolicy/00-takeover"]["spec"] == {"dryRun": True, "dad": "off"}
+    turn = {"lbspeaker.io/announcer": "lbspeaker"}
+    for name in ("BGPPeer/peer1", "BGPPeer/tor"):
+        assert found[name]["spec"]["nodeSelectors"] == [{"matchLabels": turn}]
+    assert found["BGPPeer/two"]["spec"]["nodeSelectors"] == [
+        {"matchLabels": {"rack": "one", **turn}},
+        {"matchExpressions": [{"key": "k", "operator": "Exists"}], "matchLabels": turn},
+    ]
+    (tmp_path / "held.yaml").write_text(run("-", "--hold", cwd=tmp_path, stdin=OLD)[1])
+    status, output, _ = run("held.yaml", cwd=tmp_path, command="check")
+    assert status == 0, output
+    assert "LinkPolicy" not in run("-", "--hold", cwd=tmp_path, stdin=PEER)[1], "nothing is on layer 2"
+
+
+def test_the_med_that_frr_sends(tmp_path: Path) -> None:
+    def advertisements(*more: str) -> list[Any]:
+        objects = yaml.safe_load_all(run("-", *more, cwd=tmp_path, stdin=OLD)[1])
+        return [one["spec"].get("med") for one in objects if one["kind"].endswith("Advertisement")]
+
+    assert (advertisements(), advertisements("--med", "0")) == ([None, None], [None, 0])
+
+
 def test_a_directory_with_all_sorts_of_things(tmp_path: Path) -> None:
     (tmp_path / "metallb").mkdir()
     (tmp_path / "metallb" / "peer.yaml").write_text(PEER + "---\n" + DEPLOYMENT + "---\n" + DEPLOYMENT)
