@@ -5,6 +5,7 @@ that want it.
 """
 
 import asyncio
+import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Coroutine, Iterator, Mapping
@@ -27,6 +28,7 @@ from lbspeaker.wire import status
 MOST_NAMED = 3
 DRAIN_S = 5.0
 SESSION_S = 5.0  # a session that takes longer is a problem
+NOTE_S = 1.0
 UNSENT_S = 5.0  # and so is a route that is not sent for so long, though the session is up
 
 
@@ -56,7 +58,20 @@ class Served:
     doubt: str | None = None
     down_since: float | None = None
     lacking: Mapping[Network, float] = field(default_factory=dict)
+    noted: float = -math.inf  # when (monotonic) it was looked after these
     edited: Peer | None = None
+
+    def note(self, now: PeerStatus) -> None:
+        """Note which routes are missing; that takes as long as there are many of them."""
+        missing = () if _is_complete(now) else self.peering.unsent()
+        at = time.time()
+        self.lacking = {prefix: self.lacking.get(prefix, at) for prefix in missing}
+        self.noted = time.monotonic()
+
+
+def _is_complete(now: PeerStatus) -> bool:
+    """Whether nothing is missing that a session could carry, or there is none."""
+    return now.state != "up" or (now.sent >= now.desired and not now.unservable)
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,11 +234,8 @@ class BGP:
             served.down_since = None
         elif served.down_since is None:
             served.down_since = time.time()
-        if now.state != "up" or (now.sent >= now.desired and not now.unservable):
-            served.lacking = {}
-        else:
-            at = time.time()
-            served.lacking = {prefix: served.lacking.get(prefix, at) for prefix in served.peering.unsent()}
+        if _is_complete(now) or time.monotonic() - served.noted > NOTE_S:
+            served.note(now)
         if (now.state, now.last_error) != served.said:
             served.said = (now.state, now.last_error)
             self._tell(now)
@@ -303,6 +315,7 @@ def unusable_row(peer: Peer, why: str) -> status.Peer:
 
 def _unsent(served: Served) -> dict[str, str]:
     """Routes that have been missing for long on a session that is up, and why."""
+    served.note(served.peering.status)
     unservable = served.peering.unservable if served.lacking else {}
     why = {prefix: f"{one.reason.value}: {one.message}" for prefix, one in unservable.items()}
     long_ago = time.time() - UNSENT_S

@@ -121,7 +121,7 @@ def test_a_route_that_is_not_sent_for_long_is_a_problem_with_its_cause(
         assert not any(str(z) in message for message in announced)
         bgp.set_routes("router", {X: routes[X], y: routes[y]})
         await until(lambda: bgp.problems() == [])
-        assert bgp.rows()[0].desired == 2
+        await until(lambda: bgp.rows()[0].desired == 2)
         assert {message.split()[1] for reason, message in told.events if reason == "Announced"} == {
             str(X),
             str(y),
