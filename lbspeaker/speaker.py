@@ -254,6 +254,7 @@ class Program:
             self._bgp.bfd_rows(),
             (*self._bgp.rows(), *self._unusable_peers()),
             self._meter.configuration,
+            {str(ip): n for ip, n in self._core.moved(now).items() if ip not in self._core.current.owned},
         )
 
     def _unusable_peers(self) -> Iterator[status.Peer]:

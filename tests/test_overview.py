@@ -56,6 +56,14 @@ def test_all_is_well() -> None:
     ]
 
 
+def test_moves_are_those_that_any_live_speaker_has_seen() -> None:
+    """Whoever holds the IP now may have begun a moment ago."""
+    seen = look(says(SECOND, moves={"192.0.2.10": 9}), says(THIRD, moves={"192.0.2.10": 4}))
+    assert [row.moves for row in overview(seen, NOW).services] == [9]
+    dead = replace(seen, snapshot=replace(seen.snapshot, members=frozenset((FIRST, THIRD))))
+    assert [row.moves for row in overview(dead, NOW).services] == [4]
+
+
 WAITS = Condition(ALLOCATED, "False", "PoolExhausted", "all pools are full")
 STORIES: dict[str, tuple[Look, str]] = {
     "no controller": (look(controller=""), "no controller acts, so new Services get no IP"),

@@ -117,6 +117,10 @@ SPEAKER_STATUS: Json = {
     "problems": _list(_text(), "Each in one line, with what to do."),
     "owned": _count("Service IPs that this node answers for.", bits=32),
     "alive": _count("Speakers that live, as this one sees it.", bits=32),
+    "moves": {
+        **_COUNTS,
+        "description": "By IP of others: how often it moved in the last hour, as seen here.",
+    },
     "sessions": _text("BGP sessions that are up, of those that should be: 2/2."),
     "ips": _map(
         "By service IP; times are Unix times.",

@@ -87,6 +87,11 @@ class Placement:
         self._before = after
         return news
 
+    def moved(self, now: float) -> dict[Address, int]:
+        """How often IPs have moved in the last hour; of those that have."""
+        found = {ip: self.moves_of(ip, now) for ip in self._moves}
+        return {ip: moves for ip, moves in found.items() if moves}
+
     def moves_of(self, ip: Address, now: float) -> int:
         """How often it has moved in the last hour, as far as this node has seen."""
         return sum(now - at <= MOVES_S for at in self._moves.get(ip, ()))

@@ -352,6 +352,10 @@ class Speaker:
         """How often an IP has moved in the last hour."""
         return self._placement.moves_of(ip, now)
 
+    def moved(self, now: float) -> Mapping[Address, int]:
+        """How often IPs have moved in the last hour, wherever they are; of those that have."""
+        return self._placement.moved(now)
+
     def turn_s(self) -> float:
         """How long this node leaves others the turn, where one after the other must do without something."""
         before = sum(node < self.node for node in self._members)

@@ -230,7 +230,7 @@ def _services(look: Look, now: float) -> Iterator[ServiceRow]:
     held = holders(services.values())
     decided = outline(look.snapshot, held)
     announcing = None if look.unread else Announcing(decided, look)
-    answering = _answering(look)
+    answering, moves = _answering(look), _moves(look)
     refused = {(row.service, row.ip): _why(row) for row in decided.unannounced if row.node is None}
     if look.unread:  # what follows from what was not seen is not so
         refused = {}
@@ -242,6 +242,7 @@ def _services(look: Look, now: float) -> Iterator[ServiceRow]:
         for ip in service.held:
             by_bgp = announcing.of(key, ip) if announcing else Nodes()
             row = _service(key, ip, decided, by_bgp, answering, refused.get((key, ip), ""), now)
+            row = replace(row, moves=max(row.moves, moves.get(str(ip), 0)))
             yield replace(row, why="") if look.unread and not row.conflict else row
 
 
@@ -268,6 +269,15 @@ def _answering(look: Look) -> Answering:
     for node, one in sorted(look.speakers.items()):
         for ip in one.ips if node in look.snapshot.members else ():
             found[ip.ip].append((node, ip))
+    return found
+
+
+def _moves(look: Look) -> Mapping[str, int]:
+    """How often IPs moved in the last hour: who lives longest has seen most of it."""
+    found: dict[str, int] = {}
+    for node, one in look.speakers.items():
+        for ip, moves in one.moves.items() if node in look.snapshot.members else ():
+            found[ip] = max(found.get(ip, 0), moves)
     return found
 
 

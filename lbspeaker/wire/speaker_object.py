@@ -19,6 +19,7 @@ Json = dict[str, Any]
 
 MOST_IPS = 10_000  # 75 bytes each; an object has room for 1.5 MiB
 MOST_UNSENT = 1_000  # of each peer, 250 bytes each
+MOST_MOVED = 1_000
 MOST_PROBLEMS, PROBLEM_CHARS = 20, 500
 _KEYS: Mapping[str, tuple[str, ...]] = {  # what a row of each list is known by
     "ips": ("ip",),
@@ -57,6 +58,7 @@ def body(status: Status, now: float) -> Json:
         "problems": [problem[:PROBLEM_CHARS] for problem in status.problems[:MOST_PROBLEMS]],
         "owned": sum(one.role == "owner" for one in status.ips),
         "alive": sum(one.alive for one in status.members),
+        "moves": dict(sorted(status.moves.items(), key=lambda one: (-one[1], one[0]))[:MOST_MOVED]),
         "sessions": f"{sum(one.state == 'up' for one in status.peers)}/{len(status.peers)}",
         **found,
     }
@@ -80,13 +82,13 @@ def _verdict(status: Status) -> str:
 
 
 def news(body: Mapping[str, Any]) -> Json:
-    """What of it is worth a write: not the counters of guards, and when it was written."""
+    """What of it is worth a write: not the counters of guards, where other IPs moved, when it was written."""
     guards = {
         name: {key: value for key, value in guard.items() if key not in _RESTLESS}
         | {"waits": bool(guard.get("queue"))}
         for name, guard in (body.get("guards") or {}).items()
     }
-    return {**body, "guards": guards, "reported": ""}
+    return {**body, "guards": guards, "moves": {}, "reported": ""}
 
 
 def patch(before: Mapping[str, Any], after: Mapping[str, Any]) -> Json:
@@ -119,6 +121,7 @@ def parse(obj: Mapping[str, Any]) -> Status:
             "api_silent_s": 0.0,
             "pins": {},
             "problems": said.get("problems") or (),
+            "moves": said.get("moves") or {},
             **rows,
         }
         status = msgspec.convert(found, Status)

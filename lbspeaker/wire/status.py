@@ -109,7 +109,8 @@ class Peer(msgspec.Struct, frozen=True):
 class Status(msgspec.Struct, frozen=True):
     """All of it. `problems`: each in one line, with what to do.
 
-    `config`: which configuration it follows, the same word wherever the same objects are in force.
+    `config`: which configuration it follows, the same word wherever the same objects are in force. `moves`:
+    how often IPs that others have moved in the last hour, as far as it saw.
     """
 
     node: str
@@ -125,6 +126,7 @@ class Status(msgspec.Struct, frozen=True):
     bfd: tuple[BFD, ...] = ()
     peers: tuple[Peer, ...] = ()
     config: str = ""
+    moves: dict[str, int] = msgspec.field(default_factory=dict)
 
 
 _encode = msgspec.json.Encoder().encode

@@ -609,3 +609,12 @@ def test_moves_are_counted_by_their_direction() -> None:
     placement.observe({}, 9.0)
     placement.observe(one("b"), 10.0)
     assert placement.turnover.total() == 3, "who takes what nobody had moves nothing"
+
+
+def test_moves_are_counted_for_an_hour_wherever_the_ip_is() -> None:
+    placement = Placement("c")
+    flap(placement, (10.0, 20.0, 3000.0))
+    (ip,) = one("a")
+    assert placement.moved(3001.0) == {ip: 3}, "it was never here"
+    assert placement.moved(3700.0) == {ip: 1}
+    assert placement.moved(9000.0) == {}

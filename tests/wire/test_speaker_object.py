@@ -29,6 +29,7 @@ SAID = status.Status(
     ("peer router: no session for 9 s: why; what to do", "another one"),
     (status.BFD("192.0.2.1", "up", "", 100.0, 300.0, 9, 9, {"ttl": 1}),),
     (status.Peer("router", "192.0.2.1", 64512, "up", 1764331201.0, 2, 3, 1, 0, "up", "", unsent=UNSENT),),
+    moves={"192.0.2.12": 3},
 )
 
 
