@@ -122,6 +122,7 @@ def test_counters_are_no_news_and_all_else_is() -> None:
     assert not news(guards=(msgspec.structs.replace(GUARD, sent={"new": 3}, unpaced=99),))
     assert news(guards=(msgspec.structs.replace(GUARD, queue=9),)), "that something waits, and not how much"
     assert not news(api_silent_s=9.0)
+    assert not news(moves={"192.0.2.12": 4}), "all of whom would write at each move"
     assert news(guards=(msgspec.structs.replace(GUARD, storms=1),))
     assert news(ips=IPS[:1]) and news(problems=()) and news(state="draining") and news(peers=())
 
