@@ -11,7 +11,7 @@ from msgspec import structs
 from lbspeaker.cli import status as module
 from lbspeaker.core.election import rank
 from lbspeaker.errors import Unable, Unavailable
-from lbspeaker.model import ALLOCATED, EXCLUDE, BGPAdvertisement, Condition, PoolStatus
+from lbspeaker.model import ALLOCATED, EXCLUDE, BGPAdvertisement, Condition, MemberLink, PoolStatus
 from lbspeaker.observe.look import Look
 from lbspeaker.observe.overview import Overview, PoolRow, only, overview
 from lbspeaker.observe.said import as_said
@@ -54,6 +54,23 @@ def test_all_is_well() -> None:
     assert [(one.node, one.alive, one.owned) for one in found.speakers] == [
         (name, True, int(name == FIRST)) for name in "abc"
     ]
+
+
+def test_an_owner_that_the_others_do_not_hear_is_told_of_at_its_ip() -> None:
+    """Its Lease is fresh, and it says itself that it answers: so it does, and nobody hears it."""
+    links = (MemberLink("eth0", b"0" * 6), MemberLink("eth1", b"1" * 6))
+    world = replace(snapshot(WEB), links={FIRST: links})
+
+    def silent(*on: str) -> str:
+        member = status.Member(FIRST, True, ("eth0",) if "eth0" not in on else (), on)
+        deaf = [says(name, members=(member,)) for name in (SECOND, THIRD)]
+        (row,) = overview(look(says(FIRST, OWNED), *deaf, snapshot=world), NOW).services
+        return row.why
+
+    by = ", ".join(sorted((SECOND, THIRD)))
+    assert silent("eth0") == f"{FIRST} is not heard on its eth0 by {by}; look at that link, and at the switch"
+    assert silent() == ""
+    assert silent("eth1") == "", "its other link carries the IP"
 
 
 def test_moves_are_those_that_any_live_speaker_has_seen() -> None:

@@ -13,6 +13,7 @@ import msgspec
 from msgspec import structs
 
 from lbspeaker.core.announce import Outline, outline
+from lbspeaker.core.hearing import Cuts, cuts, unheard
 from lbspeaker.core.nodes import holders
 from lbspeaker.core.remedies import remedy
 from lbspeaker.core.words import alike, listed
@@ -20,6 +21,7 @@ from lbspeaker.errors import plain
 from lbspeaker.model import Address, Service, Unannounced
 from lbspeaker.observe.announcing import Announcing, Nodes
 from lbspeaker.observe.look import Look
+from lbspeaker.observe.said import hearing
 from lbspeaker.wire import status
 
 MOST_NAMED = 3
@@ -231,6 +233,7 @@ def _services(look: Look, now: float) -> Iterator[ServiceRow]:
     decided = outline(look.snapshot, held)
     announcing = None if look.unread else Announcing(decided, look)
     answering, moves = _answering(look), _moves(look)
+    cut_off = cuts(hearing(look), look.snapshot.links)
     refused = {(row.service, row.ip): _why(row) for row in decided.unannounced if row.node is None}
     if look.unread:  # what follows from what was not seen is not so
         refused = {}
@@ -243,6 +246,7 @@ def _services(look: Look, now: float) -> Iterator[ServiceRow]:
             by_bgp = announcing.of(key, ip) if announcing else Nodes()
             row = _service(key, ip, decided, by_bgp, answering, refused.get((key, ip), ""), now)
             row = replace(row, moves=max(row.moves, moves.get(str(ip), 0)))
+            row = replace(row, why=row.why or _unheard(answering.get(str(ip), []), cut_off))
             yield replace(row, why="") if look.unread and not row.conflict else row
 
 
@@ -270,6 +274,14 @@ def _answering(look: Look) -> Answering:
         for ip in one.ips if node in look.snapshot.members else ():
             found[ip.ip].append((node, ip))
     return found
+
+
+def _unheard(rows: list[tuple[str, status.IP]], cut_off: Cuts) -> str:
+    """Why clients may not hear the node that answers for an IP; "": the other speakers hear it."""
+    for node, row in rows:
+        if row.role == "owner" and row.links and {*row.links} <= cut_off.get(node, {}).keys():
+            return f"{unheard(node, cut_off)}; look at that link, and at the switch"
+    return ""
 
 
 def _moves(look: Look) -> Mapping[str, int]:

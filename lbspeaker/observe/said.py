@@ -18,6 +18,12 @@ def said(seen: "Look") -> Mapping[str, Said]:
     return {node: as_said(status) for node, status in seen.speakers.items() if node in members}
 
 
+def hearing(seen: "Look") -> Mapping[str, Said]:
+    """Return by node only how live speakers hear each other; of IPs there may be very many."""
+    members = seen.snapshot.members
+    return {node: Said(members=_members(status)) for node, status in seen.speakers.items() if node in members}
+
+
 def as_said(status: Status) -> Said:
     """What of a status explanations and forecasts look at."""
     ips = {
@@ -37,5 +43,8 @@ def as_said(status: Status) -> Said:
         for one in status.peers
     }
     waiting = sum(guard.queue for guard in status.guards)
-    members = {one.node: SaidMember(one.heard_on, one.silent_on) for one in status.members}
-    return Said(status.state, ips, peers, status.problems, waiting, members)
+    return Said(status.state, ips, peers, status.problems, waiting, _members(status))
+
+
+def _members(status: Status) -> dict[str, SaidMember]:
+    return {one.node: SaidMember(one.heard_on, one.silent_on) for one in status.members}
