@@ -42,7 +42,8 @@ def preflight(
         doctor.tell(found, found)
         _tell(steps)
     failed = any(one.grade is Grade.FAIL for one in found)
-    sys.exit(1 if failed else 3 if seen.blind else 0)
+    unsure = seen.blind or (bool(seen.migration.objects) and not running.speaker)
+    sys.exit(1 if failed else 3 if unsure else 0)
 
 
 def _tell(steps: list[Step]) -> None:
@@ -84,25 +85,50 @@ def examine(seen: Seen, running: Programs, plan: Mapping[str, Any]) -> list[Find
 def _metallb(seen: Seen, running: Programs) -> Iterator[Finding]:
     theirs = [one for one in (running.controller, running.speaker, running.frr_k8s) if one is not None]
     if not theirs and not _half_seen(seen):
-        yield well(
-            f"namespace {seen.origin.namespace}", "no program of MetalLB runs: there is nothing to stop"
-        )
+        where = f"namespace {seen.origin.namespace}"
+        if seen.migration.objects:
+            what, why = (
+                "no program of MetalLB is found",
+                "its objects are there, and who follows them is not seen",
+            )
+            remedy = "if it runs under another name, label it app: metallb, component: speaker or controller"
+            yield Finding("", Grade.UNKNOWN, where, what, why, remedy)
+        else:
+            yield well(where, "no program of MetalLB runs: there is nothing to stop")
     for one in theirs:
         release = f", of the Helm release {one.release}" if one.release else ""
         stopped = ", stopped" if one.replicas == 0 else ""
         yield well(str(one), f"runs {', '.join(one.images)}{stopped}{release}")
     if running.speaker:
         yield well("BGP", f"mode {running.mode}")
-    if running.load_balancer_class:
-        what = f"MetalLB serves the loadBalancerClass {running.load_balancer_class}"
-        remedy = f"give both our programs --lb-class {running.load_balancer_class}"
-        yield warn(str(running.controller), what, "without the flag we serve others", remedy)
+    if theirs:
+        yield from _class(running)
     if running.speaker and running.speaker.flag("ignore-exclude-lb"):
         excluded = [name for name, node in seen.then.snapshot.nodes.items() if node.excluded]
         if excluded:
             what, why = "it runs with --ignore-exclude-lb", "we announce nothing from nodes with that label"
             remedy = "take node.kubernetes.io/exclude-from-external-load-balancers off them"
             yield fail(named(sorted(excluded)), what, why, remedy)
+
+
+def _class(running: Programs) -> Iterator[Finding]:
+    """Whose Services MetalLB serves, and ours."""
+    wanted = running.load_balancer_class or ""
+    ours = [one for one in (running.own_controller, running.own_speaker) if one is not None]
+    for one in ours:
+        if one.flag("lb-class") != wanted:
+            what = f"it serves {_named_class(one.flag('lb-class'))}, and MetalLB {_named_class(wanted)}"
+            remedy = f"give it --lb-class={wanted}" if wanted else "take --lb-class off it"
+            yield fail(str(one), what, "it would leave MetalLB's Services alone", remedy)
+    if wanted and not ours:
+        what = f"MetalLB serves {_named_class(wanted)}"
+        yield warn(
+            str(running.controller), what, "our programs need the flag --lb-class", "it is in the commands"
+        )
+
+
+def _named_class(name: str) -> str:
+    return f"Services of the loadBalancerClass {name}" if name else "Services without a loadBalancerClass"
 
 
 def _half_seen(seen: Seen) -> bool:

@@ -1,4 +1,4 @@
-"""Which programs of MetalLB and of ours a cluster has, told by their images: names are those of a release."""
+"""Which programs of MetalLB and of ours a cluster has, told by images and labels: names are a release's."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -26,17 +26,26 @@ class Workload:
     nodes: Mapping[str, str] = field(default_factory=dict)  # its nodeSelector
     replicas: int | None = None
     release: str = ""  # of Helm
+    labels: Mapping[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
         return f"{self.kind} {self.namespace}/{self.name}"
 
     def flag(self, name: str) -> str:
-        """The value of `--name=value`; "true" of a bare `--name`; "" if it is not there."""
-        for word in self.arguments:
+        """The value of `--name=value` or `--name value`; "true" of a bare `--name`; "" if it is not there."""
+        for word, following in zip(self.arguments, (*self.arguments, "-")[1:], strict=True):
             flag, equals, value = word.partition("=")
             if flag == f"--{name}":
-                return value if equals else "true"
+                return value if equals else "true" if following.startswith("-") else following
         return ""
+
+    def is_part(self, component: str) -> bool:
+        """Whether its labels say that it is this part of MetalLB, whatever its image is called."""
+        name, part = (
+            self.labels.get(f"app.kubernetes.io/{long}") or self.labels.get(short)
+            for long, short in (("name", "app"), ("component", "component"))
+        )
+        return (name, part) == ("metallb", component)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,16 +73,18 @@ class Programs:
 
 
 def programs(workloads: Sequence[Workload]) -> Programs:
-    """Find them by their images: names are those of a release."""
+    """Find them by their images or, as a mirror may call those anything, MetalLB's also by their labels."""
 
-    def first(kind: str, image: re.Pattern[str]) -> Workload | None:
-        fitting = (one for one in workloads if one.kind == kind)
-        return next((one for one in fitting if any(image.search(_path(each)) for each in one.images)), None)
+    def first(kind: str, image: re.Pattern[str], component: str = "") -> Workload | None:
+        fitting = [one for one in workloads if one.kind == kind]
+        by_image = [one for one in fitting if any(image.search(_path(each)) for each in one.images)]
+        by_label = [one for one in fitting if component and one.is_part(component)]
+        return next(iter((*by_image, *by_label)), None)
 
     return Programs(
-        first("Deployment", _CONTROLLER),
-        first("DaemonSet", _SPEAKER),
-        first("DaemonSet", _FRR_K8S),
+        first("Deployment", _CONTROLLER, "controller"),
+        first("DaemonSet", _SPEAKER, "speaker"),
+        first("DaemonSet", _FRR_K8S, "frr-k8s"),
         first("Deployment", _OWN),
         first("DaemonSet", _OWN),
     )
@@ -98,4 +109,5 @@ def workload(kind: str, value: Mapping[str, Any]) -> Workload:
         spec.get("template", {}).get("spec", {}).get("nodeSelector") or {},
         spec.get("replicas", 1) if kind == "Deployment" else None,
         annotations.get("meta.helm.sh/release-name", ""),
+        metadata.get("labels") or {},
     )

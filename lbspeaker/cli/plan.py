@@ -180,7 +180,7 @@ def _pools(snapshot: Snapshot, results: Mapping[str, Allocation | Refusal]) -> l
 
 
 def _print(found: Mapping[str, Any]) -> None:
-    console = Console()
+    console = screen.console()
     owners = {row["ip"]: row["owner"] for row in found["layer2"]}
     routes: dict[str, list[str]] = {}
     for row in found["bgp"]:

@@ -221,6 +221,43 @@ def test_both_run_and_get_in_each_others_way(tmp_path: Path) -> None:
     assert not [line for line in commands(done) if "crds.yaml" in line or "apply -k" in line], "done already"
 
 
+CLASSED = {"name: c, image": 'name: c, args: ["--lb-class=metallb"], image'}
+
+
+def test_ours_serve_the_class_that_metallb_serves(tmp_path: Path) -> None:
+    done = preflight(tmp_path, documents(**CLASSED), "-o", "json")
+    what = "MetalLB serves Services of the loadBalancerClass metallb"
+    assert ("metallb", "Deployment metallb-system/lb-metallb-controller", what) in found(done, "WARN")
+    given = [line for line in commands(done) if "--lb-class=metallb" in line]
+    assert [line.split()[4:6] for line in given] == [["deployment", "controller"], ["daemonset", "speaker"]]
+
+    ours = [*crds(), *yaml.safe_load_all(OURS.partition("---\napiVersion: lbspeaker.io")[0])]
+    done = preflight(tmp_path, [*documents(**CLASSED), *ours], "-o", "json")
+    assert done.returncode == 1
+    lacking = [
+        subject for code, subject, what in found(done, "FAIL") if "without a loadBalancerClass" in what
+    ]
+    assert lacking == ["Deployment lbspeaker-system/controller", "DaemonSet lbspeaker-system/speaker"]
+    text = yaml.safe_dump_all(ours).replace(
+        "image: registry", "args: [--lb-class, metallb]\n        image: registry"
+    )
+    done = preflight(tmp_path, [*documents(**CLASSED), *yaml.safe_load_all(text)], "-o", "json")
+    assert not [what for _, _, what in found(done, "FAIL") if "loadBalancerClass" in what]
+
+
+def test_a_mirror_may_call_its_images_anything(tmp_path: Path) -> None:
+    mirrored = {"quay.io/metallb/": "registry.example/lb/"}
+    done = preflight(tmp_path, documents(**mirrored), "-o", "json")
+    assert done.returncode == 3
+    assert [one[2] for one in found(done, "UNKNOWN")] == ["no program of MetalLB is found"]
+    labelled = {
+        f"name: lb-metallb-{part}": f"labels: {{app: metallb, component: {part}}}, name: lb-metallb-{part}"
+        for part in ("speaker",)
+    }
+    done = preflight(tmp_path, documents(**mirrored, **labelled), "-o", "json")
+    assert ("metallb", "BGP", "mode frr") in found(done, "PASS")
+
+
 def test_kube_proxy_without_strict_arp(tmp_path: Path) -> None:
     proxy = {
         "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
@@ -243,7 +280,7 @@ def test_what_may_not_be_read_is_said_and_the_rest_is_looked_at(tmp_path: Path) 
     done = preflight(
         tmp_path, documents(), "-o", "json", spoil=lambda api: api.fail(9, 403, path="/daemonsets")
     )
-    assert done.returncode == 0
+    assert done.returncode == 3, "who owns what now is not known"
     assert found(done, "UNKNOWN") == [("unread", "DaemonSets", "not looked at")]
     assert ("ips", "1 Service", "keeps its IP") in found(done, "PASS")
 
