@@ -42,8 +42,7 @@ def preflight(
         doctor.tell(found, found)
         _tell(steps)
     failed = any(one.grade is Grade.FAIL for one in found)
-    unsure = seen.blind or (bool(seen.migration.objects) and not running.speaker)
-    sys.exit(1 if failed else 3 if unsure else 0)
+    sys.exit(1 if failed else 3 if seen.blind or _unseen(seen, running) else 0)
 
 
 def _tell(steps: list[Step]) -> None:
@@ -86,7 +85,7 @@ def _metallb(seen: Seen, running: Programs) -> Iterator[Finding]:
     theirs = [one for one in (running.controller, running.speaker, running.frr_k8s) if one is not None]
     if not theirs and not _half_seen(seen):
         where = f"namespace {seen.origin.namespace}"
-        if seen.migration.objects:
+        if _unseen(seen, running):
             what, why = (
                 "no program of MetalLB is found",
                 "its objects are there, and who follows them is not seen",
@@ -109,6 +108,11 @@ def _metallb(seen: Seen, running: Programs) -> Iterator[Finding]:
             what, why = "it runs with --ignore-exclude-lb", "we announce nothing from nodes with that label"
             remedy = "take node.kubernetes.io/exclude-from-external-load-balancers off them"
             yield fail(named(sorted(excluded)), what, why, remedy)
+
+
+def _unseen(seen: Seen, running: Programs) -> bool:
+    """Whether somebody must follow MetalLB's objects, and is not found. After the move our programs do."""
+    return bool(seen.migration.objects) and not running.speaker and not running.own_speaker
 
 
 def _class(running: Programs) -> Iterator[Finding]:
