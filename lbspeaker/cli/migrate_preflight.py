@@ -42,7 +42,7 @@ def preflight(
         doctor.tell(found, found)
         _tell(steps)
     failed = any(one.grade is Grade.FAIL for one in found)
-    sys.exit(1 if failed else 3 if seen.blind or _unseen(seen, running) else 0)
+    sys.exit(1 if failed else 3 if seen.blind or _half_seen(seen) or _missing(seen, running) else 0)
 
 
 def _tell(steps: list[Step]) -> None:
@@ -83,17 +83,15 @@ def examine(seen: Seen, running: Programs, plan: Mapping[str, Any]) -> list[Find
 
 def _metallb(seen: Seen, running: Programs) -> Iterator[Finding]:
     theirs = [one for one in (running.controller, running.speaker, running.frr_k8s) if one is not None]
-    if not theirs and not _half_seen(seen):
-        where = f"namespace {seen.origin.namespace}"
-        if _unseen(seen, running):
-            what, why = (
-                "no program of MetalLB is found",
-                "its objects are there, and who follows them is not seen",
-            )
-            remedy = "if it runs under another name, label it app: metallb, component: speaker or controller"
-            yield Finding("", Grade.UNKNOWN, where, what, why, remedy)
-        else:
-            yield well(where, "no program of MetalLB runs: there is nothing to stop")
+    for part in _missing(seen, running):
+        what, why = f"MetalLB's {part} is not found", "its objects are there, and somebody must follow them"
+        remedy = (
+            f"if it runs, label it app: {'frr-k8s' if part == 'frr-k8s' else 'metallb'}, component: {part}"
+        )
+        yield Finding("", Grade.UNKNOWN, f"namespace {seen.origin.namespace}", what, why, remedy)
+    if not theirs and not _half_seen(seen) and not _missing(seen, running):
+        what = "no program of MetalLB runs: there is nothing to stop"
+        yield well(f"namespace {seen.origin.namespace}", what)
     for one in theirs:
         release = f", of the Helm release {one.release}" if one.release else ""
         stopped = ", stopped" if one.replicas == 0 else ""
@@ -110,9 +108,17 @@ def _metallb(seen: Seen, running: Programs) -> Iterator[Finding]:
             yield fail(named(sorted(excluded)), what, why, remedy)
 
 
-def _unseen(seen: Seen, running: Programs) -> bool:
-    """Whether somebody must follow MetalLB's objects, and is not found. After the move our programs do."""
-    return bool(seen.migration.objects) and not running.speaker and not running.own_speaker
+def _missing(seen: Seen, running: Programs) -> list[str]:
+    """The parts of MetalLB that must be there, and are not found. After the move our speaker runs alone."""
+    if not seen.migration.objects or _half_seen(seen):
+        return []
+    moved = running.own_speaker is not None and running.speaker is None
+    wanted = {
+        "controller": running.controller is None and not moved,
+        "speaker": running.speaker is None and not moved,
+        "frr-k8s": running.frr_k8s is None and running.mode == "frr-k8s",
+    }
+    return [part for part, missing in wanted.items() if missing]
 
 
 def _class(running: Programs) -> Iterator[Finding]:

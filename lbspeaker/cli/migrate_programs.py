@@ -39,13 +39,13 @@ class Workload:
                 return value if equals else "true" if following.startswith("-") else following
         return ""
 
-    def is_part(self, component: str) -> bool:
-        """Whether its labels say that it is this part of MetalLB, whatever its image is called."""
+    def is_part(self, program: str, component: str) -> bool:
+        """Whether its labels say that it is this part of a program, whatever its image is called."""
         name, part = (
             self.labels.get(f"app.kubernetes.io/{long}") or self.labels.get(short)
             for long, short in (("name", "app"), ("component", "component"))
         )
-        return (name, part) == ("metallb", component)
+        return (name, part) == (program, component)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,8 @@ class Programs:
 
     @property
     def load_balancer_class(self) -> str | None:
-        return (self.controller.flag("lb-class") if self.controller else "") or None
+        flags = (one.flag("lb-class") for one in (self.controller, self.speaker) if one is not None)
+        return next(filter(None, flags), None)
 
     @property
     def announcing(self) -> list[Workload]:
@@ -73,20 +74,20 @@ class Programs:
 
 
 def programs(workloads: Sequence[Workload]) -> Programs:
-    """Find them by their images or, as a mirror may call those anything, MetalLB's also by their labels."""
+    """Find them by their images or, as a mirror may call those anything, by their labels."""
 
-    def first(kind: str, image: re.Pattern[str], component: str = "") -> Workload | None:
+    def first(kind: str, image: re.Pattern[str], program: str, component: str) -> Workload | None:
         fitting = [one for one in workloads if one.kind == kind]
         by_image = [one for one in fitting if any(image.search(_path(each)) for each in one.images)]
-        by_label = [one for one in fitting if component and one.is_part(component)]
+        by_label = [one for one in fitting if one.is_part(program, component)]
         return next(iter((*by_image, *by_label)), None)
 
     return Programs(
-        first("Deployment", _CONTROLLER, "controller"),
-        first("DaemonSet", _SPEAKER, "speaker"),
-        first("DaemonSet", _FRR_K8S, "frr-k8s"),
-        first("Deployment", _OWN),
-        first("DaemonSet", _OWN),
+        first("Deployment", _CONTROLLER, "metallb", "controller"),
+        first("DaemonSet", _SPEAKER, "metallb", "speaker"),
+        first("DaemonSet", _FRR_K8S, "frr-k8s", "frr-k8s"),
+        first("Deployment", _OWN, "lbspeaker", "controller"),
+        first("DaemonSet", _OWN, "lbspeaker", "speaker"),
     )
 
 

@@ -66,22 +66,23 @@ def _beside(seen: Seen, running: Programs) -> Iterator[Step]:
         yield Step("A label says who speaks BGP on a node", (label, *map(_bind, running.announcing)), bound)
     lines = (
         "kubectl apply -k config",
-        *_classed(seen, running),
         f"kubectl -n {seen.target} rollout status daemonset/speaker --timeout=10m",
         "lbspeaker migrate --preflight",
     )
     controller = running.own_controller
     runs = running.own_speaker is not None and controller is not None and controller.replicas != 0
     yield Step("Our programs, beside MetalLB's speakers", lines, runs)
+    name, ours = running.load_balancer_class or "", (controller, running.own_speaker)
+    served = all(one is not None and one.flag("lb-class") == name for one in ours)
+    what = "They serve the class that MetalLB serves; write that into your overlay, too, for later"
+    yield Step(what, tuple(_classed(seen, name)), not name or served)
 
 
-def _classed(seen: Seen, running: Programs) -> Iterator[str]:
-    """Ours serve the class that MetalLB serves."""
-    if (name := running.load_balancer_class) is not None:
-        add = {"op": "add", "path": "/spec/template/spec/containers/0/args/-", "value": f"--lb-class={name}"}
-        for program in ("deployment controller", "daemonset speaker"):
-            patch = shlex.quote(json.dumps([add]))
-            yield f"kubectl -n {seen.target} patch {program} --type=json -p {patch}"
+def _classed(seen: Seen, name: str) -> Iterator[str]:
+    add = {"op": "add", "path": "/spec/template/spec/containers/0/args/-", "value": f"--lb-class={name}"}
+    patch = shlex.quote(json.dumps([add]))
+    for program in ("deployment controller", "daemonset speaker"):
+        yield f"kubectl -n {seen.target} patch {program} --type=json -p {patch}"
 
 
 def _switch(seen: Seen) -> Iterator[Step]:

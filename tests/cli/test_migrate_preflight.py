@@ -234,6 +234,7 @@ def test_ours_serve_the_class_that_metallb_serves(tmp_path: Path) -> None:
     ours = [*crds(), *yaml.safe_load_all(OURS.partition("---\napiVersion: lbspeaker.io")[0])]
     done = preflight(tmp_path, [*documents(**CLASSED), *ours], "-o", "json")
     assert done.returncode == 1
+    assert len([line for line in commands(done) if "--lb-class=metallb" in line]) == 2
     lacking = [
         subject for code, subject, what in found(done, "FAIL") if "without a loadBalancerClass" in what
     ]
@@ -243,19 +244,24 @@ def test_ours_serve_the_class_that_metallb_serves(tmp_path: Path) -> None:
     )
     done = preflight(tmp_path, [*documents(**CLASSED), *yaml.safe_load_all(text)], "-o", "json")
     assert not [what for _, _, what in found(done, "FAIL") if "loadBalancerClass" in what]
+    assert not [line for line in commands(done) if "--lb-class" in line]
 
 
 def test_a_mirror_may_call_its_images_anything(tmp_path: Path) -> None:
     mirrored = {"quay.io/metallb/": "registry.example/lb/"}
     done = preflight(tmp_path, documents(**mirrored), "-o", "json")
     assert done.returncode == 3
-    assert [one[2] for one in found(done, "UNKNOWN")] == ["no program of MetalLB is found"]
-    labelled = {
-        f"name: lb-metallb-{part}": f"labels: {{app: metallb, component: {part}}}, name: lb-metallb-{part}"
-        for part in ("speaker",)
-    }
+    assert [one[2] for one in found(done, "UNKNOWN")] == [
+        "MetalLB's controller is not found",
+        "MetalLB's speaker is not found",
+    ]
+    named = "name: lb-metallb-speaker"
+    labelled = {named: f"labels: {{app: metallb, component: speaker}}, {named}"}
     done = preflight(tmp_path, documents(**mirrored, **labelled), "-o", "json")
     assert ("metallb", "BGP", "mode frr") in found(done, "PASS")
+    assert [one[2] for one in found(done, "UNKNOWN")] == ["MetalLB's controller is not found"]
+    done = preflight(tmp_path, documents(MODE="frr-k8s"), "-o", "json")
+    assert (done.returncode, found(done, "UNKNOWN")[0][2]) == (3, "MetalLB's frr-k8s is not found")
 
 
 def test_kube_proxy_without_strict_arp(tmp_path: Path) -> None:
