@@ -8,7 +8,7 @@ from lbspeaker.core.allocator import ours
 from lbspeaker.core.book import families
 from lbspeaker.core.choice import deciding, tried
 from lbspeaker.core.controller import class_mismatch
-from lbspeaker.core.explain import Case, Explanation, Living, Step, first, refused, worst
+from lbspeaker.core.explain import Case, Explanation, Living, Step, Verdict, first, refused, worst
 from lbspeaker.core.explain_announcement import CHECK, announcement, how_announced
 from lbspeaker.core.nodes import endpoint_refusal
 from lbspeaker.core.remedies import remedy
@@ -161,7 +161,9 @@ def _ports(found: Sequence[Finding]) -> Step:
     failing = next((one for one in found if one.grade is Grade.FAIL), None)
     if failing is None:
         return Step("ports", "ok", lines or ("they lead to what its Pods declare, if they declare ports",))
-    return Step("ports", "no", lines, None, failing.what, None, failing.remedy)
+    # A number that no Pod declares may be listened at all the same: declaring it is up to them.
+    sure: Verdict = "no" if any(one.code == "port-name" for one in found) else "unknown"
+    return Step("ports", sure, lines, None, failing.what, None, failing.remedy)
 
 
 def _by_node(endpoints: Sequence[Endpoint]) -> Iterator[str]:

@@ -12,6 +12,7 @@ import difflib
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from lbspeaker.core.checks import Check, counted, fail, named, warn
 from lbspeaker.facts import Evidence, Finding, Part, Pod, PodPort, WiredPort, Wiring
@@ -266,7 +267,8 @@ def _list(ports: Sequence[PodPort]) -> str:
 
 def ports(evidence: Evidence) -> Mapping[str, tuple[Finding, ...]]:
     """What is wrong with the ports of each asked Service; it is not there if no Pod is known behind it."""
-    found = [*port_name(evidence), *target_port(evidence)]
+    checks = (("port-name", port_name), ("target-port", target_port))
+    found = [replace(one, code=code) for code, look in checks for one in look(evidence)]
     return {
         one.key: tuple(finding for finding in found if finding.subject == one.key)
         for one, pods in _selecting(evidence)

@@ -296,11 +296,12 @@ def wired(target: str) -> str:
     return service("web").replace("ports: [{port: 80}]", ports)
 
 
-@pytest.mark.parametrize(("target", "code"), [("http", 0), ("8080", 0), ("htpp", 1), ("9999", 1)])
+@pytest.mark.parametrize(("target", "code"), [("http", 0), ("8080", 0), ("htpp", 1), ("9999", 3)])
 def test_ports_that_lead_nowhere(target: str, code: int) -> None:
     done = run("shop/web", "-", text="\n---\n".join((CLUSTER, wired(target), POD)))
     assert done.returncode == code, done.stdout
-    assert ("diagnosis: clients of shop/web are refused: port 80/TCP leads to" in done.stdout) is bool(code)
+    assert ("diagnosis: clients of shop/web are refused: port 80/TCP leads to" in done.stdout) is (code == 1)
+    assert ("as far as can be seen: port 80/TCP leads to 9999" in done.stdout) is (code == 3)
     by_ip = run("--ip", "192.0.2.10", "-", text="\n---\n".join((CLUSTER, wired(target), POD)))
     assert by_ip.returncode == code
 

@@ -153,7 +153,8 @@ def test_the_faults_of_its_ports_are_those_that_doctor_finds() -> None:
     )
     assert found.next_step.startswith("did you mean http? ")
     found = with_ports(8080, 9999)
-    assert (found.verdict, step(found, "ports").why[:29]) == ("no", "port 81/TCP leads to 9999, an")
+    assert (found.verdict, step(found, "ports").why[:29]) == ("unknown", "port 81/TCP leads to 9999, an")
+    assert "as far as can be seen: port 81/TCP leads to 9999" in found.diagnosis
     assert with_ports("http", 8080).verdict == "ok"
     assert step(with_ports("http"), "ports").verdict == "ok"
     other = pod_of("default/web-2", PodPort(9999, "admin"))
