@@ -11,7 +11,7 @@ from lbspeaker import __version__
 from lbspeaker.cli import screen
 from lbspeaker.cli.source import cluster
 from lbspeaker.core.checks import named
-from lbspeaker.core.findings_ours import by_version
+from lbspeaker.core.findings_ours import by_version, nodes_of
 from lbspeaker.facts import Ours
 
 
@@ -35,9 +35,7 @@ def version(client: bool, output: str, **access: Any) -> None:
     if client:
         click.echo(json.dumps({"client": __version__}) if output == "json" else f"client {__version__}")
         return
-    from lbspeaker.observe.look import (
-        programs,  # its HTTP client is not for those who ask for the client alone
-    )
+    from lbspeaker.observe.look import programs  # its HTTP client: not for who asks for the client alone
 
     try:
         found, unread = programs(**access, instead="or ask for --client alone")
@@ -81,9 +79,6 @@ def _table(found: Ours) -> Table:
     table = screen.table("PROGRAM", "VERSION", "WHERE")
     table.add_row("client", __version__, "here")
     table.add_row("controller", found.release or "-", found.controller or "none acts")
-    nodes: dict[str, list[str]] = {}
-    for node, release in sorted(found.releases.items()):
-        nodes.setdefault(release, []).append(node)
-    for release, names in nodes.items():
+    for release, names in nodes_of(found).items():
         table.add_row("speaker" if len(names) == 1 else f"{len(names)} speakers", release, named(names))
     return table

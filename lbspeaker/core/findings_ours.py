@@ -43,13 +43,18 @@ def versions(evidence: Evidence) -> Iterator[Finding]:
 def by_version(ours: Ours) -> list[str]:
     """Who runs which version, in a word for each; none if all that is known is one version."""
     programs = {ours.release: ["the controller"]} if ours.release else {}
-    nodes: dict[str, list[str]] = {}
-    for node, release in sorted(ours.releases.items()):
-        nodes.setdefault(release, []).append(node)
-    for release, names in nodes.items():
+    for release, names in nodes_of(ours).items():
         programs.setdefault(release, []).append(f"the speaker of {named(names)}")
     several = len(programs) > 1
     return [f"{release} by {' and '.join(who)}" for release, who in programs.items() if several]
+
+
+def nodes_of(ours: Ours) -> dict[str, list[str]]:
+    """The nodes whose speaker is of a version, by version."""
+    nodes: dict[str, list[str]] = {}
+    for node, release in sorted(ours.releases.items()):
+        nodes.setdefault(release, []).append(node)
+    return nodes
 
 
 def _ours(evidence: Evidence) -> Ours:

@@ -72,13 +72,18 @@ class Look:
         """Whether all was read, and nothing of lbspeaker is in this namespace."""
         return not (self.documents or self.silent_s or self.speakers or self.controller or self.unread)
 
+    @property
+    def living(self) -> dict[str, Status]:
+        """What live speakers say, by node. What the dead said last counts for nothing."""
+        return {node: said for node, said in self.speakers.items() if node in self.snapshot.members}
+
     def unsent(self) -> dict[tuple[str, str], Mapping[Network, str]]:
         """By node and peer: routes that live speakers have not sent though the session is up, and why."""
         return {
             (node, peer.name): {ip_network(prefix): why for prefix, why in peer.unsent.items()}
-            for node, said in self.speakers.items()
+            for node, said in self.living.items()
             for peer in said.peers
-            if peer.unsent and peer.state == "up" and node in self.snapshot.members
+            if peer.unsent and peer.state == "up"
         }
 
     def without_session(self, node: str, peer: str) -> bool:

@@ -196,8 +196,7 @@ def _of_speakers(look: Look) -> Iterator[str]:
             yield f"{node}: its speaker has ended"
         else:
             yield f"{node}: its speaker has been silent for {silent_s:.0f} s, others have its IPs; is it up?"
-    living = {node: one.problems for node, one in look.speakers.items() if node in look.snapshot.members}
-    for nodes, problem in alike(living):
+    for nodes, problem in alike({node: one.problems for node, one in look.living.items()}):
         yield f"{listed(nodes, MOST_NAMED)}: {problem}"
 
 
@@ -245,8 +244,10 @@ def _services(look: Look, now: float) -> Iterator[ServiceRow]:
         for ip in service.held:
             by_bgp = announcing.of(key, ip) if announcing else Nodes()
             row = _service(key, ip, decided, by_bgp, answering, refused.get((key, ip), ""), now)
-            row = replace(row, moves=max(row.moves, moves.get(str(ip), 0)))
-            row = replace(row, why=row.why or _unheard(answering.get(str(ip), []), cut_off))
+            if (moved := moves.get(str(ip), 0)) > row.moves:
+                row = replace(row, moves=moved)
+            if cut_off and not row.why:
+                row = replace(row, why=_unheard(answering.get(str(ip), []), cut_off))
             yield replace(row, why="") if look.unread and not row.conflict else row
 
 
@@ -270,8 +271,8 @@ Answering = Mapping[str, list[tuple[str, status.IP]]]
 def _answering(look: Look) -> Answering:
     """By IP: the live nodes whose speakers say something of it."""
     found: dict[str, list[tuple[str, status.IP]]] = defaultdict(list)
-    for node, one in sorted(look.speakers.items()):
-        for ip in one.ips if node in look.snapshot.members else ():
+    for node, one in sorted(look.living.items()):
+        for ip in one.ips:
             found[ip.ip].append((node, ip))
     return found
 
@@ -287,8 +288,8 @@ def _unheard(rows: list[tuple[str, status.IP]], cut_off: Cuts) -> str:
 def _moves(look: Look) -> Mapping[str, int]:
     """How often IPs moved in the last hour: who lives longest has seen most of it."""
     found: dict[str, int] = {}
-    for node, one in look.speakers.items():
-        for ip, moves in one.moves.items() if node in look.snapshot.members else ():
+    for one in look.living.values():
+        for ip, moves in one.moves.items():
             found[ip] = max(found.get(ip, 0), moves)
     return found
 

@@ -13,15 +13,13 @@ if TYPE_CHECKING:
 
 
 def said(seen: "Look") -> Mapping[str, Said]:
-    """Return it by node. What the dead said last counts for nothing."""
-    members = seen.snapshot.members
-    return {node: as_said(status) for node, status in seen.speakers.items() if node in members}
+    """Return it by node."""
+    return {node: as_said(status) for node, status in seen.living.items()}
 
 
 def hearing(seen: "Look") -> Mapping[str, Said]:
     """Return by node only how live speakers hear each other; of IPs there may be very many."""
-    members = seen.snapshot.members
-    return {node: Said(members=_members(status)) for node, status in seen.speakers.items() if node in members}
+    return {node: Said(members=_members(status)) for node, status in seen.living.items()}
 
 
 def as_said(status: Status) -> Said:

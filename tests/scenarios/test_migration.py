@@ -24,6 +24,7 @@ from lbspeaker.errors import LbspeakerError, Unavailable
 from lbspeaker.lab import namespaces
 from lbspeaker.lab.lab import Lab
 from tests.bench.asker import Asker
+from tests.cli.test_migrate import KINDS as CONVERTED
 from tests.cli.test_migrate import definition
 from tests.scenarios.conftest import CONFIG, SERVICES, SYSTEM, Probe, World, wait_for
 from tests.scenarios.metallb import SPEAKER, MetalLB
@@ -46,11 +47,7 @@ HOLD = '{"spec":{"dryRun":true}}'
 MOST_S = 1.0  # without an answer or a connection: on 2 cores it was 0.2 s
 NODES = ("node-a", "node-b", "node-c")
 KINDS = {
-    "IPAddressPool": "ipaddresspools",
-    "L2Advertisement": "l2advertisements",
-    "BGPPeer": "bgppeers",
-    "BGPAdvertisement": "bgpadvertisements",
-    "Community": "communities",
+    **CONVERTED,
     "BFDProfile": "bfdprofiles",
     "ServiceL2Status": "servicel2statuses",
     "ServiceBGPStatus": "servicebgpstatuses",
