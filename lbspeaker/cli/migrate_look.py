@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from lbspeaker.cli.migrate import metallb_objects
 from lbspeaker.cli.migrate_programs import Workload, workload
 from lbspeaker.config.documents import Document, read, unpack
+from lbspeaker.config.kinds import AUTHORED
 from lbspeaker.config.migration import HOLD, Migration, Origin, migrate
 from lbspeaker.facts import Finding, Grade, Proxy
 from lbspeaker.observe import Loaded
@@ -23,7 +24,7 @@ _WORLD = (
     ("services", "/api/v1/services", "list services"),
     ("endpointslices", "/apis/discovery.k8s.io/v1/endpointslices", "list endpointslices.discovery.k8s.io"),
 )
-_OURS = ("ipaddresspools", "l2advertisements", "bgppeers", "bgpadvertisements", "communities", "linkpolicies")
+_OURS = tuple(kind.plural for kind in AUTHORED)
 _VITAL = frozenset({"nodes", "services", "endpointslices", "MetalLB's objects"})
 
 

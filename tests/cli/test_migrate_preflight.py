@@ -264,6 +264,30 @@ def test_a_mirror_may_call_its_images_anything(tmp_path: Path) -> None:
     assert (done.returncode, found(done, "UNKNOWN")[0][2]) == (3, "MetalLB's frr-k8s is not found")
 
 
+def test_what_is_ours_already_is_not_applied_again_with_bfd_neither(tmp_path: Path) -> None:
+    theirs = {"apiVersion": "metallb.io/v1beta1", "kind": "BFDProfile"}
+    crd = definition("BFDProfile", "bfdprofiles", "v1beta1")
+    profile = {**theirs, "metadata": {"name": "fast", "namespace": "metallb-system"}, "spec": {}}
+    kinds = {
+        "IPAddressPool": "lan",
+        "L2Advertisement": "lan",
+        "BGPAdvertisement": "lan",
+        "BFDProfile": "fast",
+    }
+    ours = [
+        {
+            "apiVersion": "lbspeaker.io/v1beta1",
+            "kind": kind,
+            "metadata": {"name": name, "namespace": "lbspeaker-system"},
+            "spec": {"addresses": ["192.0.2.0/24"]} if kind == "IPAddressPool" else {},
+        }
+        for kind, name in kinds.items()
+    ]
+    objects = [*documents(), crd, profile, *crds(), *yaml.safe_load_all(OURS), *ours]
+    done = preflight(tmp_path, objects, "-o", "json")
+    assert not [line for line in commands(done) if "--hold" in line], done.stdout
+
+
 def test_kube_proxy_without_strict_arp(tmp_path: Path) -> None:
     proxy = {
         "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
