@@ -23,7 +23,7 @@ from lbspeaker.model import SecretRef
 from lbspeaker.shell import files
 
 # What MetalLB reads, and the versions that may serve it, the best first.
-_COLLECTIONS = {
+COLLECTIONS = {
     "ipaddresspools": ("v1beta1",),
     "addresspools": ("v1beta1",),
     "l2advertisements": ("v1beta1",),
@@ -181,7 +181,7 @@ async def _cluster(origin: Origin, kubeconfig: str | None, context: str | None) 
         objects, missing = await metallb_objects(api, namespace)
         core = f"/api/v1/namespaces/{namespace}"
         config_map = await _get(api, f"{core}/configmaps/{origin.config_map}")
-        installed = [plural for plural in _COLLECTIONS if plural not in missing]
+        installed = [plural for plural in COLLECTIONS if plural not in missing]
         looked = f"ConfigMap {namespace}/{origin.config_map}"
         if installed:
             looked += f"; {', '.join(installed)} of metallb.io in namespace {namespace}"
@@ -199,7 +199,7 @@ async def metallb_objects(api: Any, namespace: str) -> tuple[list[Document], lis
     """MetalLB's objects, and the collections that the cluster does not have."""
     objects: list[Document] = []
     missing = []
-    for plural, versions in _COLLECTIONS.items():
+    for plural, versions in COLLECTIONS.items():
         for version in versions:
             path = f"/apis/metallb.io/{version}/namespaces/{namespace}/{plural}"
             collection = await _get(api, path)

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from lbspeaker.cli.migrate import metallb_objects
+from lbspeaker.cli.migrate import COLLECTIONS, metallb_objects
 from lbspeaker.cli.migrate_programs import Workload, workload
 from lbspeaker.config.documents import Document, read, unpack
 from lbspeaker.config.kinds import AUTHORED
@@ -134,21 +134,11 @@ async def look(access: Any, origin: Origin, target: str) -> Seen:
         workloads=tuple(workloads),
         owners=_owners(said["servicel2statuses"]),
         tellers=_tellers(said["servicebgpstatuses"]),
-        kinds=tuple(plural for plural in _PLURALS if plural not in theirs[1]),
+        kinds=tuple(plural for plural in COLLECTIONS if plural not in (*theirs[1], "addresspools")),
         installed=installed,
         proxy=proxy,
         unread=tuple(asked.unread),
     )
-
-
-_PLURALS = (
-    "ipaddresspools",
-    "l2advertisements",
-    "bgppeers",
-    "bgpadvertisements",
-    "communities",
-    "bfdprofiles",
-)
 
 
 def _configuration(migration: Migration, ours: Sequence[Document]) -> Iterator[Document]:
